@@ -1,0 +1,39 @@
+# Two commands set everything up by themselves: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all check format bench
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
+
+$(INSTALLED): requirements.txt pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -e '.[dev]'
+	touch $@
+
+demo: $(INSTALLED)  ## the whole pipeline on configs/toy.yaml, on the CPU
+	$(BIN)/python pipeline.py --config configs/toy.yaml
+
+test: $(INSTALLED)  ## the fast tests, the end-to-end test among them
+	$(PYTEST) -m "not slow"
+
+test-all: $(INSTALLED)  ## every test, the slow ones too
+	$(PYTEST)
+
+check: $(INSTALLED)  ## ruff, mypy and the import contract, as in CI
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	PYTHONPATH=. $(BIN)/lint-imports
+
+format: $(INSTALLED)  ## rewrite the code in the house format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(INSTALLED)  ## the benchmarks in their short form
+	$(BIN)/python -m benchmarks.colour_baseline

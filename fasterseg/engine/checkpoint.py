@@ -1,0 +1,160 @@
+"""Checkpoints: tensors and plain values with a format version, never pickled objects.
+
+Two kinds share the container: a training state (`last.pt`), from which a stage goes on exactly, and a network
+checkpoint (`best.pt`), which carries all that deployment needs: architecture, weights, class names, colours,
+normalisation and the hashes of what it came from.
+"""
+
+import pickle
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fasterseg.engine.files import replacing
+from fasterseg.networks.architecture import Architecture
+from fasterseg.networks.derived import DerivedNetwork
+from fasterseg.networks.network import Network
+from fasterseg.networks.resizing import Size
+
+FORMAT = "fasterseg-checkpoint"
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class DatasetFacts:
+    """What a network must remember of the dataset it was trained on.
+
+    Attributes:
+        class_names: Name of each class, by train id.
+        colors: RGB colour (0..255) of each class, by train id.
+        ignore_index: Label of pixels that count nowhere.
+        mean: Per-channel mean of RGB images scaled to 0..1.
+        std: Per-channel standard deviation of the same.
+        label_ids: Id of each class in the source labelling (e.g. Cityscapes), where the dataset has one.
+    """
+
+    class_names: tuple[str, ...]
+    colors: tuple[tuple[int, int, int], ...]
+    ignore_index: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    label_ids: tuple[int, ...] | None = None
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes there are."""
+        return len(self.class_names)
+
+
+@dataclass(frozen=True)
+class NetworkCheckpoint:
+    """A trained network as it is stored.
+
+    Attributes:
+        architecture: The derived architecture.
+        dataset: Classes, colours and normalisation.
+        input_size: The (height, width) that the network was searched and measured for.
+        weights: The network's state dict.
+        origins: Hashes of the files it came from, by role, such as `architecture` or `teacher`.
+        scores: Figures measured on it, such as `miou`.
+    """
+
+    architecture: Architecture
+    dataset: DatasetFacts
+    input_size: Size
+    weights: Mapping[str, torch.Tensor]
+    origins: Mapping[str, str] = field(default_factory=dict)
+    scores: Mapping[str, float] = field(default_factory=dict)
+
+    def build(self) -> Network:
+        """The network with its weights, in evaluation mode, on the CPU."""
+        network = DerivedNetwork(self.architecture, self.dataset.num_classes)
+        network.load_state_dict(dict(self.weights))
+        return network.eval()
+
+
+def save_state(path: Path, state: Mapping[str, Any]) -> None:
+    """Writes tensors and plain values as a checkpoint, through a temporary name."""
+    with replacing(path) as temporary:
+        torch.save({"format": FORMAT, "version": FORMAT_VERSION, **state}, temporary)
+
+
+def load_state(path: Path) -> dict[str, Any]:
+    """Reads a checkpoint onto the CPU without executing anything in it.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is damaged, holds more than tensors and plain values, or is of another format or version.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
+        raise ValueError(
+            f"{path} cannot be read as a checkpoint of tensors and plain values (damaged, or of another program): "
+            f"{str(error).splitlines()[0] if str(error) else type(error).__name__}"
+        ) from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise ValueError(f"{path} is not a {FORMAT}; expected a last.pt or best.pt that this toolkit wrote")
+    if state.get("version") != FORMAT_VERSION:
+        raise ValueError(f"{path} has format version {state.get('version')}, this release reads {FORMAT_VERSION}")
+    return state
+
+
+def save_network(path: Path, checkpoint: NetworkCheckpoint) -> None:
+    """Writes a network checkpoint."""
+    save_state(
+        path,
+        {
+            "kind": "network",
+            "architecture": checkpoint.architecture.to_dict(),
+            "dataset": asdict(checkpoint.dataset),
+            "input_size": list(checkpoint.input_size),
+            "weights": dict(checkpoint.weights),
+            "origins": dict(checkpoint.origins),
+            "scores": dict(checkpoint.scores),
+        },
+    )
+
+
+def load_network(path: Path, *, num_classes: int | None = None) -> NetworkCheckpoint:
+    """Reads a network checkpoint.
+
+    Args:
+        path: A `best.pt` of a teacher or student stage.
+        num_classes: The class count that the caller needs, where it needs one.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is damaged, no network checkpoint, or of another class count.
+    """
+    state = load_state(path)
+    if state.get("kind") != "network":
+        raise ValueError(f"{path} is a training state, not a network; expected the best.pt of a teacher or student run")
+    facts = state["dataset"]
+    dataset = DatasetFacts(
+        class_names=tuple(facts["class_names"]),
+        colors=tuple(tuple(color) for color in facts["colors"]),
+        ignore_index=facts["ignore_index"],
+        mean=tuple(facts["mean"]),
+        std=tuple(facts["std"]),
+        label_ids=None if facts["label_ids"] is None else tuple(facts["label_ids"]),
+    )
+    if num_classes is not None and dataset.num_classes != num_classes:
+        raise ValueError(
+            f"{path} was trained for {dataset.num_classes} classes ({', '.join(dataset.class_names)}), but "
+            f"{num_classes} are asked for; use the dataset it was trained on, or train it again on this one"
+        )
+    height, width = state["input_size"]
+    return NetworkCheckpoint(
+        architecture=Architecture.from_dict(state["architecture"], str(path)),
+        dataset=dataset,
+        input_size=(height, width),
+        weights=state["weights"],
+        origins=state["origins"],
+        scores=state["scores"],
+    )

@@ -1,0 +1,1 @@
+"""What a deployed model needs: loading checkpoints, prediction and export."""
