@@ -13,11 +13,17 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 SECTIONS = ("dataset", "target", "space", "latency", "pretrain", "search", "teacher", "student", "baselines")
 TOP_LEVEL = ("name", "seed", *SECTIONS)
 Model = TypeVar("Model", bound=BaseModel)
+
+
+class Section(BaseModel):
+    """Base of a section's model: frozen, and unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 @dataclass(frozen=True)

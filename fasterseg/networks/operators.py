@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from fasterseg.networks.resizing import halved, map_size, resize_bilinear
+from fasterseg.networks.resizing import Size, halved, map_size, resize_bilinear
 from fasterseg.networks.slimmable import PLAIN, LayerFactory, SlimmableConv2d
 
 
@@ -142,20 +142,37 @@ class Conv(Operator):
         return functional.relu(self.norm1(self.conv1(feature)))
 
 
+class ZoomedOperator(Operator):
+    """Base of the operators that work at half resolution and resize back at stride 1 ("zoomed convolutions")."""
+
+    def forward(self, feature: torch.Tensor) -> torch.Tensor:
+        """Runs the operator; see `Operator` for shapes."""
+        size = map_size(feature)
+        return self.forward_halved(resize_bilinear(feature, halved(size)), size)
+
+    def forward_halved(self, half: torch.Tensor, size: Size) -> torch.Tensor:
+        """Runs the operator on a map of `size` that was resized to half already; several operators can share that."""
+        output = self.convolve(half)
+        return functional.relu(resize_bilinear(output, size) if self.stride == 1 else output)
+
+    def convolve(self, half: torch.Tensor) -> torch.Tensor:
+        """What happens at half resolution, up to the last batch norm."""
+        raise NotImplementedError
+
+
 @register_operator("conv_downup")
-class ConvDownUp(Operator):
-    """A 3×3 convolution at half resolution, resized back when the stride is 1 ("zoomed convolution")."""
+class ConvDownUp(ZoomedOperator):
+    """A 3×3 convolution at half resolution."""
 
     def compose(self, layers: LayerFactory) -> None:
         """See `Operator.compose`."""
         self.conv1 = layers.conv(self.in_channels, self.out_channels, kernel_size=3)
         self.norm1 = layers.norm(self.out_channels)
 
-    def forward(self, feature: torch.Tensor) -> torch.Tensor:
-        """Runs the operator; see `Operator` for shapes."""
-        size = map_size(feature)
-        output = self.norm1(self.conv1(resize_bilinear(feature, halved(size))))
-        return functional.relu(resize_bilinear(output, size) if self.stride == 1 else output)
+    def convolve(self, half: torch.Tensor) -> torch.Tensor:
+        """See `ZoomedOperator.convolve`."""
+        output: torch.Tensor = self.norm1(self.conv1(half))
+        return output
 
 
 @register_operator("conv_2x")
@@ -176,8 +193,8 @@ class Conv2x(Operator):
 
 
 @register_operator("conv_2x_downup")
-class Conv2xDownUp(Operator):
-    """Two 3×3 convolutions at half resolution, resized back when the stride is 1."""
+class Conv2xDownUp(ZoomedOperator):
+    """Two 3×3 convolutions at half resolution."""
 
     def compose(self, layers: LayerFactory) -> None:
         """See `Operator.compose`."""
@@ -186,12 +203,10 @@ class Conv2xDownUp(Operator):
         self.conv2 = layers.conv(self.out_channels, self.out_channels, kernel_size=3)
         self.norm2 = layers.norm(self.out_channels)
 
-    def forward(self, feature: torch.Tensor) -> torch.Tensor:
-        """Runs the operator; see `Operator` for shapes."""
-        size = map_size(feature)
-        hidden = functional.relu(self.norm1(self.conv1(resize_bilinear(feature, halved(size)))))
-        output = self.norm2(self.conv2(hidden))
-        return functional.relu(resize_bilinear(output, size) if self.stride == 1 else output)
+    def convolve(self, half: torch.Tensor) -> torch.Tensor:
+        """See `ZoomedOperator.convolve`."""
+        output: torch.Tensor = self.norm2(self.conv2(functional.relu(self.norm1(self.conv1(half)))))
+        return output
 
 
 SKIP = Skip.name

@@ -1,0 +1,245 @@
+"""What a dataset is: a folder with a `dataset.yaml` and one list of "image mask" lines per split.
+
+    name: street
+    classes:
+      - {name: road, color: [128, 64, 128], label_id: 7}    # label_id is optional: the id in the source labelling
+      - {name: car, color: [0, 0, 142], label_id: 26}
+    ignore_index: 255
+    splits: {train: train.txt, val: val.txt}
+    normalization: {mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}    # optional
+
+The position in `classes` is the train id. Paths in a list are relative to the dataset folder and quoted as in a shell
+where they hold spaces; a line with an image alone is an image without labels. Converters and the synthesis write this
+form; everything else reads it through `load_description`.
+"""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from dataset_tools.dataset import Sample
+from dataset_tools.files import write_text
+from dataset_tools.transforms import IMAGENET_MEAN, IMAGENET_STD, Color
+from dataset_tools.validation import describe_problems
+
+DESCRIPTION_NAME = "dataset.yaml"
+
+
+@dataclass(frozen=True)
+class DatasetDescription:
+    """A dataset, checked: classes, splits and normalisation.
+
+    Attributes:
+        root: The dataset folder.
+        name: Name of the dataset.
+        class_names: One per train id.
+        colors: One RGB colour (0..255) per train id.
+        splits: Samples of each split, in list order.
+        label_ids: Id of each class in the source labelling, where it has one.
+        ignore_index: Mask value of pixels that are not labelled.
+        mean: Normalisation, per RGB channel for values in 0..1.
+        std: Normalisation, per RGB channel.
+
+    Raises:
+        ValueError: Names every field that contradicts another.
+    """
+
+    root: Path
+    name: str
+    class_names: tuple[str, ...]
+    colors: tuple[tuple[int, int, int], ...]
+    splits: Mapping[str, tuple[Sample, ...]]
+    label_ids: tuple[int, ...] | None = None
+    ignore_index: int = 255
+    mean: Color = IMAGENET_MEAN
+    std: Color = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        """Checks the fields against each other."""
+        problems = []
+        count = len(self.class_names)
+        repeated = sorted({name for name in self.class_names if self.class_names.count(name) > 1})
+        if repeated:
+            problems.append(f"classes: the names {', '.join(repeated)} stand more than once; each class needs its own")
+        if len(self.colors) != count:
+            problems.append(f"colors: found {len(self.colors)} for {count} classes; give one per class")
+        if self.label_ids is not None and len(self.label_ids) != count:
+            problems.append(
+                f"label_id: found {len(self.label_ids)} for {count} classes; give one to each class or to none"
+            )
+        if not count <= self.ignore_index <= 255:
+            problems.append(
+                f"ignore_index: found {self.ignore_index}, expected a value that is no class and fits 8 bits, "
+                f"{count}..255"
+            )
+        if min(self.std) <= 0:
+            problems.append(f"normalization.std: found {list(self.std)}, expected values above 0")
+        if problems:
+            raise ValueError(f"{self.root / DESCRIPTION_NAME}:\n  " + "\n  ".join(problems))
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.class_names)
+
+    def samples(self, split: str) -> tuple[Sample, ...]:
+        """The samples of a split.
+
+        Args:
+            split: Its name, or several joined by "+", e.g. "train+val".
+
+        Returns:
+            The samples in list order.
+
+        Raises:
+            ValueError: There is no such split, or it is empty.
+        """
+        joined: list[Sample] = []
+        for name in split.split("+"):
+            if name not in self.splits:
+                raise ValueError(
+                    f"dataset {self.root} has no split {name!r}; it has {', '.join(self.splits) or 'none'}"
+                )
+            if not self.splits[name]:
+                raise ValueError(
+                    f"split {name!r} of the dataset {self.root} is empty; its list needs at least one line"
+                )
+            joined.extend(self.splits[name])
+        return tuple(joined)
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class _ClassEntry(_Strict):
+    name: str = Field(min_length=1)
+    color: tuple[int, int, int]
+    label_id: int | None = None
+
+
+class _Normalization(_Strict):
+    mean: Color = IMAGENET_MEAN
+    std: Color = IMAGENET_STD
+
+
+class _DescriptionFile(_Strict):
+    """dataset.yaml as it stands on disk."""
+
+    name: str
+    classes: tuple[_ClassEntry, ...] = Field(min_length=1, max_length=255)
+    ignore_index: int = 255
+    splits: dict[str, str] = Field(min_length=1)
+    normalization: _Normalization = _Normalization()
+
+
+def load_description(root: Path) -> DatasetDescription:
+    """Reads and checks `dataset.yaml` and the lists of its splits.
+
+    Args:
+        root: The dataset folder.
+
+    Returns:
+        The description. That the files of the lists exist is checked by `checks.verify_split`, or on reading.
+
+    Raises:
+        FileNotFoundError: There is no dataset.yaml, or a list is missing.
+        ValueError: The file or a list is malformed; the message holds all problems.
+    """
+    path = root / DESCRIPTION_NAME
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no dataset at {root}: {path} is missing; make one with `python -m dataset_tools synthesize {root}` or "
+            "`python -m dataset_tools convert`, or correct dataset.root"
+        )
+    content = _parse(path)
+    label_ids = tuple(entry.label_id for entry in content.classes if entry.label_id is not None)
+    problems: list[str] = []
+    splits = {name: _read_list(root, list_name, problems) for name, list_name in content.splits.items()}
+    for entry in content.classes:
+        if not all(0 <= value <= 255 for value in entry.color):
+            problems.append(f"{path}: class {entry.name}: color {list(entry.color)}, expected three values in 0..255")
+    if problems:
+        raise ValueError("\n".join(problems))
+    return DatasetDescription(
+        root=root,
+        name=content.name,
+        class_names=tuple(entry.name for entry in content.classes),
+        colors=tuple(entry.color for entry in content.classes),
+        splits=splits,
+        label_ids=label_ids or None,
+        ignore_index=content.ignore_index,
+        mean=content.normalization.mean,
+        std=content.normalization.std,
+    )
+
+
+def _parse(path: Path) -> _DescriptionFile:
+    """Reads dataset.yaml; every malformed field is named in one message."""
+    try:
+        return _DescriptionFile.model_validate(yaml.safe_load(path.read_text()))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not valid YAML: {error}") from error
+    except ValidationError as error:
+        raise ValueError(describe_problems(error, path)) from error
+
+
+def _read_list(root: Path, list_name: str, problems: list[str]) -> tuple[Sample, ...]:
+    """Reads one split list; malformed lines are added to the problems."""
+    path = root / list_name
+    if not path.is_file():
+        raise FileNotFoundError(f"split list not found: {path}; correct `splits` in {root / DESCRIPTION_NAME}")
+    samples = []
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            names = shlex.split(line)
+        except ValueError as error:
+            problems.append(f"{path}:{number}: {error}; put names with spaces or quotes between double quotes")
+            continue
+        if len(names) > 2:
+            problems.append(f"{path}:{number}: {len(names)} names, expected `image mask`; quote names that hold spaces")
+            continue
+        mask = root / names[1] if len(names) == 2 else None
+        samples.append(Sample(root / names[0], mask, f"{list_name}:{number}"))
+    return tuple(samples)
+
+
+def save_description(description: DatasetDescription) -> None:
+    """Writes `dataset.yaml` and one list per split into the dataset folder.
+
+    Args:
+        description: What to write; lists are named `<split>.txt`, paths under the root become relative.
+    """
+    root = description.root
+    for split, samples in description.splits.items():
+        lines = (
+            " ".join(shlex.quote(_relative(path, root)) for path in sample[:2] if path is not None)
+            for sample in samples
+        )
+        write_text(root / f"{split}.txt", "".join(f"{line}\n" for line in lines))
+    classes: list[dict[str, object]] = [
+        {"name": name, "color": list(color)}
+        for name, color in zip(description.class_names, description.colors, strict=True)
+    ]
+    if description.label_ids is not None:
+        for entry, label_id in zip(classes, description.label_ids, strict=True):
+            entry["label_id"] = label_id
+    content = {
+        "name": description.name,
+        "classes": classes,
+        "ignore_index": description.ignore_index,
+        "splits": {split: f"{split}.txt" for split in description.splits},
+        "normalization": {"mean": list(description.mean), "std": list(description.std)},
+    }
+    write_text(root / DESCRIPTION_NAME, yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=120))
+
+
+def _relative(path: Path, root: Path) -> str:
+    """A path as a list holds it."""
+    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()

@@ -1,0 +1,180 @@
+"""Polygon files in Cityscapes' form to masks.
+
+    {"imgHeight": 128, "imgWidth": 256, "objects": [{"label": "road", "polygon": [[0, 64], [255, 64], ...]}, ...]}
+
+Objects are painted in list order, later ones over earlier ones. The synthesis writes this form and makes its masks with
+this module; the `label-ids` command does the same for any folder.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from rich.progress import track
+
+from dataset_tools.labels import IGNORE_TRAIN_ID, UNLABELED, LabelDefinition, find_label
+from dataset_tools.masks import write_mask
+
+POLYGON_SUFFIX = "_polygons.json"
+Encoding = Literal["train-ids", "ids"]
+MASK_SUFFIXES: dict[Encoding, str] = {"train-ids": "_labelTrainIds.png", "ids": "_labelIds.png"}
+
+
+class LabeledPolygon(NamedTuple):
+    """An outline in pixels, (x, y) per corner, and the name of its label."""
+
+    label: str
+    points: NDArray[np.int32]
+
+
+class PolygonImage(NamedTuple):
+    """The polygons of one image, back to front."""
+
+    height: int
+    width: int
+    polygons: tuple[LabeledPolygon, ...]
+
+
+def fill_polygon(target: NDArray[np.uint8] | NDArray[np.int32], points: NDArray[np.int32], value: int) -> None:
+    """Paints one polygon, border included, in place.
+
+    The only place that rasterises: what is rendered and what is labelled cover exactly the same pixels.
+    """
+    cv2.fillPoly(target, [points.reshape(-1, 1, 2)], value)
+
+
+def load_polygons(path: Path) -> PolygonImage:
+    """Reads a polygon file.
+
+    Args:
+        path: The JSON file.
+
+    Returns:
+        Its polygons without those marked as deleted; coordinates are rounded to whole pixels.
+
+    Raises:
+        FileNotFoundError: The file does not exist.
+        ValueError: It is not JSON, or a field is missing or malformed; names the field.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"polygon file not found: {path}")
+    try:
+        content = json.loads(path.read_text())
+        height, width, objects = int(content["imgHeight"]), int(content["imgWidth"]), content["objects"]
+    except ValueError as error:
+        raise ValueError(f"{path} is not a JSON polygon file: {error}") from error
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path} lacks the field {error}; expected imgHeight, imgWidth and objects") from error
+    if height <= 0 or width <= 0:
+        raise ValueError(f"{path}: the image size {height}x{width} is not positive")
+    polygons = (_read_object(path, number, item) for number, item in enumerate(objects))
+    return PolygonImage(height, width, tuple(polygon for polygon in polygons if polygon is not None))
+
+
+def _read_object(path: Path, number: int, item: dict[str, object]) -> LabeledPolygon | None:
+    """Reads one object; None when it is marked as deleted."""
+    place = f"{path}: objects[{number}]"
+    if not isinstance(item, dict) or not isinstance(item.get("label"), str) or "polygon" not in item:
+        raise ValueError(f"{place}: expected the fields label and polygon, found {item if item else 'nothing'}")
+    if item.get("deleted"):
+        return None
+    try:
+        points = np.asarray(item["polygon"], np.float64)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{place} ({item['label']}): polygon is not a list of [x, y] numbers") from error
+    if points.ndim != 2 or points.shape[1:] != (2,):
+        raise ValueError(f"{place} ({item['label']}): polygon has the shape {points.shape}, expected (corners, 2)")
+    return LabeledPolygon(str(item["label"]), np.rint(points).astype(np.int32))
+
+
+def polygons_to_json(image: PolygonImage) -> str:
+    """The text of a polygon file."""
+    objects = [{"label": polygon.label, "polygon": polygon.points.tolist()} for polygon in image.polygons]
+    return json.dumps({"imgHeight": image.height, "imgWidth": image.width, "objects": objects})
+
+
+def paint_mask(
+    image: PolygonImage, labels: Sequence[LabelDefinition], *, encoding: Encoding = "train-ids", source: str = "image"
+) -> NDArray[np.uint8]:
+    """Paints the polygons of one image as ids.
+
+    Args:
+        image: The polygons.
+        labels: Definitions of their labels. Labels with a negative id are skipped.
+        encoding: Which of the two ids to paint. What no polygon covers is the label "unlabeled": 255 as train id, its
+            id (0 without a definition) otherwise.
+        source: What errors name.
+
+    Returns:
+        Mask, shape (H, W).
+
+    Raises:
+        ValueError: Labels without a definition; names all of them.
+    """
+    found = {polygon.label: find_label(polygon.label, labels) for polygon in image.polygons}
+    unknown = sorted(name for name, label in found.items() if label is None)
+    if unknown:
+        raise ValueError(
+            f"{source}: no definition for the labels {', '.join(unknown)}; add them to the label definitions "
+            f"(known: {', '.join(label.name for label in labels)})"
+        )
+    background = find_label(UNLABELED, labels)
+    empty = IGNORE_TRAIN_ID if encoding == "train-ids" else background.id if background else 0
+    mask = np.full((image.height, image.width), empty, np.uint8)
+    for polygon in image.polygons:
+        label = found[polygon.label]
+        if label is None or label.id < 0:
+            continue
+        value = label.id if encoding == "ids" else label.train_id
+        fill_polygon(mask, polygon.points, value if value >= 0 else IGNORE_TRAIN_ID)
+    return mask
+
+
+def mask_path_of(polygon_path: Path, encoding: Encoding) -> Path:
+    """Where a polygon file's mask goes: `X_polygons.json` to `X_labelTrainIds.png` or `X_labelIds.png` next to it."""
+    return polygon_path.with_name(polygon_path.name.removesuffix(POLYGON_SUFFIX) + MASK_SUFFIXES[encoding])
+
+
+class LabelIdsResult(NamedTuple):
+    """What `write_label_ids` did."""
+
+    written: int
+    kept: int
+
+
+def write_label_ids(
+    root: Path,
+    labels: Sequence[LabelDefinition],
+    *,
+    encoding: Encoding = "train-ids",
+    overwrite: bool = False,
+    progress: bool = False,
+) -> LabelIdsResult:
+    """Makes the mask of every polygon file below a folder.
+
+    Args:
+        root: The folder; files named `*_polygons.json` are found at any depth.
+        labels: Label definitions.
+        encoding: Train ids or ids.
+        overwrite: Repaint masks that exist; otherwise they are kept.
+        progress: Show a progress bar.
+
+    Returns:
+        How many masks were written and kept.
+
+    Raises:
+        FileNotFoundError: The folder does not exist or holds no polygon file.
+        ValueError: A file is malformed or uses an unknown label.
+    """
+    paths = sorted(root.rglob(f"*{POLYGON_SUFFIX}")) if root.is_dir() else []
+    if not paths:
+        raise FileNotFoundError(f"no files named *{POLYGON_SUFFIX} below {root}")
+    todo = [path for path in paths if overwrite or not mask_path_of(path, encoding).exists()]
+    for path in track(todo, description="label-ids", disable=not progress):
+        mask = paint_mask(load_polygons(path), labels, encoding=encoding, source=str(path))
+        write_mask(mask_path_of(path, encoding), mask)
+    return LabelIdsResult(len(todo), len(paths) - len(todo))

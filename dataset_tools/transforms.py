@@ -1,0 +1,209 @@
+"""Augmentation and normalisation of decoded (image, label) pairs.
+
+`TrainTransform` flips, scales and crops; `EvalTransform` leaves the whole image. Both are frozen, hold no random state
+and take every random choice from the generator that they are given.
+"""
+
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+# Statistics of ImageNet in RGB for values in 0..1, which pretrained backbones expect.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+DEFAULT_SCALES = (0.75, 1.0, 1.25)
+_CROP_ATTEMPTS = 10
+
+Color = tuple[float, float, float]
+PixelT = TypeVar("PixelT", bound=np.integer[Any])
+
+
+def check_crop_size(crop_size_px: tuple[int, int], *, field: str = "crop_size_px", divisor: int = 32) -> None:
+    """Refuses a crop that the networks' strides do not divide.
+
+    Args:
+        crop_size_px: (height, width).
+        field: Name of the setting, for the message.
+        divisor: The largest output stride.
+
+    Raises:
+        ValueError: Names the side, its value and the nearest sizes that fit.
+    """
+    problems = []
+    for side, size in zip(("height", "width"), crop_size_px, strict=True):
+        if size < divisor:
+            problems.append(f"{field} {side} {size} is less than {divisor}; use {divisor} or more")
+        elif size % divisor:
+            below = size // divisor * divisor
+            problems.append(f"{field} {side} {size} is not divisible by {divisor}; use {below} or {below + divisor}")
+    if problems:
+        raise ValueError("\n".join(problems))
+
+
+def resize_label(label: NDArray[np.integer], size: tuple[int, int]) -> NDArray[np.integer]:
+    """Resizes ids to the nearest pixel centre.
+
+    Indexing instead of `cv2.resize`, whose nearest modes shift by half a pixel (NEAREST) or differ between versions
+    (NEAREST_EXACT).
+
+    Args:
+        label: Ids, shape (H, W).
+        size: (height, width) of the result.
+
+    Returns:
+        Ids, shape `size`, of the same type.
+    """
+    rows, columns = (
+        ((np.arange(new) * 2 + 1) * old // (2 * new)).astype(np.intp)
+        for new, old in zip(size, label.shape, strict=True)
+    )
+    return np.asarray(label[rows[:, None], columns])
+
+
+def resize_pair(
+    image: NDArray[np.uint8], label: NDArray[np.integer], factor: float
+) -> tuple[NDArray[np.uint8], NDArray[np.integer]]:
+    """Scales an image (bilinear) and its label (nearest) by one factor; 1 returns them as they are."""
+    if factor == 1:
+        return image, label
+    height, width = (max(1, round(side * factor)) for side in label.shape)
+    resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(resized, np.uint8), resize_label(label, (height, width))
+
+
+def normalize(image: NDArray[np.uint8], mean: Color, std: Color) -> torch.Tensor:
+    """Turns RGB bytes into the networks' input, (x / 255 - mean) / std.
+
+    Args:
+        image: Shape (H, W, 3), uint8.
+        mean: Mean per channel for values in 0..1.
+        std: Standard deviation per channel.
+
+    Returns:
+        Shape (3, H, W), float32.
+    """
+    tensor = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).float()
+    scale = 1.0 / torch.tensor(std, dtype=torch.float32)
+    shift = torch.tensor(mean, dtype=torch.float32) * scale
+    return tensor.mul_((scale / 255).view(3, 1, 1)).sub_(shift.view(3, 1, 1))
+
+
+def _check_positive(field: str, value: float) -> None:
+    if not value > 0:
+        raise ValueError(f"{field} is {value}, expected more than 0")
+
+
+@dataclass(frozen=True)
+class EvalTransform:
+    """The whole image, scaled by a fixed factor and normalised.
+
+    Attributes:
+        image_scale: Factor of both sides, e.g. 0.5 for half-size images; the label is scaled along.
+        mean: Mean per RGB channel, for values in 0..1.
+        std: Standard deviation per RGB channel.
+    """
+
+    image_scale: float = 1.0
+    mean: Color = IMAGENET_MEAN
+    std: Color = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        """Checks the fields."""
+        _check_positive("image_scale", self.image_scale)
+
+    def __call__(
+        self, image: NDArray[np.uint8], label: NDArray[np.integer], _generator: np.random.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Scales and normalises; see `dataset.Transform`. The generator is not used."""
+        image, label = resize_pair(image, label, self.image_scale)
+        return normalize(image, self.mean, self.std), torch.from_numpy(label.astype(np.int64))
+
+
+@dataclass(frozen=True)
+class TrainTransform:
+    """Random flip, scale and crop, then normalisation.
+
+    Attributes:
+        crop_size_px: (height, width) of the result; both divisible by 32. A scaled image that is smaller is placed at
+            random and padded, the image with the mean colour and the label with the ignore index.
+        scales: Random factors, one drawn per image, on top of image_scale.
+        flip_probability: Probability of a horizontal flip.
+        image_scale: Fixed factor, e.g. 0.5 for half-size images.
+        mean: Mean per RGB channel, for values in 0..1.
+        std: Standard deviation per RGB channel.
+        ignore_index: Label of padding.
+        min_valid_fraction: A crop with a smaller part of labelled pixels is drawn again, ten times at most.
+
+    Raises:
+        ValueError: A field is out of its range.
+    """
+
+    crop_size_px: tuple[int, int]
+    scales: tuple[float, ...] = DEFAULT_SCALES
+    flip_probability: float = 0.5
+    image_scale: float = 1.0
+    mean: Color = IMAGENET_MEAN
+    std: Color = IMAGENET_STD
+    ignore_index: int = 255
+    min_valid_fraction: float = 0.05
+
+    def __post_init__(self) -> None:
+        """Checks the fields."""
+        check_crop_size(self.crop_size_px)
+        _check_positive("image_scale", self.image_scale)
+        if not self.scales:
+            raise ValueError("scales is empty, expected at least one factor; use [1.0] for no random scaling")
+        for scale in self.scales:
+            _check_positive("scales", scale)
+        for field, value in (
+            ("flip_probability", self.flip_probability),
+            ("min_valid_fraction", self.min_valid_fraction),
+        ):
+            if not 0 <= value <= 1:
+                raise ValueError(f"{field} is {value}, expected 0..1")
+
+    def __call__(
+        self, image: NDArray[np.uint8], label: NDArray[np.integer], generator: np.random.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Augments and normalises; see `dataset.Transform`."""
+        flip = generator.random() < self.flip_probability
+        scale = self.scales[int(generator.integers(len(self.scales)))]
+        image, label = resize_pair(image, label, self.image_scale * scale)
+        image, label = self._crop(image, label, generator)
+        if flip:
+            image, label = image[:, ::-1], label[:, ::-1]
+        return normalize(image, self.mean, self.std), torch.from_numpy(label.astype(np.int64))
+
+    def _crop(
+        self, image: NDArray[np.uint8], label: NDArray[np.integer], generator: np.random.Generator
+    ) -> tuple[NDArray[np.uint8], NDArray[np.integer]]:
+        """Cuts a random window of crop_size_px, which may reach over the border of a smaller image."""
+        for _ in range(_CROP_ATTEMPTS):
+            top, left = (
+                int(generator.integers(min(0, side - crop), max(0, side - crop) + 1))
+                for side, crop in zip(label.shape, self.crop_size_px, strict=True)
+            )
+            window = _window(label, (top, left), self.crop_size_px, self.ignore_index)
+            if np.count_nonzero(window != self.ignore_index) >= self.min_valid_fraction * window.size:
+                break
+        padding = np.rint(np.asarray(self.mean) * 255).astype(np.uint8)
+        return _window(image, (top, left), self.crop_size_px, padding), window
+
+
+def _window(
+    array: NDArray[PixelT], corner: tuple[int, int], size: tuple[int, int], padding: NDArray[PixelT] | int
+) -> NDArray[PixelT]:
+    """Cuts a window that may lie partly outside the array; the outside is filled with the padding value."""
+    (top, left), (height, width) = corner, size
+    inside = array[max(0, top) : top + height, max(0, left) : left + width]
+    if inside.shape[:2] == size:
+        return inside
+    window = np.empty((height, width, *array.shape[2:]), array.dtype)
+    window[:] = padding
+    y, x = max(0, -top), max(0, -left)
+    window[y : y + inside.shape[0], x : x + inside.shape[1]] = inside
+    return window

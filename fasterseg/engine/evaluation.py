@@ -1,0 +1,174 @@
+"""Evaluation of any predictor on batches of images: whole image or sliding window, flipped and scaled copies.
+
+A predictor maps normalised images to logits at any stride: a network, an exported file behind a runtime, a supernet
+with a chosen path. Training validates through here, and so do `train evaluate` and `fasterseg predict`.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import nn
+
+from fasterseg.engine.metrics import SegmentationMetrics, SegmentationScores
+from fasterseg.engine.progress import ProgressReporter
+from fasterseg.networks.resizing import Size, map_size, resize_bilinear
+
+Predictor = Callable[[torch.Tensor], torch.Tensor]
+
+
+class LabeledBatch(Protocol):
+    """A batch with `image` (N, 3, H, W) float32 and `label` (N, H, W) int64."""
+
+    @property
+    def image(self) -> torch.Tensor:
+        """Normalised RGB images."""
+
+    @property
+    def label(self) -> torch.Tensor:
+        """Train ids and the ignore index."""
+
+
+@dataclass(frozen=True)
+class InferenceMode:
+    """How an image is shown to the network; the published way is the default: whole, once, at its own size.
+
+    Attributes:
+        window_size_px: (height, width) of sliding windows; None for the whole image.
+        window_overlap: Part of a window that the next one repeats, 0 up to but not 1.
+        flip: Whether the mirrored image votes too.
+        scales: Factors of the copies that vote.
+
+    Raises:
+        ValueError: A field is out of its range.
+    """
+
+    window_size_px: Size | None = None
+    window_overlap: float = 1 / 3
+    flip: bool = False
+    scales: tuple[float, ...] = (1.0,)
+
+    def __post_init__(self) -> None:
+        if self.window_size_px is not None and min(self.window_size_px) < 1:
+            raise ValueError(f"window_size_px is {self.window_size_px}, expected a height and width of at least 1")
+        if not 0 <= self.window_overlap < 1:
+            raise ValueError(f"window_overlap is {self.window_overlap}, expected a fraction of at least 0 and below 1")
+        if not self.scales or min(self.scales) <= 0:
+            raise ValueError(f"scales is {list(self.scales)}, expected at least one factor, each above 0")
+
+    @property
+    def votes(self) -> int:
+        """How many copies of the image vote."""
+        return len(self.scales) * (2 if self.flip else 1)
+
+
+WHOLE_IMAGE = InferenceMode()
+
+
+def network_predictor(network: nn.Module) -> Predictor:
+    """The predictor of a network that returns `SegmentationLogits`: its main logits."""
+
+    def predict(image: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = network(image).main
+        return logits
+
+    return predict
+
+
+def infer(predict: Predictor, image: torch.Tensor, mode: InferenceMode = WHOLE_IMAGE) -> torch.Tensor:
+    """Class scores of images at their own size.
+
+    Args:
+        predict: Maps images to logits at any stride.
+        image: (N, 3, H, W) normalised RGB.
+        mode: How the image is shown to it.
+
+    Returns:
+        (N, C, H, W): logits for a single look at the whole image, averaged probabilities otherwise; the largest is the
+        prediction either way.
+    """
+    size = map_size(image)
+    if mode == WHOLE_IMAGE:
+        return resize_bilinear(predict(image), size)
+    total: torch.Tensor | None = None
+    for scale in mode.scales:
+        scaled_size = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
+        scaled = resize_bilinear(image, scaled_size)
+        for flipped in (False, True) if mode.flip else (False,):
+            shown = scaled.flip(3) if flipped else scaled
+            vote = _windows(predict, shown, mode)
+            vote = resize_bilinear(vote.flip(3) if flipped else vote, size)
+            total = vote if total is None else total + vote
+    assert total is not None
+    return total / mode.votes
+
+
+def _windows(predict: Predictor, image: torch.Tensor, mode: InferenceMode) -> torch.Tensor:
+    """Probabilities (N, C, H, W) of an image, averaged where windows overlap."""
+    size = map_size(image)
+    window = size if mode.window_size_px is None else mode.window_size_px
+    window = (min(window[0], size[0]), min(window[1], size[1]))
+    total: torch.Tensor | None = None
+    looks = image.new_zeros((1, 1, *size))
+    for top in _starts(size[0], window[0], mode.window_overlap):
+        for left in _starts(size[1], window[1], mode.window_overlap):
+            area = (slice(None), slice(None), slice(top, top + window[0]), slice(left, left + window[1]))
+            probabilities = resize_bilinear(predict(image[area]), window).softmax(dim=1)
+            if total is None:
+                total = probabilities.new_zeros((*probabilities.shape[:2], *size))
+            total[area] += probabilities
+            looks[area] += 1
+    assert total is not None
+    return total / looks
+
+
+def _starts(length: int, window: int, overlap: float) -> list[int]:
+    """Where windows start along a side so that they cover it; the last one ends with it."""
+    step = max(1, int(window * (1 - overlap)))
+    starts = list(range(0, length - window, step))
+    return [*starts, length - window]
+
+
+@torch.inference_mode()
+def evaluate(
+    predict: Predictor,
+    batches: Iterable[LabeledBatch],
+    *,
+    class_names: tuple[str, ...],
+    ignore_index: int,
+    device: torch.device | str = "cpu",
+    mode: InferenceMode = WHOLE_IMAGE,
+    progress: ProgressReporter | None = None,
+    on_prediction: Callable[[LabeledBatch, torch.Tensor], None] | None = None,
+) -> SegmentationScores:
+    """Scores a predictor on labelled images.
+
+    Args:
+        predict: Maps (N, 3, H, W) to logits at any stride; a network must be in evaluation mode.
+        batches: The images and labels.
+        class_names: Name of each class, by train id.
+        ignore_index: Label of pixels that count nowhere.
+        device: Where the predictor runs.
+        mode: How images are shown to it.
+        progress: Advanced by one per batch.
+        on_prediction: Called with each batch and its predicted train ids (N, H, W), such as to draw examples.
+
+    Raises:
+        ValueError: No pixel is labelled, or the predictor gives another number of classes.
+    """
+    metrics = SegmentationMetrics(class_names, ignore_index=ignore_index, device=device)
+    for batch in batches:
+        scores = infer(predict, batch.image.to(device), mode)
+        if scores.shape[1] != len(class_names):
+            raise ValueError(
+                f"the network predicts {scores.shape[1]} classes, the dataset has {len(class_names)} "
+                f"({', '.join(class_names)}); use the dataset it was trained on"
+            )
+        prediction = scores.argmax(dim=1)
+        metrics.update(prediction, batch.label.to(device))
+        if on_prediction is not None:
+            on_prediction(batch, prediction)
+        if progress is not None:
+            progress.advance()
+    return metrics.compute()

@@ -1,0 +1,55 @@
+"""Optimizers and learning rates: SGD as every stage uses it, and schedules that are functions of the step alone.
+
+A schedule without state needs no checkpoint: a resumed run has the rates of an uncut one.
+"""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+
+def sgd(
+    parameters: Iterable[nn.Parameter], *, lr: float, momentum: float = 0.9, weight_decay: float = 5e-4
+) -> torch.optim.SGD:
+    """Stochastic gradient descent with momentum, all parameters updated in one fused pass."""
+    return torch.optim.SGD(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay, fused=True)
+
+
+def exponential_lr(base_lr: float, *, decay: float, epoch: int) -> float:
+    """The rate of an epoch (counted from 0) when each epoch multiplies it by `decay`."""
+    return base_lr * math.pow(decay, epoch)
+
+
+def poly_lr(base_lr: float, *, step: int, total_steps: int, power: float = 0.9) -> float:
+    """The rate of a step (counted from 0) that falls to 0 as (1 - step / total_steps) ** power."""
+    return base_lr * math.pow(max(0.0, 1 - step / total_steps), power)
+
+
+def warm_up_factor(step: int, warm_up_steps: int) -> float:
+    """What to multiply the rate of a step with, so that it rises linearly over the first steps."""
+    return min(1.0, (step + 1) / (warm_up_steps + 1))
+
+
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Sets the learning rate of all parameter groups."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+
+
+def clip_gradients(
+    fabric: Fabric, module: nn.Module, optimizer: torch.optim.Optimizer, *, max_norm: float | None
+) -> None:
+    """Scales the gradients down to a total norm of at most `max_norm`; None leaves them as they are.
+
+    Args:
+        fabric: What the module and the optimizer were set up with; it knows the gradients' precision.
+        module: The module that Fabric gave back.
+        optimizer: The optimizer that Fabric gave back.
+        max_norm: The largest total norm.
+    """
+    if max_norm is not None:
+        # a gradient that is not finite shows in the next step's loss, which the loop reports with its head
+        fabric.clip_gradients(module, optimizer, max_norm=max_norm, error_if_nonfinite=False)

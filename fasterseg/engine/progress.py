@@ -1,0 +1,100 @@
+"""Progress of anything that takes long: a bar with the time left on a terminal, an occasional line elsewhere.
+
+Every loop of the toolkit reports through here, and every message of a run goes through `CONSOLE`, so that bars and
+messages do not tear each other apart.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+CONSOLE = Console(highlight=False, markup=False)
+_LINE_INTERVAL_S = 30.0
+
+
+def format_duration(duration_s: float) -> str:
+    """A duration as `1:02:03` or `2:03`."""
+    minutes, seconds = divmod(round(duration_s), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+
+
+class ProgressReporter:
+    """Counts finished steps and tells how long the rest takes at the pace so far.
+
+    Args:
+        description: What is going on, such as `student`.
+        total: How many steps there are.
+        completed: How many were done before, in an earlier run.
+        bar: The terminal's bar, or None to print lines.
+    """
+
+    def __init__(self, description: str, total: int, *, completed: int = 0, bar: Progress | None = None) -> None:
+        self.description = description
+        self.total = total
+        self.completed = completed
+        self._completed_before = completed
+        self._started_s = time.monotonic()
+        self._printed_s = self._started_s
+        self._bar = bar
+        self._task: TaskID | None = None
+        if bar is not None:
+            self._task = bar.add_task(description, total=total, completed=completed, note="", left="")
+
+    @property
+    def time_left_s(self) -> float | None:
+        """Seconds that the remaining steps take at the pace of this run so far; None before the first step."""
+        done = self.completed - self._completed_before
+        if done <= 0:
+            return None
+        return (time.monotonic() - self._started_s) / done * max(0, self.total - self.completed)
+
+    def advance(self, steps: int = 1, *, note: str | None = None) -> None:
+        """Counts further steps as done.
+
+        Args:
+            steps: How many.
+            note: A short text beside the bar, such as the current loss; None keeps the last one.
+        """
+        self.completed += steps
+        left_s = self.time_left_s
+        left = "" if left_s is None else f"{format_duration(left_s)} left"
+        if self._bar is not None and self._task is not None:
+            if note is not None:
+                self._bar.update(self._task, note=note)
+            self._bar.update(self._task, completed=self.completed, left=left)
+            return
+        now = time.monotonic()
+        if now - self._printed_s >= _LINE_INTERVAL_S:
+            self._printed_s = now
+            parts = [f"{self.description}: {self.completed}/{self.total}", left, note or ""]
+            CONSOLE.print(", ".join(part for part in parts if part), soft_wrap=True)
+
+
+@contextmanager
+def epoch_progress(description: str, total: int, *, completed: int = 0) -> Iterator[ProgressReporter]:
+    """Shows the progress of `total` steps while the block runs.
+
+    On a terminal a bar with the time left; elsewhere a line every half minute, so that logs stay short.
+
+    Args:
+        description: What is going on.
+        total: How many steps there are.
+        completed: How many an earlier run has done already.
+    """
+    if not CONSOLE.is_terminal:
+        yield ProgressReporter(description, total, completed=completed)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[left]}"),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=CONSOLE, transient=True, refresh_per_second=4) as bar:
+        yield ProgressReporter(description, total, completed=completed, bar=bar)

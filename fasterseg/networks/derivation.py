@@ -1,0 +1,266 @@
+"""From architecture parameters to an `Architecture`: the derivation rules, those for skips included, in plain NumPy.
+
+Two path rules share everything else. `most_probable` is ours: the most probable path on the supernet's lattice of
+layers and output strides. `published` is the released program's, needed to read its files; it differs in three ways
+that are kept on purpose (see `published_path`). The search derives through here, and so does the import of released
+files.
+
+Source: FasterSeg, section 3.2, and its released program.
+"""
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fasterseg.networks.architecture import Architecture, CellChoice
+from fasterseg.networks.space import STRIDES, ArchitectureSet, Branches, SpaceConfig, first_layer
+
+PathRule = Literal["most_probable", "published"]
+Scores = NDArray[np.floating]
+Path = tuple[int, ...]
+
+SKIP_INDEX = 0
+FROM_DOWN, FROM_KEEP = 0, 1
+
+
+def operator_row(layer: int, stride: int) -> int:
+    """The row of `ArchitectureLogits.operators[stride]` that belongs to the cell at a layer."""
+    return layer - first_layer(stride)
+
+
+def parent_row(layer: int, stride: int) -> int:
+    """The row of `ArchitectureLogits.parents[stride]` of the cell at a layer; a stride's first cell has one parent."""
+    return layer - first_layer(stride) - 1
+
+
+def width_row(layer: int, stride: int) -> int:
+    """The row of `ArchitectureLogits.widths[stride]` that belongs to the map which enters the cell at a layer >= 1."""
+    return layer - max(1, first_layer(stride))
+
+
+@dataclass(frozen=True)
+class ArchitectureLogits:
+    """The values of one architecture set's parameters, before any softmax.
+
+    Attributes:
+        operators: alpha; (cells of the stride, operators) by output stride.
+        parents: beta; (cells with two parents, 2) for strides 16 and 32, columns (down from half the stride, keep).
+        widths: ratio; (maps that enter a cell of the stride, widths) by output stride.
+    """
+
+    operators: Mapping[int, Scores]
+    parents: Mapping[int, Scores]
+    widths: Mapping[int, Scores]
+
+
+def softmax(scores: Scores) -> Scores:
+    """Softmax over the last axis, in the precision of the scores."""
+    exponentials = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    probabilities: Scores = exponentials / exponentials.sum(axis=-1, keepdims=True)
+    return probabilities
+
+
+def derive_architecture(
+    logits: ArchitectureLogits,
+    space: SpaceConfig,
+    *,
+    architecture_set: ArchitectureSet,
+    ends: Branches,
+    path_rule: PathRule = "most_probable",
+) -> Architecture:
+    """The architecture that the parameters favour.
+
+    Args:
+        logits: Parameters of one architecture set.
+        space: The search space they belong to.
+        architecture_set: The teacher derives without skips and at its own stem and head width.
+        ends: Output strides at which the branches end, in the order of the network.
+        path_rule: `most_probable`, or `published` for released files.
+
+    Returns:
+        The network of those branches; leading cells that they have in common are shared.
+    """
+    branches = derive_branches(logits, space, architecture_set=architecture_set, path_rule=path_rule)
+    width = space.end_width(architecture_set)
+    return assemble(space, [branches[end] for end in ends], end_width=width)
+
+
+def assemble(space: SpaceConfig, branches: list[tuple[CellChoice, ...]], *, end_width: float) -> Architecture:
+    """The architecture of finished branches: what they have in common from the first cell on is shared.
+
+    The last cell of a branch is never shared.
+    """
+    return Architecture(
+        base_channels=space.base_channels,
+        stem_width=end_width,
+        head_width=end_width,
+        branches=tuple(branches),
+        shared_cells=common_cells(branches),
+    )
+
+
+def common_cells(branches: list[tuple[CellChoice, ...]]) -> int:
+    """How many leading cells all branches have in common; 0 for a single branch, never a branch's last cell."""
+    shared = 0
+    if len(branches) > 1:
+        for cells in zip(*(branch[:-1] for branch in branches), strict=False):
+            if len(set(cells)) > 1:
+                break
+            shared += 1
+    return shared
+
+
+def derive_branches(
+    logits: ArchitectureLogits, space: SpaceConfig, *, architecture_set: ArchitectureSet, path_rule: PathRule
+) -> dict[int, tuple[CellChoice, ...]]:
+    """The cells of the three branches, by the output stride they end at.
+
+    They are derived in ascending order over one copy of the operator scores: a decision about a skip that is made for
+    one branch holds for the later ones.
+    """
+    operators = {stride: np.array(scores) for stride, scores in logits.operators.items()}
+    parents = {stride: np.array(scores) for stride, scores in logits.parents.items()}
+    if architecture_set == "teacher":
+        for scores in operators.values():
+            scores[:, SKIP_INDEX] = -np.inf
+    branches = {}
+    for end in STRIDES:
+        if path_rule == "published":
+            parents = {stride: softmax(scores) for stride, scores in parents.items()}
+            path = published_path(parents, end=end, layers=space.layers)
+        else:
+            path = most_probable_path(parents, end=end, layers=space.layers)
+        kept = _choose_operators(operators, path)
+        branches[end] = _branch_cells(logits, space, path, kept, architecture_set=architecture_set)
+    return branches
+
+
+def most_probable_path(parents: Mapping[int, Scores], *, end: int, layers: int) -> Path:
+    """The output stride of each layer on the most probable way to the last layer's cell of stride `end`.
+
+    Every cell chooses its parent independently, so this is a shortest path (Viterbi) over the lattice. Of two equally
+    probable ways the one that keeps its stride longer at the end wins.
+    """
+    log_probability = {
+        stride: np.log(np.maximum(softmax(scores.astype(np.float64)), 1e-300)) for stride, scores in parents.items()
+    }
+    best: dict[int, tuple[float, Path]] = {STRIDES[0]: (0.0, (STRIDES[0],))}
+    for layer in range(1, layers):
+        reached = {STRIDES[0]: (best[STRIDES[0]][0], (*best[STRIDES[0]][1], STRIDES[0]))}
+        for stride in STRIDES[1:]:
+            if layer < first_layer(stride):
+                continue
+            keep, down = 0.0, 0.0
+            if layer > first_layer(stride):
+                row = log_probability[stride][parent_row(layer, stride)]
+                keep, down = float(row[FROM_KEEP]), float(row[FROM_DOWN])
+            ways = [(best[stride // 2], down)] + ([(best[stride], keep)] if stride in best else [])
+            scored = [(score + step, (*path, stride)) for (score, path), step in ways]
+            reached[stride] = max(reversed(scored), key=lambda way: way[0])
+        best = reached
+    return best[end][1]
+
+
+def published_path(parents: Mapping[int, Scores], *, end: int, layers: int) -> Path:
+    """The output stride of each layer by the released program's rule.
+
+    It differs from the most probable path: stride 16's down is placed one layer before the one its parameter belongs
+    to, a branch to stride 32 takes the best product of two downs that are at least two rows apart (downs after layers
+    1 and 2 when there is no such pair), and the caller softmaxes the parameters once more for each branch.
+
+    Args:
+        parents: Parent scores as often through a softmax as branches were derived, this one included.
+        end: Output stride of the branch's end.
+        layers: Layers of the space.
+    """
+    downs: list[int] = []
+    if end == STRIDES[1]:
+        downs = [1 + int(parents[16][1:-1, FROM_DOWN].argmax())]
+    elif end == STRIDES[2]:
+        best_score, best_pair = 0.0, (0, 1)
+        for deep in range(layers - 4):
+            for shallow in range(1, deep - 1):
+                score = parents[16][shallow, FROM_DOWN] * parents[32][deep, FROM_DOWN]
+                if score > best_score:
+                    best_score, best_pair = score, (shallow, deep)
+        downs = [best_pair[0] + 1, best_pair[1] + 2]
+    return tuple(STRIDES[sum(down < layer for down in downs)] for layer in range(layers))
+
+
+def _choose_operators(operators: dict[int, Scores], path: Path) -> list[int | None]:
+    """The operator index of each layer of a path, None for a layer that is left out.
+
+    Skips that must not be left out lose their score in `operators`, for this branch and for later ones.
+    """
+    candidates = _prunable_skips(operators, path)
+    _keep_one_between_downs(operators, path, candidates)
+    least_layers = int(np.round(len(path) / 3)) + 2 * STRIDES.index(path[-1])
+    most_certain_first = sorted(candidates, key=lambda layer: candidates[layer], reverse=True)
+    pruned = set(most_certain_first[: max(0, len(path) - least_layers)])
+    chosen: list[int | None] = []
+    for layer, stride in enumerate(path):
+        scores = operators[stride][operator_row(layer, stride)]
+        operator = int(scores.argmax())
+        if operator == SKIP_INDEX and layer in pruned:
+            chosen.append(None)
+            continue
+        if operator == SKIP_INDEX:
+            scores[SKIP_INDEX] = -np.inf
+            operator = int(scores.argmax())
+        chosen.append(operator)
+    return chosen
+
+
+def _prunable_skips(operators: dict[int, Scores], path: Path) -> dict[int, float]:
+    """The layers whose best operator is a skip that keeps the stride, with the skip's probability."""
+    skips = {}
+    for layer, stride in enumerate(path):
+        scores = operators[stride][operator_row(layer, stride)]
+        keeps_stride = layer + 1 == len(path) or path[layer + 1] == stride
+        if keeps_stride and int(scores.argmax()) == SKIP_INDEX:
+            skips[layer] = float(softmax(scores)[SKIP_INDEX])
+    return skips
+
+
+def _keep_one_between_downs(operators: dict[int, Scores], path: Path, skips: Mapping[int, float]) -> None:
+    """Turns the least certain skip of a stretch that is all skips into an operator.
+
+    A stretch lies between two downs, or between the last down and the end; what is before the first down may vanish.
+    """
+    downs = [layer for layer in range(len(path) - 1) if path[layer + 1] > path[layer]]
+    for start, stop in itertools.pairwise([*downs, len(path)]):
+        stretch = range(start + 1, stop)
+        if stretch and all(layer in skips for layer in stretch):
+            # of equally certain ones the last, as in the released program
+            layer = min(reversed(stretch), key=lambda candidate: skips[candidate])
+            operators[path[layer]][operator_row(layer, path[layer]), SKIP_INDEX] = -np.inf
+
+
+def _branch_cells(
+    logits: ArchitectureLogits,
+    space: SpaceConfig,
+    path: Path,
+    kept: list[int | None],
+    *,
+    architecture_set: ArchitectureSet,
+) -> tuple[CellChoice, ...]:
+    """The branch's cells: a layer that is left out takes its own output width with it."""
+    end_width = space.end_width(architecture_set)
+    widths = space.set_widths(architecture_set)
+    cells = []
+    remaining = [layer for layer, operator in enumerate(kept) if operator is not None]
+    for layer in remaining:
+        operator = kept[layer]
+        assert operator is not None
+        if layer == remaining[-1]:
+            stride, width = 1, end_width
+        else:
+            following = path[layer + 1]
+            stride = following // path[layer]
+            width = widths[int(logits.widths[following][width_row(layer + 1, following)].argmax())]
+        cells.append(CellChoice(space.operators[operator], scale=path[layer], stride=stride, width=width))
+    return tuple(cells)

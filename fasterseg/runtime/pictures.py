@@ -1,0 +1,128 @@
+"""What a prediction is written as: index, colour, overlay and label-id pictures, and the submission archive.
+
+Masks go through Pillow, never through OpenCV, so that an index stays an index.
+"""
+
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fasterseg.engine.checkpoint import DatasetFacts
+from fasterseg.engine.files import replacing
+from fasterseg.engine.pictures import colorize
+from fasterseg.runtime.predictor import ClassIds
+
+
+class PictureKind(StrEnum):
+    """What a picture shows: train ids, class colours, colours over the image, or ids of the source labelling."""
+
+    INDEX = "index"
+    COLOR = "color"
+    OVERLAY = "overlay"
+    LABEL_IDS = "label_ids"
+
+
+_IMAGE_SUFFIX = "_leftImg8bit"
+_SUBMISSION_SUFFIX = "_labelIds.png"
+_MAX_LABEL_ID = 255
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """Reads an image as RGB (H, W, 3) uint8.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It cannot be decoded.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no image at {path}")
+    decoded = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR) if path.stat().st_size else None
+    if decoded is None:
+        raise ValueError(f"{path} cannot be read as an image; it is damaged, or of a format that OpenCV does not know")
+    return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def write_png(path: Path, values: NDArray[np.uint8] | NDArray[np.uint16]) -> None:
+    """Writes (H, W) as a grey PNG (8 or 16 bits) or (H, W, 3) as an RGB one, through a temporary name."""
+    with replacing(path) as temporary:
+        Image.fromarray(values).save(temporary, format="PNG")
+
+
+def overlay(image: NDArray[np.uint8], colored: NDArray[np.uint8], opacity: float) -> NDArray[np.uint8]:
+    """An image with the classes' colours laid over it; opacity 1 hides the image."""
+    return np.asarray(cv2.addWeighted(image, 1 - opacity, colored, opacity, 0), np.uint8)
+
+
+def check_label_ids(dataset: DatasetFacts) -> None:
+    """Makes sure that label-id pictures can be written.
+
+    Raises:
+        ValueError: The dataset has no ids of a source labelling, or one does not fit a byte.
+    """
+    if dataset.label_ids is None:
+        raise ValueError(
+            "label ids are asked for, but the model's dataset has none: its dataset.yaml gives no label_id per class"
+        )
+    unfit = [
+        f"{name} {label}"
+        for name, label in zip(dataset.class_names, dataset.label_ids, strict=True)
+        if not 0 <= label <= _MAX_LABEL_ID
+    ]
+    if unfit:
+        raise ValueError(f"label ids must lie in 0..{_MAX_LABEL_ID} to be written as 8-bit pictures; got {unfit}")
+
+
+def to_label_ids(ids: ClassIds, dataset: DatasetFacts) -> NDArray[np.uint8]:
+    """Train ids (H, W) as the ids of the source labelling, such as Cityscapes' 7 for road."""
+    check_label_ids(dataset)
+    picture: NDArray[np.uint8] = np.asarray(dataset.label_ids, dtype=np.uint8)[ids]
+    return picture
+
+
+def picture(
+    kind: PictureKind, image: NDArray[np.uint8], ids: ClassIds, dataset: DatasetFacts, *, opacity: float
+) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """One kind of picture of a prediction."""
+    match kind:
+        case PictureKind.INDEX:
+            return ids
+        case PictureKind.LABEL_IDS:
+            return to_label_ids(ids, dataset)
+        case PictureKind.COLOR:
+            return colorize(ids, dataset.colors)
+        case PictureKind.OVERLAY:
+            return overlay(image, colorize(ids, dataset.colors), opacity)
+
+
+class SubmissionArchive:
+    """A zip of label-id pictures named after their images, as the Cityscapes server reads them."""
+
+    def __init__(self, archive: zipfile.ZipFile) -> None:
+        self._archive = archive
+
+    def add(self, image_path: Path, label_ids: NDArray[np.uint8]) -> None:
+        """Adds the prediction of one image."""
+        with self._archive.open(submission_name(image_path), "w") as file:
+            Image.fromarray(label_ids).save(file, format="PNG")
+
+
+def submission_name(image_path: Path) -> str:
+    """The name of an image's prediction in the archive: `<city>_<sequence>_<frame>_labelIds.png`.
+
+    Source: Cityscapes scripts, evalPixelLevelSemanticLabeling (one file per image, matched by its first three parts).
+    """
+    return image_path.stem.removesuffix(_IMAGE_SUFFIX) + _SUBMISSION_SUFFIX
+
+
+@contextmanager
+def submission_archive(path: Path) -> Iterator[SubmissionArchive]:
+    """Writes a submission zip through a temporary name; PNGs are stored as they are."""
+    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+        yield SubmissionArchive(archive)

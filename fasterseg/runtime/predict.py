@@ -1,0 +1,160 @@
+"""Predictions written to disk: an image, or a folder of images whose structure is kept.
+
+The command `fasterseg predict` ends here, and so does a training stage that writes predictions of its test split every
+few epochs, with `Predictor.from_network` around the network it trains.
+"""
+
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from fasterseg.engine.progress import epoch_progress
+from fasterseg.runtime.pictures import (
+    PictureKind,
+    check_label_ids,
+    picture,
+    read_image,
+    submission_archive,
+    submission_name,
+    to_label_ids,
+    write_png,
+)
+from fasterseg.runtime.predictor import Predictor
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+DEFAULT_KINDS: tuple[PictureKind, ...] = (PictureKind.INDEX, PictureKind.COLOR, PictureKind.OVERLAY)
+
+
+@dataclass(frozen=True)
+class PredictionOutputs:
+    """What is written of each prediction.
+
+    Attributes:
+        kinds: Pictures to write, each into the folder of its name.
+        submission: Zip of label-id pictures for the Cityscapes server, or None.
+        overwrite: Whether existing files may be replaced.
+        opacity: How strongly the colours cover the image in an overlay, 0..1.
+
+    Raises:
+        ValueError: The opacity is out of range, or nothing is to be written.
+    """
+
+    kinds: tuple[PictureKind, ...] = DEFAULT_KINDS
+    submission: Path | None = None
+    overwrite: bool = False
+    opacity: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.opacity <= 1:
+            raise ValueError(f"opacity is {self.opacity}, expected 0 (image only) to 1 (colours only)")
+        if not self.kinds and self.submission is None:
+            raise ValueError("nothing is to be written: name at least one kind of picture, or a submission file")
+
+
+@dataclass(frozen=True)
+class PredictionReport:
+    """What a prediction run wrote.
+
+    Attributes:
+        count: Images, or frames of a video.
+        written: The folders and files it wrote to.
+        duration_s: Seconds it took, reading and writing included.
+    """
+
+    count: int
+    written: tuple[Path, ...]
+    duration_s: float
+
+
+def find_images(folder: Path, *, excluding: Path | None = None) -> list[Path]:
+    """All images in a folder and the folders in it, sorted; those under `excluding` (our own output) are left out.
+
+    Raises:
+        ValueError: There is none.
+    """
+    found = [path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
+    if excluding is not None:
+        outputs = excluding.resolve()
+        found = [path for path in found if not path.resolve().is_relative_to(outputs)]
+    if not found:
+        raise ValueError(f"{folder} holds no image; expected files ending in {', '.join(IMAGE_SUFFIXES)}")
+    return sorted(found)
+
+
+def predict_images(
+    predictor: Predictor,
+    images: Sequence[Path],
+    out: Path,
+    *,
+    root: Path | None = None,
+    outputs: PredictionOutputs | None = None,
+    description: str = "predict",
+) -> PredictionReport:
+    """Predicts images and writes pictures to `out/<kind>/<image's path below root>.png`.
+
+    Args:
+        predictor: The trained network.
+        images: Files to predict.
+        out: The folder to write to.
+        root: Folder that the images' structure is kept from; None writes all pictures side by side.
+        outputs: What to write.
+        description: Name on the progress bar.
+
+    Raises:
+        FileNotFoundError: An image is missing.
+        ValueError: An image cannot be read, two images would be written to one file, a file exists already, or label
+            ids are asked for and the dataset has none.
+    """
+    chosen = outputs or PredictionOutputs()
+    targets = _plan(images, root)
+    if chosen.submission is not None or PictureKind.LABEL_IDS in chosen.kinds:
+        check_label_ids(predictor.dataset)
+    if chosen.submission is not None:
+        _refuse_twins(images, [submission_name(image) for image in images])
+    if not chosen.overwrite:
+        _refuse_existing([out / kind / target for kind in chosen.kinds for target in targets], chosen.submission)
+    started_s = time.monotonic()
+    with ExitStack() as stack:
+        progress = stack.enter_context(epoch_progress(description, len(images)))
+        archive = None if chosen.submission is None else stack.enter_context(submission_archive(chosen.submission))
+        for path, target in zip(images, targets, strict=True):
+            image = read_image(path)
+            ids = predictor.predict(image)
+            for kind in chosen.kinds:
+                drawn = picture(kind, image, ids, predictor.dataset, opacity=chosen.opacity)
+                write_png(out / kind / target, drawn)
+            if archive is not None:
+                archive.add(path, to_label_ids(ids, predictor.dataset))
+            progress.advance()
+    written = [out / kind for kind in chosen.kinds] + ([chosen.submission] if chosen.submission else [])
+    return PredictionReport(len(images), tuple(written), time.monotonic() - started_s)
+
+
+def _plan(images: Sequence[Path], root: Path | None) -> list[Path]:
+    """The relative path of each image's pictures."""
+    if not images:
+        raise ValueError("there is no image to predict")
+    targets = [Path(path.name) if root is None else path.relative_to(root) for path in images]
+    targets = [target.with_suffix(".png") for target in targets]
+    _refuse_twins(images, [str(target) for target in targets])
+    return targets
+
+
+def _refuse_twins(images: Sequence[Path], names: Sequence[str]) -> None:
+    """Refuses two images whose pictures would have one name."""
+    first: dict[str, Path] = {}
+    for image, name in zip(images, names, strict=True):
+        if name in first:
+            raise ValueError(f"{first[name]} and {image} would both be written as {name}; rename one of them")
+        first[name] = image
+
+
+def _refuse_existing(pictures: Sequence[Path], submission: Path | None) -> None:
+    existing = [path for path in (*pictures, *([submission] if submission else [])) if path.exists()]
+    if existing:
+        raise ValueError(
+            f"{existing[0]} exists already ({len(existing)} file(s) in all); choose another --out, or pass "
+            "--overwrite to replace them"
+        )

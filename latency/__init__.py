@@ -1,0 +1,1 @@
+"""Latency: runners, timing, the table of operator times, and the prediction of a network's time from it."""

@@ -1,0 +1,18 @@
+"""Entry point of `python -m latency`."""
+
+import typer
+
+from fasterseg.engine.commandline import run_app
+from latency.commands import measure_command, table_command
+
+app = typer.Typer(
+    help="Measure operators and networks on the target.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("table")(table_command)
+app.command("measure")(measure_command)
+
+if __name__ == "__main__":
+    run_app(app)

@@ -1,0 +1,54 @@
+"""What the commands of `python -m latency` do; `__main__` gives them their names."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fasterseg.engine.config import load_experiment
+from fasterseg.engine.progress import CONSOLE
+from latency import build, measure
+from latency.table import TABLE_NAME
+
+Config = Annotated[Path, typer.Option("--config", help="The experiment file.")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="section.field=value; may be given repeatedly.")]
+Out = Annotated[Path | None, typer.Option("--out", help="Output folder; runs/NAME/latency when not given.")]
+
+
+def table_command(config: Config, settings: Set = None, out: Out = None) -> None:
+    """Measure every operator that the space can reach; goes on where a run was cut off.
+
+    Example: python -m latency table --config configs/toy.yaml
+    """
+    experiment = load_experiment(config, settings or [], build.SECTIONS)
+    path = build.run_table(experiment, out=out or experiment.stage_folder(build.STAGE))
+    _say(f"wrote {path}", f"next: python -m search pretrain --config {config}")
+
+
+def measure_command(
+    network: Annotated[Path, typer.Argument(help="An architecture (.json), an exported file (.onnx) or a best.pt.")],
+    config: Config,
+    settings: Set = None,
+    out: Out = None,
+    table: Annotated[
+        Path | None, typer.Option("--table", help="The table to predict from; the experiment's, if it is there.")
+    ] = None,
+) -> None:
+    """Time a whole network on the target and compare it with the table's prediction.
+
+    Example: python -m latency measure runs/toy/search/architecture_student.json --config configs/toy.yaml
+    """
+    experiment = load_experiment(config, settings or [], build.SECTIONS)
+    usual_table = experiment.stage_folder(build.STAGE) / TABLE_NAME
+    table_path = table or (usual_table if usual_table.is_file() else None)
+    result = (out or experiment.stage_folder(build.STAGE)) / f"measured_{network.stem}.json"
+    measured = measure.run_measure(experiment, network, table_path=table_path, out=result)
+    _say(measured.describe())
+    if table_path is None:
+        _say(f"no table at {usual_table} to compare with: python -m latency table --config {config}")
+    _say(f"wrote {result}", f"next: python -m train student --config {config}")
+
+
+def _say(*lines: str) -> None:
+    for line in lines:
+        CONSOLE.print(line, soft_wrap=True)

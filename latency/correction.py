@@ -1,0 +1,102 @@
+"""From the sum of entries to a network's time: a correction fitted on measured random networks.
+
+An operator that runs alone finds its map in the cache and pays for a call of its own; in a network it does neither.
+What that changes is close to linear in the sum and in the number of operators, so the prediction stays a linear
+function, which the search's expected latency can use as it is.
+"""
+
+import random
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import least_squares
+
+from fasterseg.networks.architecture import Architecture
+from fasterseg.networks.space import SpaceConfig
+from latency.records import Correction
+from latency.sampling import random_architecture
+
+_FOLDS = 5
+_OUTLIER_SCALE = 0.03
+
+
+class NetworkSample(NamedTuple):
+    """A measured network.
+
+    Attributes:
+        sum_ms: Sum of the entries of its operators.
+        operators: How many these are.
+        measured_ms: Its measured time.
+    """
+
+    sum_ms: float
+    operators: int
+    measured_ms: float
+
+
+def correction_architectures(space: SpaceConfig, count: int, *, seed: int) -> list[Architecture]:
+    """The random student networks that a correction is fitted on."""
+    generator = random.Random(seed)
+    return [random_architecture(space, "student", generator) for _ in range(count)]
+
+
+def fit_correction(samples: Sequence[NetworkSample], *, smallest_entry_ms: float) -> Correction:
+    """Fits slope · Σ + per_operator_ms · n + constant_ms to measured networks, robustly and in relative terms.
+
+    Args:
+        samples: The measured networks; at least 6.
+        smallest_entry_ms: The cheapest operator's time: the most that a call by itself can cost.
+
+    Returns:
+        The fit on all samples with the error that it makes on samples it has not seen.
+    """
+    values = np.array(samples, dtype=np.float64)
+    assert len(values) >= 6, "a fit of three coefficients needs at least 6 networks"
+    errors = np.empty(len(values))
+    for fold in range(_FOLDS):
+        held_out = np.arange(len(values)) % _FOLDS == fold
+        coefficients = _fit(values[~held_out], smallest_entry_ms)
+        errors[held_out] = np.abs(_predict(coefficients, values[held_out]) / values[held_out, 2] - 1)
+    slope, per_operator_ms, constant_ms = (float(f"{value:.6g}") for value in _fit(values, smallest_entry_ms))
+    return Correction(
+        slope=slope,
+        per_operator_ms=per_operator_ms,
+        constant_ms=constant_ms,
+        networks=len(values),
+        mean_error=float(f"{errors.mean():.4g}"),
+        largest_error=float(f"{errors.max():.4g}"),
+    )
+
+
+def _predict(coefficients: npt.NDArray[np.float64], values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    slope, per_operator_ms, constant_ms = coefficients
+    predicted: npt.NDArray[np.float64] = slope * values[:, 0] + per_operator_ms * values[:, 1] + constant_ms
+    return predicted
+
+
+def _fit(values: npt.NDArray[np.float64], smallest_entry_ms: float) -> npt.NDArray[np.float64]:
+    """Least squares of the relative error; a network that the machine disturbed weighs less than its square.
+
+    Fitted as a · (Σ - n · smallest entry) + b · n + c with a, b, c ≥ 0, so that no operator can make a
+    predicted network faster.
+    """
+    measured_ms, scale = values[:, 2], float(values[:, 2].mean())
+    beyond_smallest = values[:, 0] - smallest_entry_ms * values[:, 1]
+    terms = np.stack([beyond_smallest, values[:, 1], np.ones(len(values))], axis=1) / measured_ms[:, None]
+
+    def relative_errors(coefficients: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        errors: npt.NDArray[np.float64] = terms @ coefficients - 1
+        return errors
+
+    fit = least_squares(
+        relative_errors,
+        x0=[1.0, smallest_entry_ms, 0.01 * scale],
+        bounds=(0, np.inf),
+        loss="soft_l1",
+        f_scale=_OUTLIER_SCALE,
+        x_scale=[1.0, smallest_entry_ms, scale],
+    )
+    slope, per_operator_ms, constant_ms = fit.x
+    return np.array([slope, per_operator_ms - slope * smallest_entry_ms, constant_ms])

@@ -1,0 +1,126 @@
+"""The records that a latency table consists of: entries, the target they hold for, and the correction.
+
+They are validated when they are read: a table with a zero, negative or missing time is refused, not used.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Annotated, Any, Self
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as validated
+
+from fasterseg.networks.resizing import Size
+from fasterseg.networks.specs import OperatorSpec
+from latency.timing import LatencyMeasurement
+
+STRICT = ConfigDict(extra="forbid")
+_SIGNIFICANT_DIGITS = 6
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0)]
+
+
+@validated(frozen=True, config=STRICT)
+class TableEntry:
+    """The time of one operator; see `LatencyMeasurement` for the fields."""
+
+    median_ms: Positive
+    p95_ms: Positive
+    spread: NotNegative
+    count: Count
+    disturbed_count: Count
+    stable: bool
+
+    @classmethod
+    def of(cls, measurement: LatencyMeasurement) -> Self:
+        """What the table keeps of a measurement."""
+        return cls(
+            median_ms=_rounded(measurement.median_ms),
+            p95_ms=_rounded(measurement.p95_ms),
+            spread=_rounded(measurement.spread),
+            count=measurement.count,
+            disturbed_count=measurement.disturbed_count,
+            stable=measurement.stable,
+        )
+
+
+@validated(frozen=True, config=STRICT)
+class Correction:
+    """From the sum of a network's entries to its time: slope · Σ + per_operator_ms · n + constant_ms.
+
+    Attributes:
+        slope: a; above 1 where a network's maps are colder than an operator's that runs alone.
+        per_operator_ms: b; negative where every entry carries the cost of a call of its own.
+        constant_ms: c.
+        networks: Random networks the fit was made on; 0 is the plain sum.
+        mean_error: Cross-validated mean of |predicted / measured - 1|.
+        largest_error: The largest of these.
+    """
+
+    slope: Positive = 1.0
+    per_operator_ms: Finite = 0.0
+    constant_ms: Finite = 0.0
+    networks: Count = 0
+    mean_error: NotNegative | None = None
+    largest_error: NotNegative | None = None
+
+    def apply(self, sum_ms: float, operators: float) -> float:
+        """The predicted time of a network of `operators` operators whose entries sum to `sum_ms`."""
+        return self.slope * sum_ms + self.per_operator_ms * operators + self.constant_ms
+
+
+@validated(frozen=True, config=STRICT)
+class TableTarget:
+    """What a table answers for."""
+
+    runner: str
+    device: str
+    precision: str
+    threads: int
+    input_size: Size
+    num_classes: int
+    batch_size: int = 1
+
+    def describe(self) -> str:
+        """The target in one line."""
+        return (
+            f"runner {self.runner}, device {self.device}, precision {self.precision}, threads {self.threads}, "
+            f"input_size {self.input_size[0]}x{self.input_size[1]}, {self.num_classes} classes"
+        )
+
+
+def entry_from_data(data: Mapping[str, Any]) -> tuple[OperatorSpec, TableEntry]:
+    """The specification and the entry of one record of a table or of its journal.
+
+    Raises:
+        ValueError: The record is incomplete or holds impossible values.
+    """
+    values = dict(data)
+    spec_data = values.pop("spec", None)
+    if not isinstance(spec_data, dict):
+        raise ValueError("spec: missing, expected the operator's specification")
+    spec = OperatorSpec.from_dict(spec_data)
+    try:
+        return spec, TypeAdapter(TableEntry).validate_python(values)
+    except ValidationError as error:
+        raise ValueError("; ".join(describe_problems(error))) from error
+
+
+def entry_to_data(spec: OperatorSpec, entry: TableEntry) -> dict[str, Any]:
+    """One record of a table's journal."""
+    return {**asdict(entry), "spec": spec.to_dict()}
+
+
+def describe_problems(error: ValidationError) -> list[str]:
+    """One text per problem: the field, what was found, what is wrong with it."""
+    return [
+        f"{'.'.join(map(str, problem['loc'])) or 'file'}: got {problem['input']!r}: {problem['msg']}"[:300]
+        for problem in error.errors()
+    ]
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.{_SIGNIFICANT_DIGITS}g}")

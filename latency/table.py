@@ -1,0 +1,230 @@
+"""The latency table: the measured time of every operator of a space on one target, and the prediction from it.
+
+A table is a JSON file, versioned and diffable. It answers for the target it was measured on and for nothing else:
+another target, or an operator that it lacks, is an error that says which command mends it.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as validated
+
+from fasterseg.engine.files import write_text
+from fasterseg.networks.architecture import Architecture
+from fasterseg.networks.derived import derived_specs
+from fasterseg.networks.space import SpaceConfig
+from fasterseg.networks.specs import OperatorSpec
+from latency.config import LatencyConfig, TargetConfig
+from latency.records import (
+    STRICT,
+    Correction,
+    TableEntry,
+    TableTarget,
+    describe_problems,
+    entry_from_data,
+    entry_to_data,
+)
+from latency.runners.base import Conditions
+
+FORMAT: Literal["fasterseg-latency-table"] = "fasterseg-latency-table"
+FORMAT_VERSION: Literal[1] = 1
+TABLE_NAME = "latency_table.json"
+_MAX_LISTED = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatencyTable:
+    """Entries by operator specification, with what they were measured on and under.
+
+    Attributes:
+        target: What the table answers for.
+        space: The search space whose specifications it holds.
+        conditions: Machine and versions it was measured with.
+        protocol: How it was measured.
+        created: Date and time, ISO 8601 in UTC.
+        entries: The measured times.
+        correction: From the sum to a network's time.
+        source: What messages call the table, such as its file.
+    """
+
+    target: TableTarget
+    space: SpaceConfig
+    conditions: Conditions
+    protocol: LatencyConfig
+    created: str
+    entries: Mapping[OperatorSpec, TableEntry]
+    correction: Correction = field(default_factory=Correction)
+    source: str = "the latency table"
+
+    def entry_ms(self, spec: OperatorSpec) -> float:
+        """The measured time of one operator.
+
+        Raises:
+            ValueError: The table lacks it.
+        """
+        if spec not in self.entries:
+            raise ValueError(
+                f"{self.source} has no entry for {spec.key}; it was measured for another space or input size: measure "
+                "this one with `python -m latency table --config FILE`"
+            )
+        return self.entries[spec].median_ms
+
+    def sum_ms(self, specs: Iterable[OperatorSpec]) -> float:
+        """The plain sum of the operators' times; a specification counts as often as it is named.
+
+        Raises:
+            ValueError: The table lacks one.
+        """
+        return sum(self.entry_ms(spec) for spec in specs)
+
+    def predict_ms(self, specs: Iterable[OperatorSpec]) -> float:
+        """The predicted time of a network of these operators, with the correction.
+
+        Raises:
+            ValueError: The table lacks one.
+        """
+        listed = tuple(specs)
+        return self.correction.apply(self.sum_ms(listed), len(listed))
+
+    def predict_architecture(self, architecture: Architecture) -> float:
+        """The predicted time of a derived network at the table's input size and class count.
+
+        Raises:
+            ValueError: The table lacks an operator.
+        """
+        return self.predict_ms(derived_specs(architecture, self.target.num_classes, input_size=self.target.input_size))
+
+    def is_complete(self, specs: Iterable[OperatorSpec], protocol: LatencyConfig) -> bool:
+        """Whether the table holds these operators and a correction from as many networks as asked for."""
+        return self.correction.networks == protocol.correction_networks and all(spec in self.entries for spec in specs)
+
+    def check_target(
+        self, target: TargetConfig, *, space: SpaceConfig | None = None, num_classes: int | None = None
+    ) -> None:
+        """Makes sure that the table answers for a target; a runner or device of `auto` takes what was measured.
+
+        Args:
+            target: The target asked for.
+            space: The search space asked for; None when no search is at hand.
+            num_classes: Channels of the logits asked for; None when they are not known.
+
+        Raises:
+            ValueError: It was measured for another target or space; the message names both.
+        """
+        own: dict[str, object] = {**vars(self.target), **_prefixed(self.space)}
+        asked: dict[str, object] = target.model_dump(include={"runner", "device", "precision", "threads", "input_size"})
+        asked |= {} if space is None else _prefixed(space)
+        asked |= {} if num_classes is None else {"num_classes": num_classes}
+        differing = [
+            f"{name} {own[name]} (asked for: {value})"
+            for name, value in asked.items()
+            if value != own[name] and not (name in ("runner", "device") and value == "auto")
+        ]
+        if differing:
+            raise ValueError(
+                f"{self.source} was measured for another target: {', '.join(differing)}; measure this one with "
+                "`python -m latency table --config FILE`, into another --out folder or after removing that file"
+            )
+
+    def to_json(self) -> str:
+        """The table as the text of its file: one entry to a line, so that two tables can be compared."""
+        head = {
+            "format": FORMAT,
+            "version": FORMAT_VERSION,
+            "created": self.created,
+            "target": asdict(self.target),
+            "conditions": self.conditions.to_dict(),
+            "protocol": self.protocol.model_dump(mode="json"),
+            "space": self.space.model_dump(mode="json"),
+            "correction": asdict(self.correction),
+        }
+        lines = [
+            f"    {json.dumps(spec.key)}: " + json.dumps(entry_to_data(spec, entry))
+            for spec, entry in self.entries.items()
+        ]
+        return json.dumps(head, indent=2)[:-2] + ',\n  "entries": {\n' + ",\n".join(lines) + "\n  }\n}\n"
+
+    def save(self, path: Path) -> None:
+        """Writes the table through a temporary name."""
+        write_text(path, self.to_json())
+
+    @staticmethod
+    def load(path: Path) -> "LatencyTable":
+        """Reads a table.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            ValueError: It is truncated, not a table, of another version, or holds impossible values.
+        """
+        if not path.is_file():
+            raise FileNotFoundError(f"no latency table at {path}; `python -m latency table --config FILE` measures one")
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path} is not valid JSON ({error}); measure the table again") from error
+        return _from_data(data, str(path))
+
+
+@validated(frozen=True, config=STRICT)
+class _TableFile:
+    """The layout of a table's file."""
+
+    format: Literal["fasterseg-latency-table"]
+    version: Literal[1]
+    created: str
+    target: TableTarget
+    conditions: Conditions
+    protocol: LatencyConfig
+    space: SpaceConfig
+    correction: Correction
+    entries: dict[str, dict[str, Any]]
+
+
+def _from_data(data: object, source: str) -> LatencyTable:
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        raise ValueError(f"{source} is not a latency table: expected a JSON object with format '{FORMAT}'")
+    if data.get("version") != FORMAT_VERSION:
+        raise ValueError(
+            f"{source} has version {data.get('version')!r}, this release reads version {FORMAT_VERSION}; measure the "
+            "table again with `python -m latency table --config FILE`"
+        )
+    problems: list[str] = []
+    entries: dict[OperatorSpec, TableEntry] = {}
+    try:
+        file = TypeAdapter(_TableFile).validate_python(data)
+    except ValidationError as error:
+        raise ValueError(_corrupted(source, describe_problems(error))) from error
+    for key, record in file.entries.items():
+        try:
+            spec, entry = entry_from_data(record)
+        except ValueError as error:
+            problems.append(f"entries.{key}: {error}")
+            continue
+        if spec.key != key:
+            problems.append(f"entries.{key}: its specification is {spec.key}")
+        entries[spec] = entry
+    if problems or not entries:
+        raise ValueError(_corrupted(source, problems or ["entries: none"]))
+    return LatencyTable(
+        target=file.target,
+        space=file.space,
+        conditions=file.conditions,
+        protocol=file.protocol,
+        created=file.created,
+        entries=entries,
+        correction=file.correction,
+        source=source,
+    )
+
+
+def _corrupted(source: str, problems: list[str]) -> str:
+    more = f" (and {len(problems) - _MAX_LISTED} more)" if len(problems) > _MAX_LISTED else ""
+    return f"{source} is corrupted: {'; '.join(problems[:_MAX_LISTED])}{more}; measure the table again"
+
+
+def _prefixed(space: SpaceConfig) -> dict[str, object]:
+    return {f"space.{name}": value for name, value in space.model_dump().items()}

@@ -1,0 +1,48 @@
+"""A small dataset on disk for the tests of this room."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from dataset_tools.dataset import Sample
+from dataset_tools.description import DatasetDescription, load_description, save_description
+from dataset_tools.masks import write_mask
+
+SIZE = (48, 80)
+
+
+@pytest.fixture
+def make_dataset(tmp_path: Path) -> Callable[..., DatasetDescription]:
+    """Builds a dataset of three classes with `train` and `val` images; names hold a space."""
+
+    def build(train: int = 5, val: int = 2, size: tuple[int, int] = SIZE) -> DatasetDescription:
+        root = tmp_path / "data set"
+        generator = np.random.default_rng(3)
+        splits = {}
+        for split, count in (("train", train), ("val", val)):
+            samples = []
+            for number in range(count):
+                image = root / split / f"street {number}.png"
+                mask = root / f"{split}annot" / f"street {number}.png"
+                image.parent.mkdir(parents=True, exist_ok=True)
+                cv2.imwrite(str(image), generator.integers(0, 255, (*size, 3), np.uint8))
+                label = generator.integers(0, 3, size).astype(np.uint8)
+                label[0, :5] = 255
+                write_mask(mask, label)
+                samples.append(Sample(image, mask))
+            splits[split] = tuple(samples)
+        save_description(
+            DatasetDescription(
+                root=root,
+                name="tiny",
+                class_names=("road", "car", "sky"),
+                colors=((128, 64, 128), (0, 0, 142), (70, 130, 180)),
+                splits=splits,
+            )
+        )
+        return load_description(root)
+
+    return build

@@ -1,0 +1,52 @@
+from pathlib import Path
+
+import pytest
+
+from dataset_tools.files import CLAIM_NAME, claim_folder, write_bytes
+
+
+def test_write_leaves_no_temporary_file(tmp_path: Path) -> None:
+    write_bytes(tmp_path / "new" / "a.bin", b"12")
+    assert (tmp_path / "new" / "a.bin").read_bytes() == b"12"
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.bin"]
+
+
+def test_write_replaces_a_link_and_keeps_its_target(tmp_path: Path) -> None:
+    target = tmp_path / "source.png"
+    target.write_bytes(b"theirs")
+    link = tmp_path / "link.png"
+    link.symlink_to(target)
+    write_bytes(link, b"ours")
+    assert target.read_bytes() == b"theirs"
+    assert link.read_bytes() == b"ours"
+    assert not link.is_symlink()
+
+
+def test_claim_is_found_again(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    assert not claim_folder(folder, tool="t", settings={"size": (1, 2)})
+    assert claim_folder(folder, tool="t", settings={"size": (1, 2)})
+
+
+def test_claim_refuses_files_of_the_user(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("dear")
+    with pytest.raises(ValueError, match="not empty and was not made by"):
+        claim_folder(tmp_path, tool="t", settings={})
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_claim_refuses_a_file_in_place_of_the_folder(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    path.write_text("a file")
+    with pytest.raises(ValueError, match="not empty"):
+        claim_folder(path, tool="t", settings={})
+
+
+def test_claim_names_both_settings(tmp_path: Path) -> None:
+    claim_folder(tmp_path / "out", tool="t", settings={"seed": 1, "size": 4})
+    with pytest.raises(ValueError, match="seed: found 1, asked 2") as caught:
+        claim_folder(tmp_path / "out", tool="t", settings={"seed": 2, "size": 4})
+    assert "size" not in str(caught.value)
+    with pytest.raises(ValueError, match="by `t`, now asked: `u`"):
+        claim_folder(tmp_path / "out", tool="u", settings={"seed": 1})
+    assert (tmp_path / "out" / CLAIM_NAME).is_file()

@@ -1,0 +1,128 @@
+from collections.abc import Callable
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from dataset_tools.dataset import LabeledImage
+from dataset_tools.description import DatasetDescription
+from dataset_tools.loader import TrainLoader, build_eval_loader, build_train_loader
+
+MakeDataset = Callable[..., DatasetDescription]
+
+
+def build(description: DatasetDescription, **changes: Any) -> TrainLoader:
+    arguments: dict[str, Any] = {"split": "train", "crop_size_px": (32, 64), "batch_size": 2, "seed": 5}
+    return build_train_loader(description, **{**arguments, **changes})
+
+
+def epoch_of(loader: TrainLoader, epoch: int) -> list[LabeledImage]:
+    loader.set_epoch(epoch)
+    return list(loader)
+
+
+def equal(first: list[LabeledImage], second: list[LabeledImage]) -> bool:
+    return all(
+        torch.equal(a.image, b.image) and torch.equal(a.label, b.label) and a.name == b.name
+        for a, b in zip(first, second, strict=True)
+    )
+
+
+def test_batches(make_dataset: MakeDataset) -> None:
+    batches = epoch_of(build(make_dataset(), iterations_per_epoch=4), 0)
+    assert len(batches) == 4
+    for batch in batches:
+        assert batch.image.shape == (2, 3, 32, 64)
+        assert batch.image.dtype == torch.float32
+        assert batch.label.shape == (2, 32, 64)
+        assert batch.label.dtype == torch.int64
+        assert len(batch.name) == 2
+        assert set(batch.label.flatten().tolist()) <= {0, 1, 2, 255}
+
+
+def test_one_pass_is_rounded_up_to_whole_batches(make_dataset: MakeDataset) -> None:
+    loader = build(make_dataset(train=5))
+    assert len(loader) == 3
+    names = [name for batch in epoch_of(loader, 0) for name in batch.name]
+    assert len(names) == 6
+    assert len(set(names)) == 5
+
+
+def test_batches_do_not_depend_on_workers(make_dataset: MakeDataset) -> None:
+    description = make_dataset()
+    alone, helped = (build(description, iterations_per_epoch=3, num_workers=workers) for workers in (0, 2))
+    for epoch in (0, 1, 4):
+        assert equal(epoch_of(alone, epoch), epoch_of(helped, epoch))
+
+
+def test_epochs_and_seeds_differ(make_dataset: MakeDataset) -> None:
+    description = make_dataset()
+    loader = build(description)
+    assert not equal(epoch_of(loader, 0), epoch_of(loader, 1))
+    assert equal(epoch_of(loader, 1), epoch_of(build(description), 1))
+    assert not equal(epoch_of(loader, 0), epoch_of(build(description, seed=6), 0))
+
+
+def test_global_random_state_is_left_alone(make_dataset: MakeDataset) -> None:
+    loader = build(make_dataset())
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    epoch_of(loader, 0)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_halves_are_disjoint_images(make_dataset: MakeDataset) -> None:
+    description = make_dataset(train=7)
+    names = [
+        {name for batch in epoch_of(build(description, subset=half, batch_size=1), 0) for name in batch.name}
+        for half in ("first_half", "second_half")
+    ]
+    assert not names[0] & names[1]
+    assert len(names[0] | names[1]) == 7
+
+
+def test_joined_splits(make_dataset: MakeDataset) -> None:
+    assert len(build(make_dataset(train=5, val=3), split="train+val", batch_size=1)) == 8
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"crop_size_px": (50, 64)}, "height 50 is not divisible by 32; use 32 or 64"),
+        ({"batch_size": 0}, "batch_size is 0, expected 1 or more"),
+        ({"num_workers": -1}, "num_workers is -1"),
+        ({"iterations_per_epoch": 0}, "iterations_per_epoch is 0"),
+        ({"split": "trian"}, "no split 'trian'"),
+        ({"scales": []}, "scales is empty"),
+    ],
+)
+def test_wrong_arguments(make_dataset: MakeDataset, change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build(make_dataset(), **change)
+
+
+def test_empty_split(make_dataset: MakeDataset) -> None:
+    description = make_dataset(val=0)
+    with pytest.raises(ValueError, match="split 'val' .* is empty"):
+        build_eval_loader(description, split="val")
+
+
+def test_evaluation_gives_whole_images_in_order(make_dataset: MakeDataset) -> None:
+    description = make_dataset(val=3)
+    batches = list(build_eval_loader(description, split="val", image_scale=0.5, batch_size=2))
+    assert [batch.name for batch in batches] == [["street 0", "street 1"], ["street 2"]]
+    assert batches[0].image.shape == (2, 3, 24, 40)
+    assert batches[0].label.shape == (2, 24, 40)
+
+
+def test_batch_of_different_sizes(make_dataset: MakeDataset) -> None:
+    description = make_dataset(val=2)
+    first = description.samples("val")[0]
+    cv2.imwrite(str(first.image), np.zeros((30, 30, 3), np.uint8))
+    assert first.mask is not None
+    cv2.imwrite(str(first.mask), np.zeros((30, 30), np.uint8))
+    with pytest.raises(ValueError, match="street 0 30x30, street 1 48x80.*batch_size 1"):
+        list(build_eval_loader(description, split="val", batch_size=2))

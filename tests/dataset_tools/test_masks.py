@@ -1,0 +1,96 @@
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from dataset_tools.masks import check_mask_values, colorize_mask, read_mask, write_mask
+
+IDS = np.array([[0, 1, 2], [11, 200, 255]], np.uint8)
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    write_mask(tmp_path / "m.png", IDS.astype(np.int64))
+    assert np.array_equal(read_mask(tmp_path / "m.png"), IDS)
+    with Image.open(tmp_path / "m.png") as image:
+        assert image.mode == "L"
+
+
+def test_palette_gives_indices_where_opencv_does_not(tmp_path: Path) -> None:
+    path = tmp_path / "palette.png"
+    image = Image.fromarray(IDS)
+    image.putpalette(np.random.default_rng(0).integers(0, 255, 768).astype(np.uint8).tobytes())
+    image.save(path)
+    with Image.open(path) as stored:
+        assert stored.mode == "P"
+    assert np.array_equal(read_mask(path), IDS)
+    # The trap that this module exists for; should OpenCV lose it, this line says so.
+    assert not np.array_equal(np.asarray(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)), IDS)
+
+
+def test_sixteen_bit(tmp_path: Path) -> None:
+    wide = np.array([[7, 300], [65535, 0]], np.uint16)
+    Image.fromarray(wide).save(tmp_path / "wide.png")
+    assert np.array_equal(read_mask(tmp_path / "wide.png"), wide)
+
+
+def test_colours_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "rgb.png")
+    with pytest.raises(ValueError, match=r"rgb\.png has the mode RGB"):
+        read_mask(tmp_path / "rgb.png")
+
+
+def test_stretched_grey_is_refused(tmp_path: Path) -> None:
+    # A 4-bit grey PNG of 2x2 pixels, ids 0..3: Pillow would read them as 0, 17, 34, 51.
+    import struct
+    import zlib
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 2, 2, 4, 0, 0, 0, 0)
+    rows = bytes([0, 0x01, 0, 0x23])
+    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    (tmp_path / "grey4.png").write_bytes(png)
+    with pytest.raises(ValueError, match="grey image of 4 bits"):
+        read_mask(tmp_path / "grey4.png")
+
+
+@pytest.mark.parametrize("content", [b"", b"not an image"])
+def test_damage_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "bad.png").write_bytes(content)
+    with pytest.raises(ValueError, match=r"mask cannot be read: .*bad\.png"):
+        read_mask(tmp_path / "bad.png")
+
+
+def test_cut_off_mask_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "cut.png"
+    write_mask(path, np.random.default_rng(0).integers(0, 255, (64, 64)).astype(np.uint8))
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(ValueError, match=r"cut\.png"):
+        read_mask(path)
+
+
+def test_missing(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"none\.png"):
+        read_mask(tmp_path / "none.png")
+
+
+@pytest.mark.parametrize("mask", [np.full((2, 2), 256), np.full((2, 2), -1), np.zeros((2, 2, 3), np.uint8)])
+def test_write_refuses_what_does_not_fit(tmp_path: Path, mask: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        write_mask(tmp_path / "m.png", mask)
+    assert not (tmp_path / "m.png").exists()
+
+
+def test_values_outside_the_classes_are_counted() -> None:
+    mask = np.array([[0, 1, 255], [9, 9, 12]], np.uint8)
+    with pytest.raises(ValueError, match=r"a\.png .* 9 \(2 pixels\), 12 \(1 pixels\); allowed are 0\.\.2 .* 255"):
+        check_mask_values(mask, num_classes=3, ignore_index=255, source="mask a.png")
+    check_mask_values(mask, num_classes=13, ignore_index=255, source="mask a.png")
+
+
+def test_colorize() -> None:
+    painted = colorize_mask(np.array([[0, 1, 255]], np.uint8), [(1, 2, 3), (4, 5, 6)])
+    assert painted.tolist() == [[[1, 2, 3], [4, 5, 6], [0, 0, 0]]]

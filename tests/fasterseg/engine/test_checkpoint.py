@@ -1,0 +1,120 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fasterseg.engine.checkpoint import (
+    DatasetFacts,
+    NetworkCheckpoint,
+    load_network,
+    load_state,
+    save_network,
+    save_state,
+)
+from fasterseg.networks import Architecture, CellChoice, DerivedNetwork
+
+FACTS = DatasetFacts(
+    class_names=("road", "sky"),
+    colors=((128, 64, 128), (70, 130, 180)),
+    ignore_index=255,
+    mean=(0.485, 0.456, 0.406),
+    std=(0.229, 0.224, 0.225),
+    label_ids=(7, 23),
+)
+ARCHITECTURE = Architecture(2, 1.0, 1.0, ((CellChoice("conv", 8, 2, 0.5), CellChoice("skip", 16, 1, 1.0)),))
+
+
+@pytest.fixture
+def checkpoint() -> NetworkCheckpoint:
+    torch.manual_seed(0)
+    return NetworkCheckpoint(
+        architecture=ARCHITECTURE,
+        dataset=FACTS,
+        input_size=(64, 128),
+        weights=DerivedNetwork(ARCHITECTURE, FACTS.num_classes).state_dict(),
+        origins={"teacher": "abc"},
+        scores={"miou": 0.25},
+    )
+
+
+@pytest.mark.parametrize("label_ids", [(7, 23), None])
+def test_network_round_trip(checkpoint: NetworkCheckpoint, tmp_path: Path, label_ids: tuple[int, ...] | None) -> None:
+    saved = replace(checkpoint, dataset=replace(FACTS, label_ids=label_ids))
+    save_network(tmp_path / "best.pt", saved)
+    loaded = load_network(tmp_path / "best.pt", num_classes=2)
+    assert replace(loaded, weights={}) == replace(saved, weights={})
+    image = torch.randn(1, 3, 64, 64)
+    network = loaded.build()
+    assert not network.training
+    with torch.no_grad():
+        torch.testing.assert_close(network(image).main, checkpoint.build()(image).main)
+
+
+def test_state_round_trip_with_plain_values(tmp_path: Path) -> None:
+    state = {"epoch": 3, "weights": {"a": torch.arange(3)}, "score": 0.5, "names": ["x"], "nothing": None}
+    save_state(tmp_path / "last.pt", state)
+    loaded = load_state(tmp_path / "last.pt")
+    assert torch.equal(loaded.pop("weights")["a"], torch.arange(3))
+    assert {name: loaded[name] for name in ("epoch", "score", "names", "nothing")} == {
+        "epoch": 3,
+        "score": 0.5,
+        "names": ["x"],
+        "nothing": None,
+    }
+
+
+def test_another_class_count_is_refused_by_name(checkpoint: NetworkCheckpoint, tmp_path: Path) -> None:
+    save_network(tmp_path / "best.pt", checkpoint)
+    with pytest.raises(ValueError, match=r"best\.pt was trained for 2 classes \(road, sky\), but 19 are asked for"):
+        load_network(tmp_path / "best.pt", num_classes=19)
+
+
+class Malicious:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return Path.touch, (self.path,)
+
+
+def test_objects_are_refused_and_never_executed(tmp_path: Path) -> None:
+    torch.save({"format": "fasterseg-checkpoint", "weights": Malicious(tmp_path / "proof")}, tmp_path / "last.pt")
+    with pytest.raises(ValueError, match=r"last\.pt cannot be read as a checkpoint of tensors and plain values"):
+        load_state(tmp_path / "last.pt")
+    assert not (tmp_path / "proof").exists()
+
+
+@pytest.mark.parametrize("part", [0.0, 0.01, 0.5, 0.99])
+def test_damaged_files_are_refused(checkpoint: NetworkCheckpoint, tmp_path: Path, part: float) -> None:
+    save_network(tmp_path / "best.pt", checkpoint)
+    data = (tmp_path / "best.pt").read_bytes()
+    (tmp_path / "best.pt").write_bytes(data[: int(len(data) * part)])
+    with pytest.raises(ValueError, match=r"best\.pt cannot be read as a checkpoint.*damaged"):
+        load_network(tmp_path / "best.pt")
+
+
+def test_text_is_no_checkpoint(tmp_path: Path) -> None:
+    for content in (b"hello", bytes(1000), np.random.default_rng(0).bytes(1000)):
+        (tmp_path / "best.pt").write_bytes(content)
+        with pytest.raises(ValueError, match=r"best\.pt cannot be read as a checkpoint"):
+            load_state(tmp_path / "best.pt")
+
+
+def test_files_of_other_programs_and_versions_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint at .*absent\.pt"):
+        load_state(tmp_path / "absent.pt")
+    path = tmp_path / "best.pt"
+    for other in ({"state_dict": {}}, [1, 2], torch.zeros(3)):
+        torch.save(other, path)
+        with pytest.raises(ValueError, match=r"best\.pt is not a fasterseg-checkpoint"):
+            load_state(path)
+    torch.save({"format": "fasterseg-checkpoint", "version": 99}, path)
+    with pytest.raises(ValueError, match=r"has format version 99, this release reads 1"):
+        load_state(path)
+    save_state(path, {"epoch": 1})
+    with pytest.raises(ValueError, match="is a training state, not a network"):
+        load_network(path)

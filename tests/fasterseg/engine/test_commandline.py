@@ -1,0 +1,43 @@
+import sys
+
+import pytest
+import typer
+
+from fasterseg.engine.commandline import run_app
+
+
+def app_raising(error: Exception | None) -> typer.Typer:
+    app = typer.Typer(pretty_exceptions_enable=False)
+
+    @app.command()
+    def only() -> None:
+        if error is not None:
+            raise error
+
+    return app
+
+
+@pytest.fixture(autouse=True)
+def no_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["program"])
+
+
+@pytest.mark.parametrize("kind", [ValueError, TypeError, FileNotFoundError])
+def test_a_users_error_is_its_message_and_exit_code_2(
+    kind: type[Exception], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        run_app(app_raising(kind("crop_size_px 500 is not divisible by 32; use 480 or 512")))
+    assert exit_info.value.code == 2
+    assert capsys.readouterr() == ("", "error: crop_size_px 500 is not divisible by 32; use 480 or 512\n")
+
+
+def test_our_own_mistakes_keep_their_traceback() -> None:
+    with pytest.raises(AssertionError, match="broken invariant"):
+        run_app(app_raising(AssertionError("broken invariant")))
+
+
+def test_success_is_exit_code_0() -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        run_app(app_raising(None))
+    assert not exit_info.value.code

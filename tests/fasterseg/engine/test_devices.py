@@ -1,0 +1,40 @@
+"""Seeds and the state of the random generators."""
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fasterseg.engine.checkpoint import load_state, save_state
+from fasterseg.engine.devices import DeviceConfig, build_fabric, random_state, restore_random_state, seed_everything
+
+
+def draw() -> tuple[float, ...]:
+    return random.random(), float(np.random.rand()), float(np.random.randn()), float(torch.rand(1))
+
+
+def test_one_seed_gives_the_same_numbers() -> None:
+    seed_everything(7)
+    first = draw()
+    seed_everything(7)
+    assert draw() == first
+    seed_everything(8)
+    assert draw() != first
+
+
+def test_random_state_survives_a_checkpoint(tmp_path: Path) -> None:
+    seed_everything(7)
+    draw()
+    save_state(tmp_path / "last.pt", {"random": random_state()})
+    expected = [draw() for _ in range(3)]
+    restore_random_state(load_state(tmp_path / "last.pt")["random"])
+    assert [draw() for _ in range(3)] == expected
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="is about machines without CUDA")
+def test_cuda_without_cuda_is_an_error() -> None:
+    with pytest.raises(ValueError, match="PyTorch finds 0"):
+        build_fabric(DeviceConfig(accelerator="cuda"))
+    assert build_fabric(DeviceConfig()).device.type == "cpu"

@@ -1,0 +1,30 @@
+"""Progress off a terminal: sparse lines with the time left."""
+
+import pytest
+
+from fasterseg.engine import progress
+from fasterseg.engine.progress import epoch_progress, format_duration
+
+
+def test_durations() -> None:
+    assert [format_duration(value) for value in (0, 59.6, 61, 3723)] == ["0:00", "1:00", "1:01", "1:02:03"]
+
+
+def test_time_left_counts_only_this_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([100.0, 110.0, 110.0, 110.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    reporter = progress.ProgressReporter("student", 30, completed=10)
+    reporter.completed += 5
+    assert reporter.time_left_s == 30.0  # 2 s each, 15 to go
+
+
+def test_lines_are_sparse(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    with epoch_progress("student", 100) as reporter:
+        for _ in range(100):
+            now[0] += 1
+            reporter.advance(note="loss 0.5")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "student: 30/100, 1:10 left, loss 0.5"
+    assert len(lines) == 3

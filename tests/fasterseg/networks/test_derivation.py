@@ -1,0 +1,132 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fasterseg.networks.architecture import CellChoice
+from fasterseg.networks.derivation import (
+    ArchitectureLogits,
+    common_cells,
+    derive_architecture,
+    derive_branches,
+    most_probable_path,
+)
+from fasterseg.networks.space import STRIDES, SpaceConfig, first_layer
+
+CASES = json.loads((Path(__file__).parents[2] / "golden" / "decodes.json").read_text())
+
+
+def golden_logits(case):
+    """The recorded cases' parameters, in the order that golden/README.md gives."""
+    layers, random = case["layers"], np.random.RandomState(case["seed"])
+
+    def draw(*shape):
+        return random.standard_normal(shape).astype(np.float32)
+
+    operators = {stride: draw(layers - index, 5) for index, stride in enumerate(STRIDES)}
+    parents = {16: draw(layers - 2, 2), 32: draw(layers - 3, 2)}
+    widths = {8: draw(layers - 1, 5), 16: draw(layers - 1, 5), 32: draw(layers - 2, 5)}
+    for scores in operators.values():
+        scores[:, 0] += np.float32(case["skip_bias"])
+    return ArchitectureLogits(operators, parents, widths)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"seed{case['seed']}")
+def test_published_rule_decodes_as_the_released_program(case):
+    space = SpaceConfig(layers=case["layers"])
+    branches = derive_branches(golden_logits(case), space, architecture_set="student", path_rule="published")
+    for index, end in enumerate(STRIDES):
+        cells = branches[end]
+        assert [space.operators.index(cell.operator) for cell in cells] == case["operators"][index]
+        assert [cell.scale for cell in cells] == case["scales"][index]
+        assert [round(cell.width * 12) for cell in cells[:-1]] == case["widths_of_12"][index]
+
+
+def random_logits(space, seed, *, widths=None, skip_bias=0.0):
+    random = np.random.default_rng(seed)
+    operators = {s: random.standard_normal((space.layers - first_layer(s), len(space.operators))) for s in STRIDES}
+    for scores in operators.values():
+        scores[:, 0] += skip_bias
+    return ArchitectureLogits(
+        operators,
+        {16: random.standard_normal((space.layers - 2, 2)), 32: random.standard_normal((space.layers - 3, 2))},
+        {
+            s: random.standard_normal((space.layers - max(1, first_layer(s)), widths or len(space.widths)))
+            for s in STRIDES
+        },
+    )
+
+
+def paths_to(end, layers):
+    """Every way through the lattice that ends at a stride, by brute force."""
+    ways = [(8,)]
+    for layer in range(1, layers):
+        ways = [(*way, stride) for way in ways for stride in (way[-1], way[-1] * 2) if stride <= 32]
+        assert all(way[layer] in (8, 16, 32) for way in ways)
+    return [way for way in ways if way[-1] == end]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_most_probable_path_is_the_best_of_all(seed):
+    layers = 7
+    logits = random_logits(SpaceConfig(layers=layers), seed)
+
+    def probability(way):
+        product = 1.0
+        for layer in range(1, layers):
+            stride, row = way[layer], layer - (0, 1, 2)[STRIDES.index(way[layer])] - 1
+            if stride == 8 or row < 0:
+                continue
+            pair = np.exp(logits.parents[stride][row])
+            product *= pair[0 if way[layer - 1] < stride else 1] / pair.sum()
+        return product
+
+    for end in STRIDES:
+        best = max(paths_to(end, layers), key=probability)
+        assert most_probable_path(logits.parents, end=end, layers=layers) == best
+
+
+def test_teacher_has_no_skips_and_full_width():
+    space = SpaceConfig(layers=9)
+    logits = random_logits(space, 3, widths=1, skip_bias=5.0)
+    architecture = derive_architecture(logits, space, architecture_set="teacher", ends=(32, 16))
+    assert [len(branch) for branch in architecture.branches] == [9, 9]
+    assert {cell.operator for branch in architecture.branches for cell in branch}.isdisjoint({"skip"})
+    assert {cell.width for branch in architecture.branches for cell in branch} == {1.0}
+
+
+def test_skips_leave_layers_out_but_not_too_many():
+    space = SpaceConfig(layers=16)
+    logits = random_logits(space, 0, skip_bias=20.0)
+    architecture = derive_architecture(logits, space, architecture_set="student", ends=(32, 8))
+    deep, shallow = architecture.branches
+    assert len(shallow) == 5
+    # at least 5 + 4; a skip that the stretch rule turned into an operator still takes one of the places to leave out
+    assert 9 <= len(deep) <= 11
+    scales = {cell.scale for cell in architecture.branches[0] if cell.stride == 1}
+    assert {16, 32} <= scales, "something must stay between two downs, and after the last one"
+
+
+def test_deriving_leaves_the_parameters_alone():
+    space = SpaceConfig(layers=8)
+    logits = random_logits(space, 1, skip_bias=3.0)
+    before = {stride: scores.copy() for stride, scores in logits.operators.items()}
+    derive_branches(logits, space, architecture_set="student", path_rule="published")
+    assert all((before[stride] == logits.operators[stride]).all() for stride in STRIDES)
+
+
+def test_common_cells_stop_before_the_last_one():
+    cell = CellChoice("conv", scale=8, stride=1, width=0.5)
+    other = CellChoice("conv_2x", scale=8, stride=1, width=0.5)
+    assert common_cells([(cell, cell, cell), (cell, cell, cell)]) == 2
+    assert common_cells([(cell, other, cell), (cell, cell, cell)]) == 1
+    assert common_cells([(cell, cell)]) == 0
+
+
+def test_architecture_round_trips_and_shares_the_common_prefix():
+    space = SpaceConfig(layers=8)
+    architecture = derive_architecture(random_logits(space, 4), space, architecture_set="student", ends=(32, 16))
+    assert type(architecture).from_dict(architecture.to_dict()) == architecture
+    shared = architecture.shared_cells
+    assert architecture.branches[0][:shared] == architecture.branches[1][:shared]

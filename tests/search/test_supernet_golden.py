@@ -1,0 +1,143 @@
+"""The supernet against what the published program computes, with its parameters mapped from the reference's names."""
+
+import json
+import re
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from fasterseg.networks.resizing import resize_bilinear
+from fasterseg.networks.space import STRIDES, SpaceConfig
+from search.supernet import Supernet
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+CASE = json.loads((GOLDEN / "supernet.json").read_text())
+SHAPES = dict(CASE["state"])
+SETS = ("teacher", "student")
+HEADS = ("0", "1", "2", "02", "12")
+
+
+def fill(name, shape):
+    """The recorded value of a reference parameter (see golden/README.md)."""
+    random = np.random.RandomState(zlib.crc32(name.encode()))
+    normal = random.standard_normal(int(np.prod(shape)) if shape else 1).astype(np.float32).reshape(shape)
+    if name.endswith("running_var"):
+        return 0.5 + np.abs(normal)
+    if len(shape) == 4:
+        return normal * np.sqrt(2.0 / np.prod(shape[1:])).astype(np.float32)
+    if name.endswith(("running_mean", "bias")):
+        return np.float32(0.1) * normal
+    return 1 + np.float32(0.1) * normal
+
+
+def architecture_name(group, index, stride):
+    if group == "alpha":
+        return f"architectures.{SETS[index]}.operator_logits.{STRIDES[stride]}"
+    kind = {"beta": "parent_logits", "ratio": "width_logits"}[group]
+    return f"architectures.{SETS[index]}.{kind}.{STRIDES[stride]}"
+
+
+def layer_name(name):
+    """The reference's `conv.0`, `conv.1` and `bn1` are our `conv`, `norm` and `norm1`."""
+    return re.sub(r"^conv\.1\.", "norm.", re.sub(r"^conv\.0\.", "conv.", name)).replace("bn", "norm")
+
+
+def cell_name(layer, scale, part, rest):
+    """`_ops.3.bn1.bn.0.weight` -> `operators.3.norm1.norms.<channels>.weight`."""
+    operator, module, tail = re.fullmatch(r"_ops\.(\d)\.(conv\d?|bn\d?)\.(.*)", rest).groups()
+    prefix = f"cells.layer{layer}_stride{STRIDES[int(scale)]}.{part}.operators.{operator}."
+    if module.startswith("conv"):
+        return f"{prefix}{module}.{tail}"
+    width = re.fullmatch(r"bn\.(\d)\.(.*)", tail)
+    if width is None:
+        return None  # the reference's switchable norm is a norm itself, which it never uses
+    stride = STRIDES[int(scale)] * (2 if part == "down" else 1)
+    channels = int(stride * CASE["base_channels"] * CASE["widths"][int(width[1])])
+    return f"{prefix}norm{module[2:]}.norms.{channels}.{width[2]}"
+
+
+def our_name(name):
+    """Our name for a reference parameter; None for one that the reference holds without using it."""
+    group, *_ = name.split("_")
+    if match := re.fullmatch(r"(alpha|beta|ratio)_(\d)_(\d)", name):
+        return architecture_name(match[1], int(match[2]), int(match[3]))
+    if match := re.fullmatch(r"stem\.(\d)\.(\d)\.(.*)", name):
+        return f"parts.{SETS[int(match[1])]}.stem.{match[2]}.{layer_name(match[3])}"
+    if match := re.fullmatch(r"cells\.(\d+)\.(\d)\.(_op|downsample)\.(.*)", name):
+        return cell_name(match[1], match[2], {"_op": "keep", "downsample": "down"}[match[3]], match[4])
+    if match := re.fullmatch(r"refine(\d+)\.(\d)\.(\d)\.(.*)", name):
+        step, part = int(match[3]) // 2, ("project", "refine")[int(match[3]) % 2]
+        return f"parts.{SETS[int(match[2])]}.fusion_{match[1]}.steps.{step}.{part}.{layer_name(match[4])}"
+    match = re.fullmatch(r"head(\d+)\.(\d)\.(.*)", name)
+    head = {"0": "8", "1": "16", "2": "32", "02": "32_8", "12": "32_16"}[match[1]]
+    rest = match[3].replace("conv_3x3.bn", "block.norm").replace("conv_3x3.conv", "block.conv")
+    return f"parts.{SETS[int(match[2])]}.head_{head}.{rest.replace('conv_1x1', 'classifier')}"
+
+
+def golden_supernet():
+    space = SpaceConfig(
+        layers=CASE["layers"],
+        base_channels=CASE["base_channels"],
+        widths=tuple(CASE["widths"]),
+        teacher_width=CASE["stem_head_width"][0][0],
+        student_width=CASE["stem_head_width"][1][0],
+    )
+    supernet = Supernet(space, CASE["classes"])
+    state = supernet.state_dict()
+    mapped = set()
+    for name, shape in SHAPES.items():
+        ours = our_name(name)
+        if ours is None or name.endswith("num_batches_tracked"):
+            continue
+        values = fill(name, tuple(shape))
+        if ours.startswith("architectures."):
+            values = 5 * (fill("arch/" + name, tuple(shape)) - 1)
+        assert state[ours].shape == values.shape, f"{name} -> {ours}"
+        state[ours] = torch.from_numpy(np.ascontiguousarray(values, np.float32))
+        mapped.add(ours)
+    assert mapped == {name for name in state if not name.endswith("num_batches_tracked")}
+    supernet.load_state_dict(state)
+    return supernet
+
+
+def relative_error(ours, golden):
+    golden = np.asarray(golden)
+    return float(np.linalg.norm(ours.detach().numpy() - golden) / np.linalg.norm(golden))
+
+
+@pytest.mark.parametrize(("set_index", "mode"), CASE["passes"])
+def test_pass_matches_published_program(set_index, mode):
+    supernet = golden_supernet()
+    golden = np.load(GOLDEN / "supernet.npz")
+    random = np.random.RandomState(77).standard_normal(CASE["image"]).astype(np.float32)
+    labels = torch.from_numpy(np.random.RandomState(78).randint(0, 7, (2, 8, 16)))
+    logits = supernet.train()(torch.from_numpy(random), SETS[set_index], mode)
+    loss = torch.zeros(())
+    for index, head in enumerate(logits):
+        assert relative_error(head, golden[f"{set_index}_{mode}_logits_{index}"]) < 1e-4
+        loss = loss + functional.cross_entropy(resize_bilinear(head, (8, 16)), labels, ignore_index=255)
+    assert relative_error(loss, golden[f"{set_index}_{mode}_loss"]) < 1e-4
+    loss.backward()
+    gradients = {name: parameter.grad for name, parameter in supernet.named_parameters()}
+    prefix = f"{set_index}_{mode}_grad_"
+    checked = [key.removeprefix(prefix) for key in golden if key.startswith(prefix)]
+    assert len(checked) == 6
+    for name in checked:
+        reference = f"stem.{set_index}.0.conv.0.weight" if name == "stem" else name
+        gradient = gradients[our_name(reference)]
+        assert relative_error(gradient, golden[prefix + name]) < 1e-4, name
+
+
+def test_a_fixed_architecture_gives_the_same_logits():
+    """The weights' step mixes with plain numbers instead of tensors."""
+    supernet = golden_supernet()
+    image = torch.randn(2, 3, 64, 128)
+    with_gradient = supernet.train()(image, "student", "max")
+    supernet.architectures.requires_grad_(False)
+    without = supernet(image, "student", "max")
+    for first, second in zip(with_gradient, without, strict=True):
+        torch.testing.assert_close(first, second)

@@ -1,0 +1,1 @@
+"""Training of derived networks: teacher, student with distillation, and their evaluation."""

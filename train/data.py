@@ -1,0 +1,95 @@
+"""The batches of a training stage, built from its settings and the dataset on disk."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lightning_fabric import Fabric
+from torch.utils.data import DataLoader
+
+from dataset_tools.config import DatasetConfig
+from dataset_tools.dataset import LabeledImage
+from dataset_tools.description import DatasetDescription
+from dataset_tools.loader import TrainLoader, build_eval_loader, build_train_loader
+from fasterseg.engine.checkpoint import DatasetFacts
+from train.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class StageData:
+    """What a training stage reads.
+
+    Attributes:
+        facts: Classes, colours and normalisation, as checkpoints remember them.
+        training: Augmented crops, epoch by epoch.
+        validation: Whole images with labels.
+        test_images: Images of the test split; empty where the stage does not predict it.
+        test_root: Folder whose structure their predictions keep.
+    """
+
+    facts: DatasetFacts
+    training: TrainLoader
+    validation: DataLoader[LabeledImage]
+    test_images: tuple[Path, ...]
+    test_root: Path | None
+
+
+def dataset_facts(description: DatasetDescription) -> DatasetFacts:
+    """What a checkpoint remembers of a dataset."""
+    return DatasetFacts(
+        class_names=description.class_names,
+        colors=description.colors,
+        ignore_index=description.ignore_index,
+        mean=description.mean,
+        std=description.std,
+        label_ids=description.label_ids,
+    )
+
+
+def build_stage_data(
+    description: DatasetDescription,
+    *,
+    data: DatasetConfig,
+    config: TrainConfig,
+    fabric: Fabric,
+    seed: int,
+) -> StageData:
+    """Builds the loaders of a training stage.
+
+    Args:
+        description: The dataset.
+        data: Names of its splits, and worker processes.
+        config: Crops, batches and scales.
+        fabric: The processes that share the batches.
+        seed: Decides the order and the augmentation.
+
+    Raises:
+        ValueError: A split is unknown or empty.
+    """
+    split = data.train_split if config.split == "train" else f"{data.train_split}+{data.validation_split}"
+    training = build_train_loader(
+        description,
+        split=split,
+        crop_size_px=config.crop_size_px,
+        batch_size=config.batch_size,
+        iterations_per_epoch=config.iterations_per_epoch,
+        scales=config.scales,
+        image_scale=config.image_scale,
+        seed=seed,
+        num_workers=data.num_workers,
+        rank=fabric.global_rank,
+        world_size=fabric.world_size,
+    )
+    validation = build_eval_loader(
+        description, split=data.validation_split, image_scale=config.image_scale, num_workers=data.num_workers
+    )
+    test_images: tuple[Path, ...] = ()
+    if config.predict_test_every:
+        test_images = tuple(sample.image for sample in description.samples(data.test_split))
+    inside = all(image.is_relative_to(description.root) for image in test_images)
+    return StageData(
+        facts=dataset_facts(description),
+        training=training,
+        validation=validation,
+        test_images=test_images,
+        test_root=description.root if inside else None,
+    )

@@ -1,0 +1,139 @@
+"""Evaluation on a dataset split: of a trained checkpoint, or of an exported file as its runtime runs it."""
+
+import csv
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from dataset_tools.config import DatasetConfig
+from dataset_tools.description import DatasetDescription, load_description
+from dataset_tools.loader import build_eval_loader
+from fasterseg.engine.checkpoint import DatasetFacts
+from fasterseg.engine.config import Experiment
+from fasterseg.engine.evaluation import InferenceMode, evaluate
+from fasterseg.engine.files import file_digest, write_text
+from fasterseg.engine.metrics import SegmentationScores
+from fasterseg.engine.progress import epoch_progress
+from fasterseg.engine.run_folder import RunFolder, open_run_folder
+from fasterseg.runtime.load import ONNX_SUFFIX, Device, load_predictor
+from train.config import StudentConfig, TeacherConfig
+from train.plots import plot_confusion
+
+STAGE = "evaluate"
+SECTIONS: dict[str, type[BaseModel]] = {"dataset": DatasetConfig, "teacher": TeacherConfig, "student": StudentConfig}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is evaluated, on what and how.
+
+    Attributes:
+        model: A `best.pt`, or a `.onnx` file that `fasterseg export` wrote.
+        split: Split of the dataset, or several joined by "+".
+        image_scale: Factor of images and labels; the one the network was trained with.
+        mode: How images are shown to the network.
+        device: Where a checkpoint runs.
+    """
+
+    model: Path
+    split: str
+    image_scale: float = 1.0
+    mode: InferenceMode = InferenceMode()
+    device: Device = "cpu"
+
+    @property
+    def condition(self) -> str:
+        """The evaluation's settings as a short name for files."""
+        window = self.mode.window_size_px
+        parts = [
+            self.model.stem if self.model.suffix == ONNX_SUFFIX else self.model.parent.name,
+            "onnx" if self.model.suffix == ONNX_SUFFIX else "",
+            self.split,
+            f"window{window[0]}x{window[1]}" if window else "whole",
+            "flip" if self.mode.flip else "",
+            "" if self.mode.scales == (1.0,) else "scales" + "-".join(f"{scale:g}" for scale in self.mode.scales),
+        ]
+        return "_".join(part for part in parts if part)
+
+
+def run_evaluate(experiment: Experiment, evaluation: Evaluation, *, out: Path) -> SegmentationScores:
+    """Scores a model on a split and writes `summary.json`, `classes.csv`, `confusion.csv` and `confusion.png`.
+
+    Args:
+        experiment: Read with the section `dataset`.
+        evaluation: What, on what and how.
+        out: The run folder.
+
+    Raises:
+        FileNotFoundError: Model or dataset is missing.
+        ValueError: They do not fit each other, no pixel is labelled, or `out` belongs to another evaluation.
+    """
+    data = experiment.section("dataset", DatasetConfig)
+    description = load_description(data.root)
+    predictor = load_predictor(evaluation.model, device=evaluation.device)
+    _check_classes(evaluation.model, predictor.dataset, description)
+    _check_mode(evaluation, predictor.input_size)
+    loader = build_eval_loader(
+        description, split=evaluation.split, image_scale=evaluation.image_scale, num_workers=data.num_workers
+    )
+    settings = {
+        "dataset": str(data.root),
+        "split": evaluation.split,
+        "image_scale": evaluation.image_scale,
+        "mode": vars(evaluation.mode),
+        "device": evaluation.device,
+        "origins": {"model": file_digest(evaluation.model)},
+    }
+    with open_run_folder(out, stage=STAGE, settings=settings) as run_folder:
+        with epoch_progress(f"evaluate {evaluation.model.name}", len(loader)) as progress:
+            scores = evaluate(
+                predictor.logits,
+                loader,
+                class_names=description.class_names,
+                ignore_index=description.ignore_index,
+                mode=evaluation.mode,
+                progress=progress,
+            )
+        _write(scores, evaluation, run_folder, images=len(loader))
+    return scores
+
+
+def _check_classes(model: Path, trained: DatasetFacts, description: DatasetDescription) -> None:
+    """Refuses a model of other classes than the dataset's."""
+    if trained.class_names != description.class_names:
+        raise ValueError(
+            f"{model} was trained for {trained.num_classes} classes ({', '.join(trained.class_names)}), the dataset "
+            f"{description.root} has {description.num_classes} ({', '.join(description.class_names)}); "
+            "evaluate it on the dataset it was trained on"
+        )
+
+
+def _check_mode(evaluation: Evaluation, input_size: tuple[int, int] | None) -> None:
+    """Refuses modes that an exported file of a fixed size cannot follow."""
+    mode = evaluation.mode
+    if input_size is not None and (mode.scales != (1.0,) or mode.window_size_px not in (None, input_size)):
+        height, width = input_size
+        raise ValueError(
+            f"{evaluation.model} runs at its exported size {height}x{width} only, so scales and windows of another "
+            "size mean nothing there; evaluate the checkpoint, or leave --scale and --window out"
+        )
+
+
+def _write(scores: SegmentationScores, evaluation: Evaluation, run_folder: RunFolder, *, images: int) -> None:
+    """Writes tables, plot and summary."""
+    names = scores.class_names
+    classes = [["class", "iou"], *([name, f"{iou:.6f}"] for name, iou in zip(names, scores.per_class_iou, strict=True))]
+    confusion = [["labelled \\ predicted", *names]]
+    confusion += [[name, *map(str, row)] for name, row in zip(names, scores.confusion.tolist(), strict=True)]
+    for file, rows in (("classes.csv", classes), ("confusion.csv", confusion)):
+        text = io.StringIO(newline="")
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        write_text(run_folder.path / file, text.getvalue())
+    plot_confusion(scores, run_folder.path / "confusion.png")
+    conditions = {"model": str(evaluation.model), "split": evaluation.split, "images": images}
+    run_folder.finish({**conditions, "condition": evaluation.condition, **scores.to_dict()})
+    run_folder.log(f"mIoU {scores.miou:.4f}, pixel accuracy {scores.pixel_accuracy:.4f} on {evaluation.split}")
+    for name, iou in zip(names, scores.per_class_iou, strict=True):
+        run_folder.log(f"  {name}: IoU {iou:.4f}")
