@@ -1,30 +1,29 @@
 """Building a latency table: measure what the space can reach, keep it as it comes, fit the correction, write it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from pydantic import BaseModel
 
 from fasterseg.engine.config import Experiment, dataset_num_classes
 from fasterseg.engine.progress import CONSOLE, epoch_progress
-from fasterseg.networks.derived import derived_specs
 from fasterseg.networks.space import SpaceConfig
 from fasterseg.networks.specs import OperatorSpec
 from latency.config import LatencyConfig, TargetConfig
-from latency.correction import NetworkSample, correction_architectures, fit_correction
+from latency.correction import measure_correction
 from latency.journal import EntryJournal, journal_path
-from latency.measure import deployed_network
+from latency.pace import reference_session
 from latency.reachable import reachable_specs
-from latency.records import Correction, TableEntry, TableTarget
-from latency.runners import Runner, build_runner
+from latency.records import TableEntry, TableTarget
+from latency.runners import Conditions, Runner, build_runner
 from latency.table import TABLE_NAME, LatencyTable
-from latency.timing import measure_sessions
+from latency.timing import groups, measure_sessions
 
 STAGE = "latency"
-Item = TypeVar("Item")
 SECTIONS: Mapping[str, type[BaseModel]] = {"target": TargetConfig, "space": SpaceConfig, "latency": LatencyConfig}
 
 
@@ -82,6 +81,7 @@ def build_table(
         return existing
     runner, reason = build_runner(target)
     CONSOLE.print(f"measuring with {reason}", soft_wrap=True)
+    _check_machine(existing, runner.conditions())
     table_target = TableTarget(
         runner=runner.name,
         device=runner.device,
@@ -90,31 +90,24 @@ def build_table(
         input_size=target.input_size,
         num_classes=num_classes,
     )
-    if existing is not None and existing.conditions != runner.conditions():
-        raise ValueError(
-            f"{path} was measured under {existing.conditions}, now it is {runner.conditions()}; entries of both do not "
-            "belong in one table: use another --out folder, or remove that file"
-        )
-    measured = dict(existing.entries) if existing is not None else {}
     timing = protocol.model_dump(mode="json", exclude={"correction_networks", "seed"})
     header = {"target": vars(table_target), "conditions": runner.conditions().to_dict(), "protocol": timing}
     journal = EntryJournal(journal_path(path), header)
-    measured |= journal.entries
-    _measure_entries([spec for spec in specs if spec not in measured], journal, runner=runner, protocol=protocol)
-    measured |= journal.entries
-    entries = {spec: measured[spec] for spec in (*specs, *(spec for spec in measured if spec not in set(specs)))}
+    known = existing.entries if existing is not None else {}
+    _measure_entries([spec for spec in specs if spec not in known], journal, runner=runner, protocol=protocol)
+    reference_ms = existing.reference_ms if existing is not None else _usual_pace(journal.entries)
+    measured = {**known, **{spec: entry.at_pace(reference_ms) for spec, entry in journal.entries.items()}}
     table = LatencyTable(
         target=table_target,
         space=space,
         conditions=runner.conditions(),
         protocol=protocol,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        entries=entries,
-        correction=_measure_correction(
-            entries, runner=runner, space=space, protocol=protocol, num_classes=num_classes, target=target
-        ),
+        reference_ms=reference_ms,
+        entries={spec: measured[spec] for spec in dict.fromkeys((*specs, *measured))},
         source=str(path),
     )
+    table = replace(table, correction=measure_correction(table, runner=runner, protocol=protocol))
     table.save(path)
     journal.remove()
     _tell(table)
@@ -129,52 +122,33 @@ def _existing_table(path: Path, *, target: TargetConfig, space: SpaceConfig, num
     return table
 
 
+def _check_machine(table: LatencyTable | None, conditions: Conditions) -> None:
+    if table is not None and table.conditions != conditions:
+        raise ValueError(
+            f"{table.source} was measured under {table.conditions}, now it is {conditions}; entries of both do not "
+            "belong in one table: use another --out folder, or remove that file"
+        )
+
+
 def _measure_entries(
     specs: Sequence[OperatorSpec], journal: EntryJournal, *, runner: Runner, protocol: LatencyConfig
 ) -> None:
-    """Measures operators group by group; what a group gave is in the journal before the next one starts."""
-    done = len(journal.entries)
-    with epoch_progress("latency table", done + len(specs), completed=done) as progress:
-        for group in _groups(specs, protocol.interleave):
+    """Measures the operators that the journal lacks, a group at a time; what a group gave is kept before the next."""
+    missing = [spec for spec in specs if spec not in journal.entries]
+    reference = reference_session(runner)
+    with epoch_progress("latency table", len(specs), completed=len(specs) - len(missing)) as progress:
+        for group in groups(missing, protocol.interleave):
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(protocol.seed)
                 sessions = [runner.prepare(spec.build(), spec.input_shape()) for spec in group]
-            measurements = measure_sessions(sessions, runner.conditions(), protocol=protocol)
+            measurements = measure_sessions(sessions, runner.conditions(), protocol=protocol, reference=reference)
             journal.append(dict(zip(group, map(TableEntry.of, measurements), strict=True)))
             progress.advance(len(group), note=group[-1].key)
 
 
-def _measure_correction(
-    entries: Mapping[OperatorSpec, TableEntry],
-    *,
-    runner: Runner,
-    space: SpaceConfig,
-    protocol: LatencyConfig,
-    num_classes: int,
-    target: TargetConfig,
-) -> Correction:
-    if protocol.correction_networks == 0:
-        return Correction()
-    architectures = correction_architectures(space, protocol.correction_networks, seed=protocol.seed)
-    samples: list[NetworkSample] = []
-    with epoch_progress("correction", len(architectures)) as progress:
-        for group in _groups(architectures, protocol.interleave):
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(protocol.seed)
-                networks = [deployed_network(architecture, num_classes) for architecture in group]
-            sessions = [runner.prepare(network, (1, 3, *target.input_size)) for network in networks]
-            measurements = measure_sessions(sessions, runner.conditions(), protocol=protocol)
-            for architecture, measurement in zip(group, measurements, strict=True):
-                specs = derived_specs(architecture, num_classes, input_size=target.input_size)
-                sum_ms = sum(entries[spec].median_ms for spec in specs)
-                samples.append(NetworkSample(sum_ms, len(specs), measurement.median_ms))
-            progress.advance(len(group))
-    return fit_correction(samples, smallest_entry_ms=min(entry.median_ms for entry in entries.values()))
-
-
-def _groups(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
+def _usual_pace(entries: Mapping[OperatorSpec, TableEntry]) -> float:
+    """The pace at which a new table's entries hold: the median of those they were measured at."""
+    return statistics.median(entry.reference_ms for entry in entries.values())
 
 
 def _tell(table: LatencyTable) -> None:

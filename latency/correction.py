@@ -11,12 +11,21 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from scipy.optimize import least_squares
 
+from fasterseg.engine.progress import epoch_progress
 from fasterseg.networks.architecture import Architecture
+from fasterseg.networks.derived import DerivedNetwork, derived_specs
+from fasterseg.networks.network import DeployedNetwork
 from fasterseg.networks.space import SpaceConfig
+from latency.config import LatencyConfig
+from latency.pace import reference_session
 from latency.records import Correction
+from latency.runners import Runner
 from latency.sampling import random_architecture
+from latency.table import LatencyTable
+from latency.timing import groups, measure_sessions
 
 _FOLDS = 5
 _OUTLIER_SCALE = 0.03
@@ -28,7 +37,7 @@ class NetworkSample(NamedTuple):
     Attributes:
         sum_ms: Sum of the entries of its operators.
         operators: How many these are.
-        measured_ms: Its measured time.
+        measured_ms: Its measured time at the table's pace.
     """
 
     sum_ms: float
@@ -40,6 +49,41 @@ def correction_architectures(space: SpaceConfig, count: int, *, seed: int) -> li
     """The random student networks that a correction is fitted on."""
     generator = random.Random(seed)
     return [random_architecture(space, "student", generator) for _ in range(count)]
+
+
+def measure_correction(table: LatencyTable, *, runner: Runner, protocol: LatencyConfig) -> Correction:
+    """The correction of a complete table, from random networks of its space; the plain sum where none are asked for."""
+    if protocol.correction_networks == 0:
+        return Correction()
+    architectures = correction_architectures(table.space, protocol.correction_networks, seed=protocol.seed)
+    samples = measure_samples(table, architectures, runner=runner, protocol=protocol)
+    return fit_correction(samples, smallest_entry_ms=min(entry.median_ms for entry in table.entries.values()))
+
+
+def measure_samples(
+    table: LatencyTable, architectures: Sequence[Architecture], *, runner: Runner, protocol: LatencyConfig
+) -> list[NetworkSample]:
+    """Measures derived networks whole, at the table's pace, beside the sums of their entries."""
+    target, reference = table.target, reference_session(runner)
+    samples: list[NetworkSample] = []
+    with epoch_progress("whole networks", len(architectures)) as progress:
+        for group in groups(architectures, protocol.interleave):
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(protocol.seed)
+                networks = [deployed_network(architecture, target.num_classes) for architecture in group]
+            sessions = [runner.prepare(network, (1, 3, *target.input_size)) for network in networks]
+            measurements = measure_sessions(sessions, runner.conditions(), protocol=protocol, reference=reference)
+            for architecture, measurement in zip(group, measurements, strict=True):
+                specs = derived_specs(architecture, target.num_classes, input_size=target.input_size)
+                measured_ms = measurement.at_pace(table.reference_ms)
+                samples.append(NetworkSample(table.sum_ms(specs), len(specs), measured_ms))
+            progress.advance(len(group))
+    return samples
+
+
+def deployed_network(architecture: Architecture, num_classes: int) -> DeployedNetwork:
+    """The derived network with fresh weights as it is deployed; times do not depend on the weights."""
+    return DeployedNetwork(DerivedNetwork(architecture, num_classes)).eval()
 
 
 def fit_correction(samples: Sequence[NetworkSample], *, smallest_entry_ms: float) -> Correction:

@@ -8,13 +8,15 @@ from typing import NamedTuple
 from fasterseg.engine.config import Experiment, dataset_num_classes
 from fasterseg.engine.files import write_text
 from fasterseg.networks.architecture import Architecture
-from fasterseg.networks.derived import DerivedNetwork, derived_specs
+from fasterseg.networks.derived import derived_specs
 from fasterseg.networks.network import DeployedNetwork
 from fasterseg.networks.specs import OperatorSpec
 from fasterseg.runtime.card import METADATA_KEY, ModelCard
 from fasterseg.runtime.load import ONNX_SUFFIX, load_checkpoint
 from fasterseg.runtime.onnx_session import OnnxSession
 from latency.config import LatencyConfig, TargetConfig
+from latency.correction import deployed_network
+from latency.pace import reference_session
 from latency.runners import Runner, Session, build_runner
 from latency.table import LatencyTable
 from latency.timing import LatencyMeasurement, measure_sessions
@@ -43,12 +45,14 @@ class MeasuredNetwork:
         measurement: The measured time.
         table_sum_ms: Plain sum of the table's entries; None without a table or without known operators.
         predicted_ms: The table's prediction, likewise.
+        at_table_pace_ms: The measured time at the pace the machine had when the table was measured, likewise.
     """
 
     file: Path
     measurement: LatencyMeasurement
     table_sum_ms: float | None = None
     predicted_ms: float | None = None
+    at_table_pace_ms: float | None = None
 
     def to_json(self) -> str:
         """The figures and their conditions as the text of a JSON file."""
@@ -57,24 +61,22 @@ class MeasuredNetwork:
             "measurement": self.measurement.to_dict(),
             "table_sum_ms": self.table_sum_ms,
             "predicted_ms": self.predicted_ms,
+            "at_table_pace_ms": self.at_table_pace_ms,
         }
         return json.dumps(data, indent=2) + "\n"
 
     def describe(self) -> str:
         """The figures in a few lines."""
         lines = [f"{self.file}: measured {self.measurement.describe()}"]
-        if self.predicted_ms is not None and self.table_sum_ms is not None:
-            ratio = self.measurement.median_ms / self.predicted_ms
-            lines.append(
+        if self.predicted_ms is not None and self.table_sum_ms is not None and self.at_table_pace_ms is not None:
+            pace = self.measurement.median_ms / self.at_table_pace_ms
+            lines += [
                 f"the table predicts {self.predicted_ms:.3f} ms (plain sum {self.table_sum_ms:.3f} ms); "
-                f"measured / predicted = {ratio:.3f}"
-            )
+                f"measured / predicted = {self.measurement.median_ms / self.predicted_ms:.3f}",
+                f"the machine takes {pace:.3f} times as long as when the table was measured; at the table's pace "
+                f"measured / predicted = {self.at_table_pace_ms / self.predicted_ms:.3f}",
+            ]
         return "\n".join(lines)
-
-
-def deployed_network(architecture: Architecture, num_classes: int) -> DeployedNetwork:
-    """The derived network with fresh weights as it is deployed; times do not depend on the weights."""
-    return DeployedNetwork(DerivedNetwork(architecture, num_classes)).eval()
 
 
 def measure_architecture(
@@ -106,14 +108,24 @@ def run_measure(experiment: Experiment, file: Path, *, table_path: Path | None, 
     target = experiment.section("target", TargetConfig)
     selection = build_runner(target)
     subject = prepare_subject(experiment, file, runner=selection.runner)
-    sum_ms = predicted_ms = None
+    protocol = experiment.section("latency", LatencyConfig)
+    reference = reference_session(selection.runner)
+    table = None
     if table_path is not None and subject.specs is not None:
         table = LatencyTable.load(table_path)
         table.check_target(target.model_copy(update={"runner": selection.runner.name}))
-        sum_ms, predicted_ms = table.sum_ms(subject.specs), table.predict_ms(subject.specs)
-    protocol = experiment.section("latency", LatencyConfig)
-    (measurement,) = measure_sessions([subject.session], selection.runner.conditions(), protocol=protocol)
-    measured = MeasuredNetwork(file, measurement, sum_ms, predicted_ms)
+    (measurement,) = measure_sessions(
+        [subject.session], selection.runner.conditions(), protocol=protocol, reference=reference
+    )
+    measured = MeasuredNetwork(file, measurement)
+    if table is not None and subject.specs is not None:
+        measured = MeasuredNetwork(
+            file,
+            measurement,
+            table_sum_ms=table.sum_ms(subject.specs),
+            predicted_ms=table.predict_ms(subject.specs),
+            at_table_pace_ms=measurement.at_pace(table.reference_ms),
+        )
     write_text(out, measured.to_json())
     return measured
 

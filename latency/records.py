@@ -4,7 +4,7 @@ They are validated when they are read: a table with a zero, negative or missing 
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Annotated, Any, Self
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
@@ -25,7 +25,11 @@ Count = Annotated[int, Field(ge=0)]
 
 @validated(frozen=True, config=STRICT)
 class TableEntry:
-    """The time of one operator; see `LatencyMeasurement` for the fields."""
+    """The time of one operator; see `LatencyMeasurement` for the fields.
+
+    `median_ms` and `p95_ms` hold at the pace that the reference had meanwhile, until `at_pace` brings the entries of a
+    table to one.
+    """
 
     median_ms: Positive
     p95_ms: Positive
@@ -33,18 +37,27 @@ class TableEntry:
     count: Count
     disturbed_count: Count
     stable: bool
+    reference_ms: Positive
 
     @classmethod
     def of(cls, measurement: LatencyMeasurement) -> Self:
-        """What the table keeps of a measurement."""
+        """What the table keeps of a measurement, which has a reference."""
+        assert measurement.reference_ms is not None
+        median_ms = measurement.at_pace(measurement.reference_ms)
         return cls(
-            median_ms=_rounded(measurement.median_ms),
-            p95_ms=_rounded(measurement.p95_ms),
+            reference_ms=_rounded(measurement.reference_ms),
+            median_ms=_rounded(median_ms),
+            p95_ms=_rounded(max(median_ms, measurement.p95_ms)),
             spread=_rounded(measurement.spread),
             count=measurement.count,
             disturbed_count=measurement.disturbed_count,
             stable=measurement.stable,
         )
+
+    def at_pace(self, reference_ms: float) -> Self:
+        """The entry with its times at the pace at which the reference takes `reference_ms`."""
+        factor = reference_ms / self.reference_ms
+        return replace(self, median_ms=_rounded(self.median_ms * factor), p95_ms=_rounded(self.p95_ms * factor))
 
 
 @validated(frozen=True, config=STRICT)
@@ -92,12 +105,14 @@ class TableTarget:
         )
 
 
-def entry_from_data(data: Mapping[str, Any]) -> tuple[OperatorSpec, TableEntry]:
+def entry_from_data(data: object) -> tuple[OperatorSpec, TableEntry]:
     """The specification and the entry of one record of a table or of its journal.
 
     Raises:
         ValueError: The record is incomplete or holds impossible values.
     """
+    if not isinstance(data, Mapping):
+        raise ValueError(f"got {data!r}, expected a JSON object")
     values = dict(data)
     spec_data = values.pop("spec", None)
     if not isinstance(spec_data, dict):

@@ -22,6 +22,7 @@ from latency.config import LatencyConfig, TargetConfig
 from latency.records import (
     STRICT,
     Correction,
+    Positive,
     TableEntry,
     TableTarget,
     describe_problems,
@@ -46,6 +47,7 @@ class LatencyTable:
         conditions: Machine and versions it was measured with.
         protocol: How it was measured.
         created: Date and time, ISO 8601 in UTC.
+        reference_ms: What the reference of `pace` takes at the pace that the entries hold for.
         entries: The measured times.
         correction: From the sum to a network's time.
         source: What messages call the table, such as its file.
@@ -56,6 +58,7 @@ class LatencyTable:
     conditions: Conditions
     protocol: LatencyConfig
     created: str
+    reference_ms: float
     entries: Mapping[OperatorSpec, TableEntry]
     correction: Correction = field(default_factory=Correction)
     source: str = "the latency table"
@@ -136,6 +139,7 @@ class LatencyTable:
             "format": FORMAT,
             "version": FORMAT_VERSION,
             "created": self.created,
+            "reference_ms": self.reference_ms,
             "target": asdict(self.target),
             "conditions": self.conditions.to_dict(),
             "protocol": self.protocol.model_dump(mode="json"),
@@ -176,6 +180,7 @@ class _TableFile:
     format: Literal["fasterseg-latency-table"]
     version: Literal[1]
     created: str
+    reference_ms: Positive
     target: TableTarget
     conditions: Conditions
     protocol: LatencyConfig
@@ -215,6 +220,7 @@ def _from_data(data: object, source: str) -> LatencyTable:
         conditions=file.conditions,
         protocol=file.protocol,
         created=file.created,
+        reference_ms=file.reference_ms,
         entries=entries,
         correction=file.correction,
         source=source,

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,8 @@ from latency.config import LatencyConfig
 from latency.runners.base import Conditions, Session, Shape, TimedCall
 
 _MIN_CALLS, _MAX_CALLS = 3, 2000
+REFERENCE_CALLS = 6
+Item = TypeVar("Item")
 _MIN_UNDISTURBED, _MAX_TRIES = 2, 6
 
 
@@ -28,7 +30,8 @@ class LatencyMeasurement:
     Attributes:
         median_ms: Median of the rounds' medians over undisturbed calls.
         p95_ms: 95th percentile of all calls, disturbed ones included.
-        spread: Interquartile range of the rounds' medians over `median_ms`.
+        spread: Interquartile range of the rounds' medians over their median; in units of the reference where
+            there is one.
         count: Timed calls.
         disturbed_count: Calls among them in which the process lost a core.
         rounds: Rounds they were timed in.
@@ -37,6 +40,8 @@ class LatencyMeasurement:
         stable: Whether the spread is within the bound and every round had undisturbed calls.
         input_shape: (N, C, H, W) of the input.
         conditions: Runner, device, threads, precision and versions.
+        reference_ms: What the reference took in the same rounds: the machine's pace; None without a reference.
+        relative: The time in units of the reference, each round by its own; None without a reference.
     """
 
     median_ms: float
@@ -50,6 +55,18 @@ class LatencyMeasurement:
     stable: bool
     input_shape: Shape
     conditions: Conditions
+    reference_ms: float | None = None
+    relative: float | None = None
+
+    def at_pace(self, reference_ms: float) -> float:
+        """The time as it would be if the reference took `reference_ms`, in milliseconds.
+
+        Raises:
+            ValueError: It was measured without a reference.
+        """
+        if self.relative is None:
+            raise ValueError("the measurement has no reference; pass one to measure_sessions")
+        return self.relative * reference_ms
 
     def to_dict(self) -> dict[str, Any]:
         """The measurement as JSON-ready plain data."""
@@ -70,7 +87,11 @@ class LatencyMeasurement:
 
 
 def measure_sessions(
-    sessions: Sequence[Session], conditions: Conditions, *, protocol: LatencyConfig
+    sessions: Sequence[Session],
+    conditions: Conditions,
+    *,
+    protocol: LatencyConfig,
+    reference: Session | None = None,
 ) -> list[LatencyMeasurement]:
     """Times sessions that take turns, and repeats those whose rounds disagree.
 
@@ -78,16 +99,18 @@ def measure_sessions(
         sessions: What to time; all of one runner.
         conditions: The runner's conditions, recorded with each measurement.
         protocol: Rounds, their length and the bound on the spread.
+        reference: Measures the machine's pace between the turns (`pace.reference_session`); None leaves it out.
 
     Returns:
         One measurement per session, in their order.
     """
-    best = _measure_once(sessions, conditions, protocol=protocol)
+    best = _measure_once(sessions, conditions, protocol=protocol, reference=reference)
     for attempt in range(2, protocol.repeats + 2):
         unstable = [index for index, measurement in enumerate(best) if not measurement.stable]
         if not unstable:
             break
-        again = _measure_once([sessions[index] for index in unstable], conditions, protocol=protocol)
+        shaky = [sessions[index] for index in unstable]
+        again = _measure_once(shaky, conditions, protocol=protocol, reference=reference)
         for index, measurement in zip(unstable, again, strict=True):
             steadiest = min(best[index], measurement, key=lambda candidate: (not candidate.stable, candidate.spread))
             best[index] = replace(steadiest, attempts=attempt)
@@ -95,19 +118,32 @@ def measure_sessions(
 
 
 def _measure_once(
-    sessions: Sequence[Session], conditions: Conditions, *, protocol: LatencyConfig
+    sessions: Sequence[Session], conditions: Conditions, *, protocol: LatencyConfig, reference: Session | None
 ) -> list[LatencyMeasurement]:
     rounds: list[list[list[TimedCall]]] = [[] for _ in sessions]
+    paces: list[list[float]] = [[] for _ in sessions]
     with _without_garbage_collection():
         warmups = [_warm_up(session, protocol) for session in sessions]
         counts = [_calls_per_round(calls, protocol) for calls in warmups]
         for _ in range(protocol.rounds):
-            for session, count, timed in zip(sessions, counts, rounds, strict=True):
+            before_ms = _pace(reference)
+            for session, count, timed, pace in zip(sessions, counts, rounds, paces, strict=True):
                 timed.append(_run_round(session, count))
-    return [
-        _summarise(session, timed, conditions, protocol=protocol, warmup_count=len(warmup))
-        for session, timed, warmup in zip(sessions, rounds, warmups, strict=True)
+                after_ms = _pace(reference)
+                pace.append((before_ms + after_ms) / 2)
+                before_ms = after_ms
+    measurements = [
+        _summarise(session, timed, pace, conditions=conditions, protocol=protocol, warmup_count=len(warmup))
+        for session, timed, pace, warmup in zip(sessions, rounds, paces, warmups, strict=True)
     ]
+    if reference is None:
+        return [replace(measurement, reference_ms=None, relative=None) for measurement in measurements]
+    return measurements
+
+
+def _pace(reference: Session | None) -> float:
+    """What the reference takes at this moment; a constant where there is none."""
+    return 1.0 if reference is None else _round_median(_run_round(reference, REFERENCE_CALLS))
 
 
 def _warm_up(session: Session, protocol: LatencyConfig) -> list[TimedCall]:
@@ -144,18 +180,19 @@ def _round_median(calls: Sequence[TimedCall]) -> float:
 def _summarise(
     session: Session,
     rounds: list[list[TimedCall]],
-    conditions: Conditions,
+    paces_ms: list[float],
     *,
+    conditions: Conditions,
     protocol: LatencyConfig,
     warmup_count: int,
 ) -> LatencyMeasurement:
     medians = [_round_median(calls) for calls in rounds]
-    median_ms = float(np.median(medians))
-    low, high = np.percentile(medians, [25, 75])
-    spread = float(high - low) / median_ms
+    relative = np.divide(medians, paces_ms)
+    low, middle, high = np.percentile(relative, [25, 50, 75])
+    spread = float(high - low) / float(middle)
     calls = [call for timed in rounds for call in timed]
     return LatencyMeasurement(
-        median_ms=median_ms,
+        median_ms=float(np.median(medians)),
         p95_ms=float(np.percentile([call.duration_ms for call in calls], 95)),
         spread=spread,
         count=len(calls),
@@ -166,7 +203,15 @@ def _summarise(
         stable=spread <= protocol.spread_bound and all(any(call.undisturbed for call in timed) for timed in rounds),
         input_shape=session.input_shape,
         conditions=conditions,
+        reference_ms=float(np.median(paces_ms)),
+        relative=float(middle),
     )
+
+
+def groups(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
+    """The items in groups of `size`, which take turns when they are timed."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
 
 
 @contextmanager

@@ -18,7 +18,7 @@ With s for a cell's stride, p for its parent's, and the symbols of the paper for
               + stem, projections and resizes of the fusion, feature fusion module, head, final resize
 """
 
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import nn
@@ -26,6 +26,7 @@ from torch.nn import functional
 
 from fasterseg.networks.derivation import FROM_DOWN, FROM_KEEP, SKIP_INDEX
 from fasterseg.networks.space import STRIDES, Branches, SpaceConfig, first_layer
+from latency.records import Correction
 from search.latency_costs import CostTables, EntryCost, LatticeProblem
 from search.parameters import ArchitectureProbabilities, TensorByStride
 
@@ -34,14 +35,6 @@ RegularizerForm = Literal["exact", "decoupled"]
 # edges between neighbouring layers as (stride of the parent, stride of the cell)
 EDGES = ((8, 8), (8, 16), (16, 16), (16, 32), (32, 32))
 DECOUPLED_WEIGHTS = {"operators": 1 / 500, "parents": 497 / 500, "widths": 2 / 500}
-
-
-class Correction(NamedTuple):
-    """The table's linear correction: predicted ms = slope · sum of entries + per_entry_ms · entries + constant_ms."""
-
-    slope: float = 1.0
-    per_entry_ms: float = 0.0
-    constant_ms: float = 0.0
 
 
 class ExpectedLatency(nn.Module):
@@ -71,7 +64,7 @@ class ExpectedLatency(nn.Module):
         super().__init__()
         self.problem = problem
         self.pairs = pairs
-        costs = CostTables(problem, lambda spec: correction.slope * entry_ms(spec) + correction.per_entry_ms)
+        costs = CostTables(problem, lambda spec: correction.slope * entry_ms(spec) + correction.per_operator_ms)
         ends = torch.zeros(len(pairs), 3, 3, dtype=torch.float64)
         for index, (first, second) in enumerate(pairs):
             ends[index, STRIDES.index(first), STRIDES.index(second)] = 1
@@ -87,7 +80,11 @@ class ExpectedLatency(nn.Module):
             self.register_buffer(name, tensor, persistent=False)
 
     def forward(self, probabilities: ArchitectureProbabilities) -> torch.Tensor:
-        """The expectation in ms, a float64 scalar with gradient in all probabilities."""
+        """The mean of `per_pair`, a float64 scalar."""
+        return self.per_pair(probabilities).mean()
+
+    def per_pair(self, probabilities: ArchitectureProbabilities) -> torch.Tensor:
+        """The expectation in ms for each pair of branches, (pairs,) float64 with gradient in all probabilities."""
         lattice = _Lattice(self.problem.space, probabilities, device=self._ends.device)
         arrivals = lattice.arrivals()
         joint = lattice.joint_strides(self._ends)
@@ -110,7 +107,7 @@ class ExpectedLatency(nn.Module):
         total = total + torch.einsum(
             "lkbs,ls,lsv,kbsv->k", branch_at[1:, ..., 1:], downs, arrivals[:-1, :2], self._fusion
         )
-        return (total + self._constants).mean()
+        return total + self._constants
 
 
 def latency_regularizer(
@@ -135,7 +132,7 @@ class _Lattice:
     """
 
     def __init__(self, space: SpaceConfig, probabilities: ArchitectureProbabilities, *, device: torch.device) -> None:
-        self.layers = space.layers
+        self.layers, self.device = space.layers, device
         first = {stride: first_layer(stride) for stride in STRIDES}
         self.operators = self._dense(probabilities.operators)
         self.widths = functional.pad(self._dense(probabilities.widths), (0, 1))
@@ -149,10 +146,11 @@ class _Lattice:
 
     def _dense(self, rows: TensorByStride) -> torch.Tensor:
         """(layers, strides, choices), rows of each stride at the last layers."""
-        return torch.stack(
-            [functional.pad(rows[stride].double(), (0, 0, self.layers - len(rows[stride]), 0)) for stride in STRIDES],
-            dim=1,
-        )
+        padded = [
+            functional.pad(rows[stride].to(self.device, torch.float64), (0, 0, self.layers - len(rows[stride]), 0))
+            for stride in STRIDES
+        ]
+        return torch.stack(padded, dim=1)
 
     @property
     def transitions(self) -> torch.Tensor:

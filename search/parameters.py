@@ -4,6 +4,7 @@ The supernet mixes its operators with their softmax, the expected latency is a f
 `fasterseg.networks.derivation` turns the logits into an architecture.
 """
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -88,3 +89,14 @@ class ArchitectureParameters(nn.Module):
 
     def _groups(self) -> tuple[nn.ParameterDict, nn.ParameterDict, nn.ParameterDict]:
         return self.operator_logits, self.parent_logits, self.width_logits
+
+
+def choice_entropies(parameters: ArchitectureParameters) -> dict[str, float]:
+    """How undecided the choices are, 0 (decided) to 1 (uniform), averaged over the rows of each group."""
+    entropies = {}
+    for group, by_stride in parameters.probabilities()._asdict().items():
+        rows = [-(p * p.clamp_min(1e-30).log()).sum(dim=1).detach() for p in by_stride.values()]
+        choices = next(iter(by_stride.values())).shape[1]
+        if choices > 1:
+            entropies[group] = float(torch.cat(rows).mean()) / math.log(choices)
+    return entropies

@@ -1,4 +1,4 @@
-"""The width of every map in one pass of the supernet: full, least, random, or sampled from the architecture."""
+"""The width of every map in one pass of the supernet: full, least, random, or as the architecture says."""
 
 from typing import Literal, NamedTuple
 
@@ -9,7 +9,7 @@ from fasterseg.networks.derivation import width_row
 from fasterseg.networks.space import ArchitectureSet, SpaceConfig
 from search.parameters import ArchitectureParameters
 
-WidthMode = Literal["max", "min", "random", "sampled"]
+WidthMode = Literal["max", "min", "random", "sampled", "most_probable"]
 
 
 class WidthChoice(NamedTuple):
@@ -29,10 +29,11 @@ def choose_widths(
 ) -> dict[tuple[int, int], WidthChoice]:
     """A width for each map that enters a cell, by (layer, output stride), layers 1 and later.
 
-    A sampled width is a hard Gumbel-softmax with straight-through gradient (temperature 1). Random numbers come from
-    PyTorch's global generator.
+    `max`, `min` and `random` draw on all widths of the space, for either set: they train the weights. `sampled` and
+    `most_probable` follow the set's own width logits. A sampled width is a hard Gumbel-softmax with straight-through
+    gradient (temperature 1). Random numbers come from PyTorch's global generator.
     """
-    widths = space.set_widths(architecture_set)
+    widths = space.set_widths(architecture_set) if mode in ("sampled", "most_probable") else space.widths
     places = [(layer, stride) for layer in range(1, space.layers) for stride in space.strides_at(layer)]
     if len(widths) == 1 or mode == "max":
         return dict.fromkeys(places, WidthChoice(widths[-1]))
@@ -42,6 +43,10 @@ def choose_widths(
         drawn = torch.randint(len(widths), (len(places),)).tolist()
         return {place: WidthChoice(widths[index]) for place, index in zip(places, drawn, strict=True)}
     rows = torch.stack([parameters.width_logits[str(stride)][width_row(layer, stride)] for layer, stride in places])
+    if mode == "most_probable":
+        return {
+            place: WidthChoice(widths[index]) for place, index in zip(places, rows.argmax(dim=1).tolist(), strict=True)
+        }
     sampled = functional.gumbel_softmax(rows, hard=True, dim=1)
     indices = sampled.argmax(dim=1, keepdim=True)
     gates = sampled.gather(1, indices).squeeze(1).unbind() if rows.requires_grad else [None] * len(places)

@@ -22,7 +22,7 @@ from fasterseg.engine.evaluation import LabeledBatch, evaluate
 from fasterseg.engine.files import file_digest
 from fasterseg.engine.loop import Position, Stage, StageResult, run_stage
 from fasterseg.engine.losses import OhemCrossEntropy, distillation_kl, segmentation_losses, subsample_labels
-from fasterseg.engine.optimization import clip_gradients, exponential_lr, poly_lr, set_lr, sgd, warm_up_factor
+from fasterseg.engine.optimization import adamw, clip_gradients, exponential_lr, poly_lr, set_lr, sgd, warm_up_factor
 from fasterseg.engine.pictures import example_picture
 from fasterseg.engine.run_folder import RunFolder, open_run_folder
 from fasterseg.networks import Architecture, DerivedNetwork, Network, measure_size
@@ -74,10 +74,7 @@ class NetworkStage(Stage[LabeledImage]):
         self.fabric, self.run_folder, self.distillation = fabric, run_folder, distillation
         self.network = network
         use_channels_last(network)
-        self.model, self.optimizer = fabric.setup(
-            network,
-            sgd(network.parameters(), lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay),
-        )
+        self.model, self.optimizer = fabric.setup(network, build_optimizer(network, config))
         self.criterion = OhemCrossEntropy(
             threshold=config.ohem.threshold,
             min_kept_fraction=config.ohem.min_kept_fraction,
@@ -88,7 +85,7 @@ class NetworkStage(Stage[LabeledImage]):
             use_channels_last(distillation.teacher)
 
     def step(self, batch: LabeledImage, position: Position) -> Mapping[str, torch.Tensor]:
-        """One step of SGD; see `Stage.step`."""
+        """One step of the optimizer; see `Stage.step`."""
         image = batch.image.to(self.fabric.device, memory_format=torch.channels_last, non_blocking=True)
         label = subsample_labels(batch.label.to(self.fabric.device, non_blocking=True), self.config.label_stride)
         set_lr(self.optimizer, self.learning_rate(position))
@@ -187,6 +184,13 @@ class NetworkStage(Stage[LabeledImage]):
     def _predict(self, image: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self.model(image.contiguous(memory_format=torch.channels_last)).main
         return logits
+
+
+def build_optimizer(network: Network, config: TrainConfig) -> torch.optim.Optimizer:
+    """The optimizer that the stage's section asks for, over all weights of the network."""
+    if config.optimizer == "adamw":
+        return adamw(network.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+    return sgd(network.parameters(), lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
 
 
 def train_network(

@@ -1,4 +1,4 @@
-"""Optimizers and learning rates: SGD as every stage uses it, and schedules that are functions of the step alone.
+"""Optimizers and learning rates: SGD as published, AdamW for short schedules, rates that are functions of the step.
 
 A schedule without state needs no checkpoint: a resumed run has the rates of an uncut one.
 """
@@ -16,6 +16,16 @@ def sgd(
 ) -> torch.optim.SGD:
     """Stochastic gradient descent with momentum, all parameters updated in one fused pass."""
     return torch.optim.SGD(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay, fused=True)
+
+
+def adamw(parameters: Iterable[nn.Parameter], *, lr: float, weight_decay: float = 5e-4) -> torch.optim.AdamW:
+    """Adam with decoupled weight decay, all parameters updated in one fused pass.
+
+    It learns rare, thin classes in far fewer steps than SGD does, which is what a short schedule needs.
+
+    Source: Loshchilov and Hutter, ICLR 2019.
+    """
+    return torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay, fused=True)
 
 
 def exponential_lr(base_lr: float, *, decay: float, epoch: int) -> float:

@@ -11,7 +11,8 @@ import torch
 from fasterseg.networks.architecture import Architecture, CellChoice
 from fasterseg.networks.derived import derived_specs
 from fasterseg.networks.space import SpaceConfig
-from search.expected_latency import Correction, ExpectedLatency, latency_regularizer
+from latency.records import Correction
+from search.expected_latency import ExpectedLatency, latency_regularizer
 from search.latency_costs import LatticeProblem
 from search.parameters import ArchitectureParameters, ArchitectureProbabilities
 
@@ -121,7 +122,7 @@ def enumerate_latency(space, architecture_set, probabilities, correction, pairs=
                 probability = path_probability * math.prod(p for _, p in other)
                 entries = latency_of(pair, kinds["operator"], parents, kinds["width"], space, architecture_set)
                 total += probability * (
-                    correction.slope * sum(entries) + correction.per_entry_ms * len(entries) + correction.constant_ms
+                    correction.slope * sum(entries) + correction.per_operator_ms * len(entries) + correction.constant_ms
                 )
     return total / len(pairs)
 

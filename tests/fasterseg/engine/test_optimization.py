@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from fasterseg.engine.devices import DeviceConfig, build_fabric
-from fasterseg.engine.optimization import clip_gradients, exponential_lr, poly_lr, set_lr, sgd, warm_up_factor
+from fasterseg.engine.optimization import adamw, clip_gradients, exponential_lr, poly_lr, set_lr, sgd, warm_up_factor
 
 
 def test_schedules() -> None:
@@ -42,3 +42,12 @@ def test_clipping(max_norm: float | None, expected: float) -> None:
     layer.weight.grad = torch.tensor([[3.0, 4.0]])
     clip_gradients(fabric, module, optimizer, max_norm=max_norm)
     assert float(layer.weight.grad.norm()) == pytest.approx(expected, rel=1e-4)
+
+
+def test_adamw_decays_weights_apart_from_the_gradient() -> None:
+    parameter = nn.Parameter(torch.tensor([1.0]))
+    optimizer = adamw([parameter], lr=0.1, weight_decay=0.5)
+    parameter.grad = torch.tensor([2.0])
+    optimizer.step()
+    # the decay takes 0.1 * 0.5 of the weight, Adam's first step is the learning rate whatever the gradient
+    assert float(parameter) == pytest.approx(1 - 0.05 - 0.1)

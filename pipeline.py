@@ -1,0 +1,190 @@
+"""All stages in order, on one experiment file: the main job of the toolkit.
+
+    dataset → latency table → pretrain → search → teacher → student → export → report
+
+A stage that is done is skipped, a stage that was cut off goes on, and the last page compares teacher and student with
+the budget. Each stage is also a command of its own; this module only calls them in turn.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import BaseModel
+
+from dataset_tools.checks import verify_split
+from dataset_tools.config import DatasetConfig
+from dataset_tools.description import load_description
+from dataset_tools.synthesis.writer import synthesize
+from fasterseg.engine.commandline import run_app
+from fasterseg.engine.config import Experiment, load_experiment
+from fasterseg.engine.files import file_digest
+from fasterseg.engine.progress import CONSOLE, format_duration
+from fasterseg.networks import SpaceConfig
+from fasterseg.runtime.export import export_checkpoint
+from fasterseg.runtime.load import load_card
+from latency.budget import resolve_budget_ms
+from latency.build import run_table
+from latency.config import LatencyConfig, TargetConfig
+from latency.table import TABLE_NAME, LatencyTable
+from search.config import PretrainConfig, SearchConfig
+from search.pretrain import run_pretrain
+from search.trainer import run_search
+from train.config import StudentConfig, TeacherConfig, TrainConfig
+from train.evaluate import Evaluation, run_evaluate
+from train.report import TrainedNetwork, build_report, draw_predictions, write_report
+from train.student import run_student
+from train.teacher import run_teacher
+
+SECTIONS: dict[str, type[BaseModel]] = {
+    "dataset": DatasetConfig,
+    "target": TargetConfig,
+    "space": SpaceConfig,
+    "latency": LatencyConfig,
+    "pretrain": PretrainConfig,
+    "search": SearchConfig,
+    "teacher": TeacherConfig,
+    "student": StudentConfig,
+}
+
+
+class StageName(StrEnum):
+    """The stages in order."""
+
+    DATASET = "dataset"
+    LATENCY = "latency"
+    PRETRAIN = "pretrain"
+    SEARCH = "search"
+    TEACHER = "teacher"
+    STUDENT = "student"
+    EXPORT = "export"
+    REPORT = "report"
+
+
+class Pipeline:
+    """One experiment's stages and the files that pass between them.
+
+    Args:
+        experiment: Read with all of `SECTIONS`.
+    """
+
+    def __init__(self, experiment: Experiment) -> None:
+        self.experiment = experiment
+        self.folder = experiment.stage_folder
+        self.table_path = self.folder("latency") / TABLE_NAME
+        self.architectures = {
+            role: self.folder("search") / f"architecture_{role}.json" for role in ("teacher", "student")
+        }
+        self.checkpoints = {role: self.folder(role) / "best.pt" for role in ("teacher", "student")}
+        self.exports = {role: self.folder("export") / f"{role}.onnx" for role in ("teacher", "student")}
+
+    def run(self, until: StageName = StageName.REPORT) -> None:
+        """Runs all stages up to and including `until`."""
+        stages: dict[StageName, Callable[[], object]] = {
+            StageName.DATASET: self.prepare_dataset,
+            StageName.LATENCY: lambda: run_table(self.experiment, out=self.folder("latency")),
+            StageName.PRETRAIN: lambda: run_pretrain(self.experiment, out=self.folder("pretrain")),
+            StageName.SEARCH: self.search,
+            StageName.TEACHER: self.train_teacher,
+            StageName.STUDENT: self.train_student,
+            StageName.EXPORT: self.export,
+            StageName.REPORT: self.report,
+        }
+        for number, (name, stage) in enumerate(stages.items(), start=1):
+            CONSOLE.rule(f"{number}/{len(stages)} {name}")
+            started_s = time.monotonic()
+            stage()
+            CONSOLE.print(f"{name}: done in {format_duration(time.monotonic() - started_s)}")
+            if name == until:
+                break
+
+    def prepare_dataset(self) -> None:
+        """Makes the synthetic dataset where the experiment asks for one, and checks every split that is read."""
+        config = self.experiment.section("dataset", DatasetConfig)
+        if config.synthesize is not None:
+            synthesize(config.root, config.synthesize, workers=os.cpu_count() or 1)
+        description = load_description(config.root)
+        for split in (config.train_split, config.validation_split):
+            verify_split(description, split)
+        splits = ", ".join(f"{name} {len(samples)}" for name, samples in description.splits.items())
+        CONSOLE.print(f"{config.root}: {description.num_classes} classes; images: {splits}", soft_wrap=True)
+
+    def search(self) -> None:
+        """Searches both architectures."""
+        run_search(
+            self.experiment,
+            out=self.folder("search"),
+            table_path=self.table_path,
+            pretrained_path=self.folder("pretrain") / "best.pt",
+        )
+
+    def train_teacher(self) -> None:
+        """Trains the searched teacher."""
+        run_teacher(self.experiment, out=self.folder("teacher"), architecture_path=self.architectures["teacher"])
+
+    def train_student(self) -> None:
+        """Trains the searched student on the teacher's logits."""
+        run_student(
+            self.experiment,
+            out=self.folder("student"),
+            architecture_path=self.architectures["student"],
+            teacher_path=self.checkpoints["teacher"],
+        )
+
+    def export(self) -> None:
+        """Exports both networks; a file that came from the present checkpoint is kept."""
+        for role, checkpoint in self.checkpoints.items():
+            path = self.exports[role]
+            if path.is_file() and load_card(path).origins.get("checkpoint") == file_digest(checkpoint):
+                CONSOLE.print(f"{path} is exported already", soft_wrap=True)
+                continue
+            report = export_checkpoint(checkpoint, path, overwrite=True)
+            CONSOLE.print(
+                f"wrote {path}: logits agree with PyTorch's to {report.relative_difference:.1e} (relative)",
+                soft_wrap=True,
+            )
+
+    def report(self) -> None:
+        """Measures the exported files and writes the comparison, and pictures of the student's predictions."""
+        out = self.folder("report")
+        table = LatencyTable.load(self.table_path)
+        target = self.experiment.section("target", TargetConfig)
+        budget_ms = resolve_budget_ms(target, table, self.experiment.section("space", SpaceConfig))
+        networks = []
+        for role, exported in self.exports.items():
+            data = self.experiment.section("dataset", DatasetConfig)
+            image_scale = self.experiment.section(role, TrainConfig).image_scale
+            evaluation = Evaluation(model=exported, split=data.validation_split, image_scale=image_scale)
+            scores = run_evaluate(self.experiment, evaluation, out=self.folder("evaluate") / evaluation.condition)
+            budget = budget_ms if role == "student" else None
+            networks.append(TrainedNetwork(role, self.checkpoints[role], exported, scores.miou, budget))
+        rows = build_report(self.experiment, networks, table=table)
+        conditions = {"input size": "×".join(map(str, target.input_size)), **table.conditions.to_dict()}
+        write_report(rows, out, conditions=conditions)
+        draw_predictions(self.experiment, self.exports["student"], out / "predictions.png", stage="student")
+        CONSOLE.print(f"wrote {out}/: report.md, report.json, predictions.png (image, label, prediction)")
+        CONSOLE.print(f"next: fasterseg predict {self.exports['student']} IMAGE --out predictions", soft_wrap=True)
+
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def main(
+    config: Annotated[Path, typer.Option(help="The experiment file.")],
+    settings: Annotated[list[str] | None, typer.Option("--set", help="section.field=value; repeatable.")] = None,
+    until: Annotated[StageName, typer.Option(help="The last stage to run.")] = StageName.REPORT,
+) -> None:
+    """Run every stage of an experiment in order, from its dataset to an exported network and a report.
+
+    Example: python pipeline.py --config configs/toy.yaml
+    """
+    Pipeline(load_experiment(config, settings or [], SECTIONS)).run(until)
+
+
+if __name__ == "__main__":
+    run_app(app)

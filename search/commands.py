@@ -1,0 +1,58 @@
+"""What the commands of `python -m search` do; `__main__` gives them their names."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fasterseg.engine.config import load_experiment
+from fasterseg.engine.progress import CONSOLE
+from latency.table import TABLE_NAME
+from search import pretrain, trainer
+
+Config = Annotated[Path, typer.Option("--config", help="The experiment file.")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="section.field=value; may be given repeatedly.")]
+Out = Annotated[Path | None, typer.Option("--out", help="Run folder; runs/NAME/STAGE when not given.")]
+
+
+def _say(*lines: str) -> None:
+    for line in lines:
+        CONSOLE.print(line, soft_wrap=True)
+
+
+def pretrain_command(config: Config, settings: Set = None, out: Out = None) -> None:
+    """Pretrain the supernet's weights; goes on where a run was cut off.
+
+    Example: python -m search pretrain --config configs/toy.yaml
+    """
+    experiment = load_experiment(config, settings or [], pretrain.SECTIONS)
+    best = pretrain.run_pretrain(experiment, out=out or experiment.stage_folder(pretrain.STAGE))
+    _say(f"wrote {best} and its run folder {best.parent}", f"next: python -m search search --config {config}")
+
+
+def search_command(
+    config: Config,
+    settings: Set = None,
+    out: Out = None,
+    table: Annotated[
+        Path | None, typer.Option("--table", help="The latency table; the experiment's when not given.")
+    ] = None,
+    pretrained: Annotated[
+        Path | None, typer.Option("--pretrained", help="The pretrained supernet's best.pt; the stage's when not given.")
+    ] = None,
+) -> None:
+    """Search the teacher's and the student's architecture; goes on where a run was cut off.
+
+    Example: python -m search search --config configs/toy.yaml
+    """
+    experiment = load_experiment(config, settings or [], trainer.SECTIONS)
+    folder = trainer.run_search(
+        experiment,
+        out=out or experiment.stage_folder(trainer.STAGE),
+        table_path=table or experiment.stage_folder("latency") / TABLE_NAME,
+        pretrained_path=pretrained or experiment.stage_folder(pretrain.STAGE) / "best.pt",
+    )
+    _say(
+        f"wrote architecture_teacher.json, architecture_student.json and plots/ in {folder}",
+        f"next: python -m train teacher --config {config}",
+    )

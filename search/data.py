@@ -1,0 +1,105 @@
+"""What the search reads: batches from both halves of the training images, and validation images for the supernet."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from torch.utils.data import DataLoader
+
+from dataset_tools.config import DatasetConfig
+from dataset_tools.dataset import LabeledImage
+from dataset_tools.description import DatasetDescription
+from dataset_tools.loader import TrainLoader, build_eval_loader, build_train_loader
+from dataset_tools.sampler import Subset
+from search.config import SearchConfig
+
+
+class SearchBatch(NamedTuple):
+    """One step's images: one batch for the architecture, another for the weights; they share no image."""
+
+    architecture: LabeledImage
+    weights: LabeledImage
+
+
+class HalvesLoader:
+    """Batches of both halves of the training images, side by side; see `fasterseg.engine.loop.EpochLoader`.
+
+    Args:
+        weights: Batches of the half that trains the weights.
+        architecture: As many batches of the other half.
+    """
+
+    def __init__(self, weights: TrainLoader, architecture: TrainLoader) -> None:
+        assert len(weights) == len(architecture)
+        self._weights, self._architecture = weights, architecture
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the epoch that the next iteration gives, counted from 0."""
+        self._weights.set_epoch(epoch)
+        self._architecture.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[SearchBatch]:
+        for architecture, weights in zip(self._architecture, self._weights, strict=True):
+            yield SearchBatch(architecture, weights)
+
+    def __len__(self) -> int:
+        return len(self._weights)
+
+
+@dataclass(frozen=True)
+class SearchData:
+    """The batches of a search.
+
+    Attributes:
+        description: The dataset.
+        training: Both halves of the training images.
+        validation: Whole images with labels.
+    """
+
+    description: DatasetDescription
+    training: HalvesLoader
+    validation: DataLoader[LabeledImage]
+
+
+def build_search_data(
+    description: DatasetDescription, *, data: DatasetConfig, config: SearchConfig, seed: int
+) -> SearchData:
+    """Builds the loaders of a search.
+
+    Args:
+        description: The dataset.
+        data: Names of its splits, and worker processes.
+        config: Crops, batches and scales.
+        seed: Decides the halves, the order and the augmentation.
+
+    Raises:
+        ValueError: A split is unknown or empty.
+    """
+
+    def half(subset: Subset, iterations: int | None) -> TrainLoader:
+        return build_train_loader(
+            description,
+            split=data.train_split,
+            crop_size_px=config.crop_size_px,
+            batch_size=config.batch_size,
+            iterations_per_epoch=iterations,
+            scales=config.scales,
+            image_scale=config.image_scale,
+            seed=seed,
+            num_workers=data.num_workers,
+            subset=subset,
+        )
+
+    weights = half("first_half", config.iterations_per_epoch)
+    # an odd number of images gives the second half one more: as many batches as the first has
+    architecture = half("second_half", len(weights))
+    samples = description.samples(data.validation_split)
+    count = min(len(samples), config.validation_images or len(samples))
+    chosen = tuple(samples[index * len(samples) // count] for index in range(count))
+    validation = build_eval_loader(
+        replace(description, splits={"validation": chosen}),
+        split="validation",
+        image_scale=config.image_scale,
+        num_workers=data.num_workers,
+    )
+    return SearchData(description, HalvesLoader(weights, architecture), validation)

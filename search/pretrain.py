@@ -1,0 +1,149 @@
+"""The pretrain stage: the supernet's weights, before the architecture parameters start to move.
+
+Each step is a sandwich of four passes (full width, least width, two random ones) for one of the two architecture sets;
+the sets take turns, so that both have trained stems and heads when the search starts.
+
+Source: FasterSeg, section 3.4; slimmable networks' sandwich rule (Yu and Huang, ICCV 2019).
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from lightning_fabric import Fabric
+from pydantic import BaseModel
+
+from dataset_tools.config import DatasetConfig
+from dataset_tools.dataset import LabeledImage
+from dataset_tools.description import DESCRIPTION_NAME, load_description
+from dataset_tools.loader import build_train_loader
+from fasterseg.engine.config import Experiment
+from fasterseg.engine.devices import build_fabric, seed_everything
+from fasterseg.engine.files import file_digest
+from fasterseg.engine.loop import Position, Stage, run_stage
+from fasterseg.engine.optimization import clip_gradients, exponential_lr, set_lr
+from fasterseg.engine.run_folder import RunFolder, open_run_folder
+from fasterseg.networks.space import ArchitectureSet, SpaceConfig
+from search.config import PretrainConfig
+from search.supernet import Supernet
+from search.training import Pass, SupernetLoss, frozen, save_supernet, set_up, weights_optimizer
+from search.widths import WidthMode
+
+STAGE = "pretrain"
+SECTIONS: dict[str, type[BaseModel]] = {"dataset": DatasetConfig, "space": SpaceConfig, STAGE: PretrainConfig}
+SETS: tuple[ArchitectureSet, ...] = get_args(ArchitectureSet)
+SANDWICH: tuple[WidthMode, ...] = ("max", "min", "random", "random")
+
+
+class PretrainStage(Stage[LabeledImage]):
+    """Trains the weights of a supernet.
+
+    Args:
+        supernet: With fresh weights.
+        config: Schedule and loss.
+        loss: The loss of a pass.
+        fabric: The device.
+        run_folder: Where the supernet goes.
+    """
+
+    def __init__(
+        self, supernet: Supernet, *, config: PretrainConfig, loss: SupernetLoss, fabric: Fabric, run_folder: RunFolder
+    ) -> None:
+        self.supernet, self.config, self.loss = supernet, config, loss
+        self.fabric, self.run_folder = fabric, run_folder
+        fabric.to_device(supernet)
+        self.optimizer = set_up(weights_optimizer(supernet, config), fabric)
+
+    def step(self, batch: LabeledImage, position: Position) -> Mapping[str, torch.Tensor]:
+        """One step of SGD over the sandwich of one architecture set; see `Stage.step`."""
+        architecture_set = SETS[position.step % len(SETS)]
+        passes = [Pass(architecture_set, mode) for mode in SANDWICH]
+        self.optimizer.zero_grad(set_to_none=True)
+        with frozen(self.supernet.architecture_parameters()):
+            losses = self.loss.backward(self.supernet, batch.image, batch.label, passes=passes)
+        clip_gradients(self.fabric, self.supernet, self.optimizer, max_norm=self.config.grad_clip)
+        self.optimizer.step()
+        by_mode = {name.removeprefix(f"{architecture_set}_"): value for name, value in losses.items()}
+        return {"loss": torch.stack(list(losses.values())).mean(), **by_mode}
+
+    def start_epoch(self, position: Position) -> None:
+        """Sets the epoch's learning rate; see `Stage.start_epoch`."""
+        self.supernet.train()
+        set_lr(self.optimizer, self._learning_rate(position))
+
+    def end_epoch(self, position: Position) -> Mapping[str, float]:
+        """See `Stage.end_epoch`."""
+        return {"lr": self._learning_rate(position)}
+
+    def merit(self, position: Position, figures: Mapping[str, float]) -> float | None:  # noqa: ARG002 - the hook's
+        """The last epoch is the product, there is nothing to choose by; see `Stage.merit`."""
+        return 0.0 if position.epoch + 1 == position.epochs else None
+
+    def save_best(self, position: Position, figures: Mapping[str, float]) -> None:  # noqa: ARG002 - the hook's
+        """Writes `best.pt`."""
+        if self.run_folder.writes:
+            save_supernet(self.run_folder.best, self.supernet)
+
+    def state(self) -> dict[str, Any]:
+        """Weights and momentum."""
+        return {"supernet": self.supernet.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Takes over what `state` gave."""
+        self.supernet.load_state_dict(state["supernet"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+    def _learning_rate(self, position: Position) -> float:
+        return exponential_lr(self.config.lr, decay=self.config.lr_decay, epoch=position.epoch)
+
+
+def run_pretrain(experiment: Experiment, *, out: Path) -> Path:
+    """Pretrains the supernet, or goes on with it.
+
+    Args:
+        experiment: Read with `SECTIONS`.
+        out: The run folder.
+
+    Returns:
+        The path of `best.pt`: the supernet after the last epoch.
+
+    Raises:
+        FileNotFoundError: The dataset is missing.
+        ValueError: `out` belongs to another experiment, or a loss is not finite.
+    """
+    config = experiment.section(STAGE, PretrainConfig)
+    data = experiment.section("dataset", DatasetConfig)
+    space = experiment.section("space", SpaceConfig)
+    description = load_description(Path(data.root))
+    settings = {
+        "seed": experiment.seed,
+        "dataset": data.model_dump(mode="json", exclude={"num_workers", "synthesize"}),
+        "space": space.model_dump(mode="json"),
+        STAGE: config.model_dump(mode="json"),
+        "origins": {"dataset": file_digest(description.root / DESCRIPTION_NAME)},
+    }
+    fabric = build_fabric(config.device)
+    with open_run_folder(out, stage=STAGE, settings=settings, writes=fabric.is_global_zero) as run_folder:
+        if run_folder.is_finished:
+            run_folder.log(f"is finished already, see {run_folder.best}")
+            return run_folder.best
+        seed_everything(experiment.seed)
+        supernet = Supernet(space, description.num_classes)
+        loader = build_train_loader(
+            description,
+            split=data.train_split,
+            crop_size_px=config.crop_size_px,
+            batch_size=config.batch_size,
+            iterations_per_epoch=config.iterations_per_epoch,
+            scales=config.scales,
+            image_scale=config.image_scale,
+            seed=experiment.seed,
+            num_workers=data.num_workers,
+        )
+        loss = SupernetLoss(config, ignore_index=description.ignore_index, fabric=fabric)
+        stage = PretrainStage(supernet, config=config, loss=loss, fabric=fabric, run_folder=run_folder)
+        epochs = config.epochs
+        result = run_stage(stage, loader, run_folder, fabric=fabric, epochs=epochs, log_every=config.log_every)
+        run_folder.finish({"supernet": run_folder.best.name, "epochs": epochs, "duration_s": result.duration_s})
+    return run_folder.best

@@ -1,0 +1,137 @@
+"""What pretraining and search share: passes of the supernet with their losses, the weights' optimizer, checkpoints."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from fasterseg.engine.checkpoint import load_state, save_state
+from fasterseg.engine.losses import OhemCrossEntropy, head_loss, subsample_labels
+from fasterseg.engine.optimization import sgd
+from fasterseg.networks.space import ArchitectureSet, SpaceConfig
+from search.config import SupernetTrainConfig
+from search.supernet import Supernet
+from search.widths import WidthMode
+
+
+class Pass(NamedTuple):
+    """One pass of the supernet: whose architecture, and how wide."""
+
+    architecture_set: ArchitectureSet
+    width_mode: WidthMode
+
+
+class SupernetLoss:
+    """The loss of a pass, summed over its five heads, and its gradient.
+
+    Args:
+        config: Hard example mining and the stride of the labels.
+        ignore_index: Label of pixels that count nowhere.
+        fabric: Device and precision.
+    """
+
+    def __init__(self, config: SupernetTrainConfig, *, ignore_index: int, fabric: Fabric) -> None:
+        self.fabric = fabric
+        self.label_stride = config.label_stride
+        self.criterion = OhemCrossEntropy(
+            threshold=config.ohem_threshold,
+            min_kept_fraction=config.ohem_min_kept_fraction,
+            ignore_index=ignore_index,
+        )
+
+    def backward(
+        self, supernet: Supernet, image: torch.Tensor, label: torch.Tensor, *, passes: Sequence[Pass]
+    ) -> dict[str, torch.Tensor]:
+        """Adds up the gradients of all passes; each is done with before the next one starts.
+
+        Args:
+            supernet: In training mode.
+            image: (N, 3, H, W) normalised RGB.
+            label: (N, H, W) int64 train ids and the ignore index.
+            passes: What to run.
+
+        Returns:
+            The mean loss of each kind of pass, without gradient.
+        """
+        image = image.to(self.fabric.device, non_blocking=True)
+        label = subsample_labels(label.to(self.fabric.device, non_blocking=True), self.label_stride)
+        losses: dict[str, list[torch.Tensor]] = {}
+        for one in passes:
+            with self.fabric.autocast():
+                heads = supernet(image, one.architecture_set, one.width_mode)
+            loss = torch.stack([head_loss(self.criterion, logits, label) for logits in heads]).sum()
+            self.fabric.backward(loss)
+            losses.setdefault(f"{one.architecture_set}_{one.width_mode}", []).append(loss.detach())
+        return {name: torch.stack(values).mean() for name, values in losses.items()}
+
+
+@contextmanager
+def frozen(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
+    """No gradients for these parameters while the block runs, which spares their part of the backward pass."""
+    held = list(parameters)
+    for parameter in held:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in held:
+            parameter.requires_grad_(True)
+
+
+def set_up(optimizer: torch.optim.Optimizer, fabric: Fabric) -> torch.optim.Optimizer:
+    """The optimizer as Fabric's precision needs it."""
+    wrapped = fabric.setup_optimizers(optimizer)
+    assert isinstance(wrapped, torch.optim.Optimizer)
+    return wrapped
+
+
+def weights_optimizer(supernet: Supernet, config: SupernetTrainConfig) -> torch.optim.SGD:
+    """SGD over the supernet's weights.
+
+    A step touches only the set and the widths that it ran, so weights join in at different steps; their momentum
+    exists from the start (as zero) because fused SGD takes all or none.
+    """
+    optimizer = sgd(supernet.weights(), lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
+    for weight in supernet.weights():
+        optimizer.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
+    return optimizer
+
+
+def save_supernet(path: Path, supernet: Supernet) -> None:
+    """Writes the supernet with what it was made for."""
+    weights = {name: value.detach().cpu() for name, value in supernet.state_dict().items()}
+    facts = {"space": supernet.space.model_dump(mode="json"), "num_classes": supernet.num_classes}
+    save_state(path, {"kind": "supernet", **facts, "weights": weights})
+
+
+def load_supernet(path: Path, *, space: SpaceConfig, num_classes: int) -> Supernet:
+    """Reads a pretrained supernet.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is damaged, no supernet, or of another space or class count.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no pretrained supernet at {path}; `python -m search pretrain --config FILE` makes one"
+        )
+    state = load_state(path)
+    if state.get("kind") != "supernet":
+        raise ValueError(f"{path} is no supernet; expected the best.pt of a pretrain run")
+    stored = {**state["space"], "num_classes": state["num_classes"]}
+    asked = {**space.model_dump(mode="json"), "num_classes": num_classes}
+    differing = [
+        f"{name} {stored[name]} (asked for: {value})" for name, value in asked.items() if stored[name] != value
+    ]
+    if differing:
+        raise ValueError(
+            f"{path} was pretrained for another space: {', '.join(differing)}; pretrain again with "
+            "`python -m search pretrain --config FILE` into another --out folder"
+        )
+    supernet = Supernet(space, num_classes)
+    supernet.load_state_dict(state["weights"])
+    return supernet

@@ -1,0 +1,67 @@
+import pytest
+
+from fasterseg.networks import SpaceConfig
+from latency.config import LatencyConfig, TargetConfig
+from latency.reachable import reachable_specs
+from latency.records import TableEntry, TableTarget
+from latency.runners.base import Conditions
+from latency.table import LatencyTable
+
+NUM_CLASSES = 3
+INPUT_SIZE = (64, 96)
+
+
+@pytest.fixture
+def space() -> SpaceConfig:
+    return SpaceConfig(layers=8, base_channels=4, widths=(0.5, 1.0), student_width=0.5)
+
+
+@pytest.fixture
+def target() -> TargetConfig:
+    return TargetConfig(runner="onnxruntime", device="cpu", threads=1, input_size=INPUT_SIZE)
+
+
+@pytest.fixture
+def quick() -> LatencyConfig:
+    return LatencyConfig(rounds=3, round_ms=0.2, warmup_ms=0.1, repeats=0, correction_networks=0)
+
+
+@pytest.fixture
+def conditions() -> Conditions:
+    return Conditions("onnxruntime", "cpu", "a processor", 1, "fp32", {"torch": "2", "onnxruntime": "1"})
+
+
+@pytest.fixture
+def table(space: SpaceConfig, target: TargetConfig, quick: LatencyConfig, conditions: Conditions) -> LatencyTable:
+    """A table with made-up times that grow with channels and map size."""
+    specs = reachable_specs(space, NUM_CLASSES, input_size=INPUT_SIZE)
+    entries = {}
+    for spec in specs:
+        outputs = getattr(spec, "out_channels", 8)
+        cost = 1e-6 * spec.in_channels * outputs * spec.height * spec.width / getattr(spec, "stride", 1) ** 2
+        cost *= {"conv": 9, "conv_2x": 18, "conv_downup": 3, "conv_2x_downup": 5}.get(getattr(spec, "operator", ""), 1)
+        entries[spec] = TableEntry(
+            median_ms=cost + 1e-3,
+            p95_ms=cost + 2e-3,
+            spread=0.01,
+            count=9,
+            disturbed_count=0,
+            stable=True,
+            reference_ms=0.5,
+        )
+    return LatencyTable(
+        target=TableTarget(
+            runner="onnxruntime",
+            device="cpu",
+            precision="fp32",
+            threads=1,
+            input_size=target.input_size,
+            num_classes=NUM_CLASSES,
+        ),
+        space=space,
+        conditions=conditions,
+        protocol=quick,
+        created="2026-01-01T00:00:00+00:00",
+        reference_ms=0.5,
+        entries=entries,
+    )

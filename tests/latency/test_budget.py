@@ -1,0 +1,53 @@
+import random
+
+import pytest
+
+from fasterseg.networks import SpaceConfig
+from latency.budget import latency_range, resolve_budget_ms
+from latency.config import TargetConfig
+from latency.sampling import minimum_cells, random_architecture
+from latency.table import LatencyTable
+
+
+def test_no_random_network_lies_outside_the_range(table: LatencyTable, space: SpaceConfig) -> None:
+    found = latency_range(table, space)
+    generator = random.Random(0)
+    times = [table.predict_architecture(random_architecture(space, "student", generator)) for _ in range(1000)]
+    assert found.smallest_ms <= min(times) and max(times) <= found.largest_ms
+    assert found.smallest_ms == table.predict_architecture(found.fastest)
+    assert found.largest_ms == table.predict_architecture(found.slowest)
+
+
+def test_the_ends_are_networks_that_a_derivation_gives(table: LatencyTable, space: SpaceConfig) -> None:
+    found = latency_range(table, space)
+    for architecture in (found.fastest, found.slowest):
+        for end, branch in zip(architecture.ends, architecture.branches, strict=True):
+            assert len(branch) >= minimum_cells(space.layers, end)
+            assert all(cell.width in space.widths for cell in branch)
+    assert {cell.width for branch in found.slowest.branches for cell in branch[:-1]} == {1.0}
+    assert {cell.width for branch in found.fastest.branches for cell in branch} == {0.5}
+
+
+def test_a_share_lies_between_the_ends(table: LatencyTable, space: SpaceConfig, target: TargetConfig) -> None:
+    found = latency_range(table, space)
+    budgets = [
+        resolve_budget_ms(target.model_copy(update={"budget_share": share}), table, space) for share in (0, 0.25, 1)
+    ]
+    expected = found.smallest_ms + 0.25 * (found.largest_ms - found.smallest_ms)
+    assert budgets == pytest.approx([found.smallest_ms, expected, found.largest_ms])
+
+
+def test_a_budget_out_of_reach_says_what_is_within(
+    table: LatencyTable, space: SpaceConfig, target: TargetConfig
+) -> None:
+    smallest = latency_range(table, space).smallest_ms
+    asked = smallest * 0.9
+    with pytest.raises(ValueError, match=rf"budget_ms {asked:g} cannot be reached: .* takes {smallest:.4g} ms"):
+        resolve_budget_ms(target.model_copy(update={"budget_ms": asked}), table, space)
+    within = target.model_copy(update={"budget_ms": smallest * 1.01})
+    assert resolve_budget_ms(within, table, space) == smallest * 1.01
+
+
+def test_no_budget_is_an_error(table: LatencyTable, space: SpaceConfig, target: TargetConfig) -> None:
+    with pytest.raises(ValueError, match="set target.budget_ms"):
+        resolve_budget_ms(target, table, space)

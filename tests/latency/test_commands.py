@@ -1,0 +1,55 @@
+import random
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from fasterseg.networks import SpaceConfig
+from latency.__main__ import app
+from latency.sampling import random_architecture
+from latency.table import LatencyTable
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    (tmp_path / "dataset").mkdir()
+    (tmp_path / "dataset" / "dataset.yaml").write_text("classes: [road, car, sky]\n")
+    file = tmp_path / "small.yaml"
+    file.write_text(
+        f"""
+dataset: {{root: {tmp_path / "dataset"}}}
+target: {{runner: onnxruntime, device: cpu, input_size: [32, 64]}}
+latency: {{rounds: 3, round_ms: 0.2, warmup_ms: 0.1, repeats: 0, correction_networks: 0}}
+space: {{layers: 8, base_channels: 2, widths: [1.0], student_width: 1.0, operators: [skip, conv]}}
+"""
+    )
+    return file
+
+
+def test_table_then_measure(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["table", "--config", str(config)], catch_exceptions=False)
+    path = Path("runs/small/latency/latency_table.json")
+    assert result.exit_code == 0 and f"wrote {path}" in result.output
+    assert f"next: python -m search pretrain --config {config}" in result.output
+    space = SpaceConfig(layers=8, base_channels=2, widths=(1.0,), student_width=1.0, operators=("skip", "conv"))
+    assert LatencyTable.load(path).space == space
+    random_architecture(space, "student", random.Random(0)).save(Path("student.json"))
+    command = ["measure", "student.json", "--config", str(config), "--out", "elsewhere"]
+    result = CliRunner().invoke(app, command, catch_exceptions=False)
+    assert result.exit_code == 0 and "the table predicts" in result.output
+    assert (
+        "wrote elsewhere/measured_student.json" in result.output and Path("elsewhere/measured_student.json").is_file()
+    )
+
+
+def test_settings_reach_the_sections(config: Path, tmp_path: Path) -> None:
+    command = ["table", "--config", str(config), "--set", "target.threads=0", "--out", str(tmp_path)]
+    result = CliRunner().invoke(app, command)
+    assert isinstance(result.exception, ValueError) and "target.threads: got 0" in str(result.exception)
+
+
+def test_without_a_dataset_the_command_says_what_to_do(config: Path, tmp_path: Path) -> None:
+    (tmp_path / "dataset" / "dataset.yaml").unlink()
+    result = CliRunner().invoke(app, ["table", "--config", str(config), "--out", str(tmp_path)])
+    assert isinstance(result.exception, FileNotFoundError) and "dataset_tools synthesize" in str(result.exception)

@@ -1,0 +1,86 @@
+import random
+from dataclasses import replace
+
+import pytest
+import torch
+
+from fasterseg.networks import DerivedNetwork, SpaceConfig
+from latency.sampling import (
+    GridChoices,
+    build_architecture,
+    is_derivable,
+    minimum_cells,
+    random_architecture,
+    random_choices,
+    reachable_pairs,
+)
+
+
+def test_the_same_seed_gives_the_same_networks(space: SpaceConfig) -> None:
+    first, second = (
+        [random_architecture(space, "student", generator) for _ in range(5)]
+        for generator in (random.Random(1), random.Random(1))
+    )
+    assert first == second and len(set(first)) > 1
+
+
+@pytest.mark.parametrize("architecture_set", ["teacher", "student"])
+def test_random_networks_run(space: SpaceConfig, architecture_set: str) -> None:
+    generator = random.Random(0)
+    for _ in range(5):
+        architecture = random_architecture(space, architecture_set, generator)  # type: ignore[arg-type]
+        assert architecture.ends in ((32, 16), (32, 8))
+        network = DerivedNetwork(architecture, 3).eval()
+        with torch.inference_mode():
+            assert network(torch.zeros(1, 3, 65, 97)).main.shape == (1, 3, 9, 13)
+
+
+def test_random_networks_keep_the_rules(space: SpaceConfig) -> None:
+    generator = random.Random(0)
+    for _ in range(200):
+        architecture = random_architecture(space, "student", generator)
+        for end, branch in zip(architecture.ends, architecture.branches, strict=True):
+            assert minimum_cells(space.layers, end) <= len(branch) <= space.layers
+            assert all(cell.operator != "skip" for cell in branch[:-1])
+
+
+def test_the_teacher_has_full_width_and_no_skips(space: SpaceConfig) -> None:
+    generator = random.Random(0)
+    for _ in range(50):
+        branches = random_architecture(space, "teacher", generator).branches
+        assert all(cell.width == 1 and cell.operator != "skip" for branch in branches for cell in branch)
+
+
+def test_shared_cells_reach_to_where_the_paths_part(space: SpaceConfig) -> None:
+    positions = [(layer, stride) for layer in range(8) for stride in space.strides_at(layer)]
+    choices = GridChoices(
+        ends=(32, 16),
+        downs=((2, 5), (2,)),
+        operators=dict.fromkeys(positions, "conv"),
+        widths=dict.fromkeys(positions, 1.0),
+    )
+    assert is_derivable(space, choices)
+    assert build_architecture(space, choices, architecture_set="student").shared_cells == 5
+    shorter = replace(choices, operators={**choices.operators, (0, 8): "skip"})
+    assert build_architecture(space, shorter, architecture_set="student").shared_cells == 4
+    apart = replace(choices, downs=((1, 5), (2,)))
+    assert build_architecture(space, apart, architecture_set="student").shared_cells == 1
+
+
+def test_choices_that_no_derivation_keeps(space: SpaceConfig) -> None:
+    choices = random_choices(space, "teacher", random.Random(0))
+    down = (choices.downs[0][0], 8)
+    assert is_derivable(space, choices)
+    assert not is_derivable(space, replace(choices, operators={**choices.operators, down: "skip"}))
+    all_skips = dict.fromkeys(choices.operators, "skip")
+    assert not is_derivable(space, replace(choices, operators=all_skips))
+
+
+def test_a_space_without_room_for_two_downs_is_refused() -> None:
+    with pytest.raises(ValueError, match="space.layers 3 is too few"):
+        reachable_pairs(SpaceConfig(layers=3))
+
+
+@pytest.mark.parametrize(("layers", "end", "expected"), [(16, 8, 5), (16, 16, 7), (16, 32, 9), (8, 32, 7), (4, 32, 4)])
+def test_the_minimum_of_cells(layers: int, end: int, expected: int) -> None:
+    assert minimum_cells(layers, end) == expected

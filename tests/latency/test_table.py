@@ -1,0 +1,120 @@
+import json
+import math
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fasterseg.networks import SpaceConfig, derived_specs
+from fasterseg.networks.specs import HeadSpec
+from latency.config import TargetConfig
+from latency.records import Correction
+from latency.sampling import random_architecture
+from latency.table import LatencyTable
+
+
+def test_round_trip(table: LatencyTable, tmp_path: Path) -> None:
+    path = tmp_path / "table.json"
+    table.save(path)
+    loaded = LatencyTable.load(path)
+    assert loaded.entries == table.entries and list(loaded.entries) == list(table.entries)
+    assert (loaded.target, loaded.space, loaded.conditions) == (table.target, table.space, table.conditions)
+    assert (loaded.protocol, loaded.correction, loaded.created) == (table.protocol, table.correction, table.created)
+    assert loaded.source == str(path) and loaded.to_json() == path.read_text()
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_the_file_has_one_line_for_each_entry(table: LatencyTable) -> None:
+    lines = table.to_json().splitlines()
+    assert all(sum(f'"{spec.key}": ' in line for line in lines) == 1 for spec in table.entries)
+
+
+def test_prediction_is_the_corrected_sum(table: LatencyTable, space: SpaceConfig) -> None:
+    architecture = random_architecture(space, "student", random.Random(0))
+    specs = derived_specs(architecture, table.target.num_classes, input_size=table.target.input_size)
+    total = math.fsum(table.entries[spec].median_ms for spec in specs)
+    assert table.sum_ms(specs) == pytest.approx(total)
+    assert table.predict_ms(specs) == pytest.approx(total)
+    corrected = LatencyTable(**{**vars(table), "correction": Correction(1.5, -0.0001, 0.25)})
+    assert corrected.predict_architecture(architecture) == pytest.approx(1.5 * total - 0.0001 * len(specs) + 0.25)
+
+
+def test_a_missing_entry_is_named_with_the_command_that_measures_it(table: LatencyTable) -> None:
+    spec = HeadSpec(in_channels=77, height=8, width=12, num_classes=3)
+    with pytest.raises(ValueError, match=r"no entry for head/77/3/8x12; .*`python -m latency table --config FILE`"):
+        table.predict_ms([spec])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"threads": 2}, r"threads 1 \(asked for: 2\)"),
+        ({"runner": "pytorch"}, r"runner onnxruntime \(asked for: pytorch\)"),
+        ({"input_size": (64, 64)}, r"input_size \(64, 96\) \(asked for: \(64, 64\)\)"),
+    ],
+)
+def test_another_target_is_refused(
+    table: LatencyTable, target: TargetConfig, change: dict[str, Any], message: str
+) -> None:
+    table.check_target(target, space=table.space, num_classes=3)
+    with pytest.raises(ValueError, match=f"measured for another target: {message}; measure this one with"):
+        table.check_target(target.model_copy(update=change))
+
+
+def test_another_space_or_class_count_is_refused(table: LatencyTable, target: TargetConfig) -> None:
+    with pytest.raises(ValueError, match=r"num_classes 3 \(asked for: 19\)"):
+        table.check_target(target, num_classes=19)
+    with pytest.raises(ValueError, match=r"space.base_channels 4 \(asked for: 6\)"):
+        table.check_target(target, space=table.space.model_copy(update={"base_channels": 6}))
+
+
+def test_auto_takes_what_was_measured(table: LatencyTable, target: TargetConfig) -> None:
+    table.check_target(target.model_copy(update={"runner": "auto", "device": "auto"}))
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf"), "fast", None])
+def test_impossible_times_are_refused(table: LatencyTable, tmp_path: Path, value: object) -> None:
+    data = json.loads(table.to_json())
+    key = next(iter(data["entries"]))
+    data["entries"][key]["median_ms"] = value
+    path = tmp_path / "table.json"
+    path.write_text(json.dumps(data))
+    with pytest.raises(ValueError, match=r"table.json is corrupted: entries\.conv_norm_act.*median_ms: got"):
+        LatencyTable.load(path)
+
+
+def test_damaged_files_are_refused(table: LatencyTable, tmp_path: Path) -> None:
+    path = tmp_path / "table.json"
+    with pytest.raises(FileNotFoundError, match="no latency table at"):
+        LatencyTable.load(path)
+    text = table.to_json()
+    path.write_text(text[: len(text) // 2])
+    with pytest.raises(ValueError, match="is not valid JSON"):
+        LatencyTable.load(path)
+    path.write_text("[]")
+    with pytest.raises(ValueError, match="is not a latency table"):
+        LatencyTable.load(path)
+    path.write_text(text.replace('"version": 1', '"version": 9', 1))
+    with pytest.raises(ValueError, match="has version 9, this release reads version 1"):
+        LatencyTable.load(path)
+
+
+@pytest.mark.parametrize("section", ["target", "conditions", "entries", "correction", "space"])
+def test_a_table_without_a_section_is_refused(table: LatencyTable, tmp_path: Path, section: str) -> None:
+    data = json.loads(table.to_json())
+    del data[section]
+    path = tmp_path / "table.json"
+    path.write_text(json.dumps(data))
+    with pytest.raises(ValueError, match=f"is corrupted: {section}"):
+        LatencyTable.load(path)
+
+
+def test_an_entry_under_another_key_is_refused(table: LatencyTable, tmp_path: Path) -> None:
+    data = json.loads(table.to_json())
+    keys = list(data["entries"])
+    data["entries"][keys[0]], data["entries"][keys[1]] = data["entries"][keys[1]], data["entries"][keys[0]]
+    path = tmp_path / "table.json"
+    path.write_text(json.dumps(data))
+    with pytest.raises(ValueError, match="its specification is"):
+        LatencyTable.load(path)

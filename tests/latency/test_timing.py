@@ -1,0 +1,109 @@
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from torch import nn
+
+from latency.config import LatencyConfig
+from latency.runners.base import Array, Conditions, Session, TimedCall
+from latency.runners.onnxruntime import OnnxRuntimeRunner
+from latency.timing import measure_sessions
+
+
+class ScriptedSession(Session):
+    """A session whose calls take what a function of the call's number says."""
+
+    def __init__(self, script: Callable[[int], TimedCall]) -> None:
+        self.input_shape = (1, 3, 8, 8)
+        self.script = script
+        self.calls = 0
+
+    def run(self, image: Array) -> Array:
+        return image
+
+    def time_calls(self, count: int) -> list[TimedCall]:
+        self.calls += count
+        return [self.script(number) for number in range(self.calls - count, self.calls)]
+
+
+def test_a_steady_session(quick: LatencyConfig, conditions: Conditions) -> None:
+    session = ScriptedSession(lambda number: TimedCall(2.0, True))
+    (measurement,) = measure_sessions([session], conditions, protocol=quick)
+    assert (measurement.median_ms, measurement.p95_ms, measurement.spread) == (2.0, 2.0, 0.0)
+    assert measurement.stable and measurement.attempts == 1
+    assert measurement.count == 3 * quick.rounds and measurement.warmup_count == 2
+    assert measurement.input_shape == (1, 3, 8, 8) and measurement.conditions == conditions
+
+
+def test_disturbed_calls_are_left_out_of_the_median(quick: LatencyConfig, conditions: Conditions) -> None:
+    session = ScriptedSession(lambda number: TimedCall(9.0, False) if number % 3 else TimedCall(2.0, True))
+    (measurement,) = measure_sessions([session], conditions, protocol=quick)
+    assert measurement.median_ms == 2.0 and measurement.p95_ms == 9.0
+    assert 0 < measurement.disturbed_count < measurement.count and measurement.stable
+
+
+def test_a_session_that_is_always_disturbed_is_marked(quick: LatencyConfig, conditions: Conditions) -> None:
+    session = ScriptedSession(lambda number: TimedCall(2.0 + number % 2, False))
+    (measurement,) = measure_sessions([session], conditions, protocol=quick)
+    assert measurement.median_ms == 2.0 and not measurement.stable
+    assert "UNSTABLE" in measurement.describe()
+
+
+def test_an_unstable_measurement_is_repeated_and_the_steady_one_kept(conditions: Conditions) -> None:
+    protocol = LatencyConfig(rounds=4, round_ms=0.1, warmup_ms=0.1, repeats=2, correction_networks=0)
+    first_attempt = 2 + 4 * 4
+    shaky = ScriptedSession(
+        lambda number: TimedCall(1.0 + number % 7 if number < first_attempt else 3.0, undisturbed=True)
+    )
+    steady = ScriptedSession(lambda number: TimedCall(1.0, True))
+    repeated, once = measure_sessions([shaky, steady], conditions, protocol=protocol)
+    assert (repeated.median_ms, repeated.attempts, repeated.stable) == (3.0, 2, True)
+    assert once.attempts == 1
+
+
+def test_an_unstable_measurement_that_stays_so_says_so(conditions: Conditions) -> None:
+    protocol = LatencyConfig(rounds=4, round_ms=0.1, warmup_ms=0.1, repeats=1, correction_networks=0)
+    session = ScriptedSession(lambda number: TimedCall(1.0 + number, True))
+    (measurement,) = measure_sessions([session], conditions, protocol=protocol)
+    assert not measurement.stable and measurement.attempts == 2 and measurement.spread > protocol.spread_bound
+
+
+def test_sessions_take_turns(conditions: Conditions, quick: LatencyConfig) -> None:
+    order: list[str] = []
+
+    def script(name: str) -> Callable[[int], TimedCall]:
+        def call(number: int) -> TimedCall:
+            order.append(name)
+            return TimedCall(1.0, True)
+
+        return call
+
+    measure_sessions([ScriptedSession(script(name)) for name in "ab"], conditions, protocol=quick)
+    turns = [name for index, name in enumerate(order) if index == 0 or order[index - 1] != name]
+    assert turns == ["a", "b"] * (quick.rounds + 1)
+
+
+def test_a_slower_operator_measures_slower(conditions: Conditions) -> None:
+    protocol = LatencyConfig(rounds=5, round_ms=5, warmup_ms=2, correction_networks=0)
+    runner = OnnxRuntimeRunner(threads=1)
+    small, large = (
+        runner.prepare(nn.Conv2d(channels, channels, 3, padding=1), (1, channels, 32, 32)) for channels in (16, 64)
+    )
+    slow, fast = measure_sessions([large, small], conditions, protocol=protocol)
+    assert slow.median_ms > 2 * fast.median_ms
+
+
+def test_the_clock_is_right(conditions: Conditions) -> None:
+    """Half of a measured pause is half of its time: the runner's clock counts milliseconds."""
+    from latency.runners.base import time_on_host
+
+    calls = time_on_host(lambda: time.sleep(0.01), 5)
+    assert 9.5 < np.median([call.duration_ms for call in calls]) < 100
+
+
+@pytest.mark.parametrize("rounds", [3, 6])
+def test_rounds_are_recorded(conditions: Conditions, rounds: int) -> None:
+    protocol = LatencyConfig(rounds=rounds, round_ms=0.1, warmup_ms=0.1, correction_networks=0)
+    (measurement,) = measure_sessions([ScriptedSession(lambda _: TimedCall(1.0, True))], conditions, protocol=protocol)
+    assert measurement.rounds == rounds and measurement.to_dict()["conditions"]["runner"] == "onnxruntime"

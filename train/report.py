@@ -1,0 +1,195 @@
+"""The pipeline's last page: teacher and student side by side, with size, accuracy, predicted and measured time.
+
+Everything on it is read from the run folders or measured here, in one interleaved run of the target's runner on the
+exported files, so that the figures belong together.
+"""
+
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.table import Table
+
+from dataset_tools.config import DatasetConfig
+from dataset_tools.description import load_description
+from dataset_tools.loader import build_eval_loader
+from fasterseg.engine.checkpoint import load_network
+from fasterseg.engine.config import Experiment
+from fasterseg.engine.files import write_text
+from fasterseg.engine.pictures import example_picture
+from fasterseg.engine.progress import CONSOLE
+from fasterseg.networks import derived_specs, measure_size, resize_bilinear
+from fasterseg.networks.resizing import map_size
+from fasterseg.runtime.load import load_predictor
+from fasterseg.runtime.pictures import write_png
+from latency.config import LatencyConfig, TargetConfig
+from latency.runners import build_runner
+from latency.table import LatencyTable
+from latency.timing import measure_sessions
+from train.config import TrainConfig
+
+EXAMPLE_COUNT = 6
+MEASURED_BOUND = 1.1
+
+
+@dataclass(frozen=True)
+class ReportRow:
+    """One network's figures.
+
+    Attributes:
+        role: `teacher` or `student`.
+        parameters: Trainable values, auxiliary heads included.
+        gmacs: Multiply-accumulates of the convolutions at the target's input size, in billions.
+        miou: On the validation split, by the checkpoint.
+        exported_miou: The same by the exported file.
+        table_sum_ms: Plain sum of the table's entries.
+        predicted_ms: With the table's correction; what the budget is held against.
+        measured_ms: Median of the exported file on the target's runner.
+        spread: Interquartile range of the rounds over the median.
+        budget_ms: The student's budget; None for the teacher, which has none.
+    """
+
+    role: str
+    parameters: int
+    gmacs: float
+    miou: float
+    exported_miou: float
+    table_sum_ms: float
+    predicted_ms: float
+    measured_ms: float
+    spread: float
+    budget_ms: float | None = None
+
+    @property
+    def verdict(self) -> str:
+        """Whether the budget is met: in prediction, and measured within `MEASURED_BOUND` times it."""
+        if self.budget_ms is None:
+            return "no budget"
+        predicted = "met" if self.predicted_ms <= self.budget_ms else "MISSED"
+        measured = "met" if self.measured_ms <= MEASURED_BOUND * self.budget_ms else "MISSED"
+        return f"predicted {predicted}, measured {measured} (within {MEASURED_BOUND:g}×)"
+
+
+@dataclass(frozen=True)
+class TrainedNetwork:
+    """Where one network's files are.
+
+    Attributes:
+        role: `teacher` or `student`.
+        checkpoint: Its `best.pt`.
+        exported: Its ONNX file.
+        exported_miou: What `evaluate` measured by running that file.
+        budget_ms: The budget it has to meet, if any.
+    """
+
+    role: str
+    checkpoint: Path
+    exported: Path
+    exported_miou: float
+    budget_ms: float | None = None
+
+
+def build_report(
+    experiment: Experiment, networks: Sequence[TrainedNetwork], *, table: LatencyTable
+) -> tuple[ReportRow, ...]:
+    """Measures the exported files in one interleaved run and gathers all figures.
+
+    Args:
+        experiment: Read with the sections `target` and `latency`.
+        networks: What to report on.
+        table: The target's latency table.
+
+    Raises:
+        ValueError: A file does not fit, or the table lacks an operator.
+    """
+    target = experiment.section("target", TargetConfig)
+    runner = build_runner(target).runner
+    sessions = [runner.from_onnx_path(network.exported) for network in networks]
+    protocol = experiment.section("latency", LatencyConfig)
+    measurements = measure_sessions(sessions, runner.conditions(), protocol=protocol)
+    rows = []
+    for network, measurement in zip(networks, measurements, strict=True):
+        checkpoint = load_network(network.checkpoint)
+        specs = derived_specs(checkpoint.architecture, checkpoint.dataset.num_classes, input_size=target.input_size)
+        size = measure_size(checkpoint.build(), target.input_size)
+        rows.append(
+            ReportRow(
+                role=network.role,
+                parameters=size.parameters,
+                gmacs=size.macs / 1e9,
+                miou=checkpoint.scores["miou"],
+                exported_miou=network.exported_miou,
+                table_sum_ms=table.sum_ms(specs),
+                predicted_ms=table.predict_ms(specs),
+                measured_ms=measurement.median_ms,
+                spread=measurement.spread,
+                budget_ms=network.budget_ms,
+            )
+        )
+    return tuple(rows)
+
+
+def write_report(rows: Sequence[ReportRow], out: Path, *, conditions: Mapping[str, object]) -> None:
+    """Writes `report.json` and `report.md` into a folder and prints the table."""
+    data = {"conditions": conditions, "networks": [{**asdict(row), "verdict": row.verdict} for row in rows]}
+    write_text(out / "report.json", json.dumps(data, indent=2) + "\n")
+    header, lines = _cells(rows)
+    text = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
+    text += ["| " + " | ".join(line) + " |" for line in lines]
+    text += ["", *(f"- {name}: {value}" for name, value in conditions.items())]
+    write_text(out / "report.md", "\n".join(text) + "\n")
+    table = Table(*header)
+    for line in lines:
+        table.add_row(*line)
+    CONSOLE.print(table)
+
+
+def _cells(rows: Sequence[ReportRow]) -> tuple[list[str], list[list[str]]]:
+    """The report as text, a line per figure and a column per network: narrow enough for a terminal."""
+    figures = (
+        ("parameters", lambda row: f"{row.parameters:,}"),
+        ("GMACs", lambda row: f"{row.gmacs:.3f}"),
+        ("mIoU (validation)", lambda row: f"{row.miou:.4f}"),
+        ("mIoU of the exported file", lambda row: f"{row.exported_miou:.4f}"),
+        ("sum of the table, ms", lambda row: f"{row.table_sum_ms:.3f}"),
+        ("predicted, ms", lambda row: f"{row.predicted_ms:.3f}"),
+        ("measured, ms", lambda row: f"{row.measured_ms:.3f} (spread {row.spread:.1%})"),
+        ("budget, ms", lambda row: "-" if row.budget_ms is None else f"{row.budget_ms:.3f}"),
+        ("budget", lambda row: row.verdict),
+    )
+    return ["", *(row.role for row in rows)], [[name, *(show(row) for row in rows)] for name, show in figures]
+
+
+def draw_predictions(experiment: Experiment, model: Path, picture: Path, *, stage: str) -> None:
+    """Draws validation images, their labels and the model's predictions side by side into a PNG.
+
+    Args:
+        experiment: Read with the section `dataset` and the stage's own.
+        model: A checkpoint or an exported file.
+        picture: The PNG to write.
+        stage: The stage whose image scale holds.
+    """
+    config = experiment.section("dataset", DatasetConfig)
+    description = load_description(config.root)
+    predictor = load_predictor(model)
+    loader = build_eval_loader(
+        description, split=config.validation_split, image_scale=experiment.section(stage, TrainConfig).image_scale
+    )
+    rows = []
+    for batch in itertools.islice(loader, EXAMPLE_COUNT):
+        logits = resize_bilinear(predictor.logits(batch.image), map_size(batch.image))
+        rows.append(
+            example_picture(
+                batch.image[0],
+                batch.label[0],
+                logits[0].argmax(dim=0),
+                colors=description.colors,
+                mean=description.mean,
+                std=description.std,
+            )
+        )
+    width = min(row.shape[1] for row in rows)
+    write_png(picture, np.concatenate([row[:, :width] for row in rows]))
