@@ -4,7 +4,6 @@ Both ends are real networks, found among those that a derivation can give: from 
 cheapest (dearest) operators and widths, choices are changed one at a time for as long as that helps.
 """
 
-import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -106,7 +105,7 @@ def _starts(space: SpaceConfig, *, sign: int, table: LatencyTable) -> Iterator[G
     widths = dict.fromkeys(positions, width)
     operators = {position: _extreme_operator(space, table, position[1], sign=sign) for position in positions}
     for ends in reachable_pairs(space):
-        for downs in itertools.product(*(down_choices(space, end) for end in ends)):
+        for downs in down_choices(space, ends):
             choices = GridChoices(ends, downs, operators, widths)
             if is_derivable(space, choices):
                 yield _leave_out(space, choices) if sign > 0 else choices

@@ -1,7 +1,7 @@
 """Every operator specification that a search space can reach: what a latency table has to hold.
 
-Teacher and student differ in the width of their stem and ends; both pairs of branches are covered. The strided skip
-is among them: a derivation never keeps it, but the expected latency of a search weighs it.
+Teacher and student differ in the width of their stem and ends; both pairs of branches are covered. Skips that go down
+and skips in the last layer are among them: a derivation leaves none, but the expected latency of a search weighs them.
 """
 
 from collections.abc import Iterator

@@ -1,15 +1,17 @@
 """Networks of a space from explicit choices, and random ones: for fitting, checking and searching by time alone.
 
 The choices are those a search makes: one operator for each cell of the grid of layers and strides, one width for each
-map, and the layers at which the branches go down. Branches that visit the same cell run the same operator there.
+map, and the layers at which the branches go down. Branches that visit the same cell came there together.
 """
 
+import itertools
 import random
 from dataclasses import dataclass
 
 from fasterseg.networks.architecture import Architecture, CellChoice
+from fasterseg.networks.derivation import assemble
 from fasterseg.networks.operators import SKIP
-from fasterseg.networks.space import BRANCH_PAIRS, STRIDES, ArchitectureSet, Branches, SpaceConfig, first_layer
+from fasterseg.networks.space import BRANCH_PAIRS, STRIDES, ArchitectureSet, Branches, SpaceConfig
 
 GridPosition = tuple[int, int]
 
@@ -45,18 +47,13 @@ def branch_scales(layers: int, downs: tuple[int, ...]) -> list[int]:
 
 
 def kept_layers(space: SpaceConfig, choices: GridChoices, branch: int) -> list[int]:
-    """The layers of a branch that stay: all but the stride-1 skips before the last layer."""
-    downs = choices.downs[branch]
-    scales = branch_scales(space.layers, downs)
-    return [
-        layer
-        for layer, scale in enumerate(scales)
-        if layer in downs or layer == space.layers - 1 or choices.operators[layer, scale] != SKIP
-    ]
+    """The layers of a branch that stay: all but the skips."""
+    scales = branch_scales(space.layers, choices.downs[branch])
+    return [layer for layer, scale in enumerate(scales) if choices.operators[layer, scale] != SKIP]
 
 
 def is_derivable(space: SpaceConfig, choices: GridChoices) -> bool:
-    """Whether a derivation keeps these choices as they are.
+    """Whether a derivation (`fasterseg.networks.derivation`) keeps these choices as they are.
 
     Every branch keeps its minimum of cells, no cell that goes down is a skip, and at least one cell with an operator
     of its own stays behind each down.
@@ -77,7 +74,7 @@ def is_derivable(space: SpaceConfig, choices: GridChoices) -> bool:
 
 
 def build_architecture(space: SpaceConfig, choices: GridChoices, *, architecture_set: ArchitectureSet) -> Architecture:
-    """The architecture of derivable choices; layers are shared as long as the branches' paths agree."""
+    """The architecture of derivable choices; a branch's last cell that stays puts out the head width."""
     end_width = space.end_width(architecture_set)
     branches: list[tuple[CellChoice, ...]] = []
     for index, downs in enumerate(choices.downs):
@@ -86,23 +83,10 @@ def build_architecture(space: SpaceConfig, choices: GridChoices, *, architecture
         cells = []
         for layer in kept:
             stride = 2 if layer in downs else 1
-            width = choices.widths[layer + 1, scales[layer] * stride] if layer < space.layers - 1 else end_width
+            width = end_width if layer == kept[-1] else choices.widths[layer + 1, scales[layer] * stride]
             cells.append(CellChoice(choices.operators[layer, scales[layer]], scales[layer], stride, width))
         branches.append(tuple(cells))
-    parting = _parting_layer(choices.downs)
-    return Architecture(
-        base_channels=space.base_channels,
-        stem_width=end_width,
-        head_width=end_width,
-        branches=tuple(branches),
-        shared_cells=sum(layer < parting for layer in kept_layers(space, choices, 0)),
-    )
-
-
-def _parting_layer(downs: tuple[tuple[int, ...], ...]) -> int:
-    """The first layer at which one branch goes down and another does not."""
-    in_common = set.intersection(*(set(layers) for layers in downs))
-    return min(layer for layers in downs for layer in layers if layer not in in_common)
+    return assemble(space, branches, end_width=end_width)
 
 
 def random_choices(space: SpaceConfig, architecture_set: ArchitectureSet, generator: random.Random) -> GridChoices:
@@ -112,7 +96,7 @@ def random_choices(space: SpaceConfig, architecture_set: ArchitectureSet, genera
         ValueError: The space has too few layers for both branches of a pair.
     """
     ends = generator.choice(reachable_pairs(space))
-    downs = tuple(_random_downs(space, end, generator) for end in ends)
+    downs = generator.choice(down_choices(space, ends))
     names = space.operators[1:] if architecture_set == "teacher" else space.operators
     positions = [(layer, stride) for layer in range(space.layers) for stride in space.strides_at(layer)]
     operators = {position: generator.choice(names) for position in positions}
@@ -149,22 +133,33 @@ def reachable_pairs(space: SpaceConfig) -> list[Branches]:
     Raises:
         ValueError: There is none.
     """
-    pairs = [ends for ends in BRANCH_PAIRS if all(down_choices(space, end) for end in ends)]
+    pairs = [ends for ends in BRANCH_PAIRS if down_choices(space, ends)]
     if not pairs:
         raise ValueError(f"space.layers {space.layers} is too few for a branch that ends at stride 32; use 8 or more")
     return pairs
 
 
-def down_choices(space: SpaceConfig, end: int) -> list[tuple[int, ...]]:
-    """All ways for a branch to reach the stride of its end: layers of its downs, with a layer behind each down."""
-    steps = STRIDES.index(end)
+def down_choices(space: SpaceConfig, ends: Branches) -> list[tuple[tuple[int, ...], ...]]:
+    """All ways for the branches to reach the strides of their ends: for each branch, the layers of its downs.
+
+    A layer stays behind each down. Every cell has one parent, so branches that have parted do not visit a common cell.
+    """
+    ways = itertools.product(*(_branch_downs(space, end) for end in ends))
+    return [downs for downs in ways if not _meet_again(space.layers, downs)]
+
+
+def _branch_downs(space: SpaceConfig, end: int) -> list[tuple[int, ...]]:
     last = space.layers - 1
-    if steps == 0:
+    if end == STRIDES[0]:
         return [()]
-    if steps == 1:
-        return [(layer,) for layer in range(first_layer(STRIDES[0]), last)]
+    if end == STRIDES[1]:
+        return [(layer,) for layer in range(last)]
     return [(first, second) for second in range(2, last) for first in range(second - 1)]
 
 
-def _random_downs(space: SpaceConfig, end: int, generator: random.Random) -> tuple[int, ...]:
-    return generator.choice(down_choices(space, end))
+def _meet_again(layers: int, downs: tuple[tuple[int, ...], ...]) -> bool:
+    for one, other in itertools.combinations((branch_scales(layers, branch) for branch in downs), 2):
+        together = [stride == other_stride for stride, other_stride in zip(one, other, strict=True)]
+        if any(together[together.index(False) :]):
+            return True
+    return False

@@ -7,23 +7,25 @@ from torch import nn
 
 from fasterseg.networks.operators import Operator, ZoomedOperator, operator_class
 from fasterseg.networks.resizing import halved, map_size, resize_bilinear
-from fasterseg.networks.slimmable import LayerFactory
-from fasterseg.networks.space import STRIDES, SpaceConfig
-
-MixWeights = Sequence[float] | torch.Tensor
+from fasterseg.networks.slimmable import LayerFactory, SlimmableLayers
+from fasterseg.networks.space import STRIDES, SpaceConfig, first_layer
 
 
 class CellInput:
-    """A map that enters a cell, resized to half once for all zoomed operators that read it."""
+    """The maps that enter a cell, side by side in one batch, and their half size, made once for all zoomed operators.
 
-    def __init__(self, feature: torch.Tensor) -> None:
-        self.feature = feature
-        self.size = map_size(feature)
+    Args:
+        maps: The map of each parent, (N, C, H, W).
+    """
+
+    def __init__(self, maps: Sequence[torch.Tensor]) -> None:
+        self.feature = maps[0] if len(maps) == 1 else torch.cat(list(maps))
+        self.size = map_size(self.feature)
         self._half: torch.Tensor | None = None
 
     @property
     def half(self) -> torch.Tensor:
-        """The map at half resolution, (N, C, ceil(H / 2), ceil(W / 2))."""
+        """The batch at half resolution, (parents · N, C, ceil(H / 2), ceil(W / 2))."""
         if self._half is None:
             self._half = resize_bilinear(self.feature, halved(self.size))
         return self._half
@@ -31,6 +33,8 @@ class CellInput:
 
 class MixedOperator(nn.Module):
     """All operators of the space between two maps; their results are added up with the weights of the mixture.
+
+    Both parents of a cell go through the operators in one batch; its halves keep batch norm statistics of their own.
 
     Args:
         in_channels: Channels of the input at full width.
@@ -59,18 +63,17 @@ class MixedOperator(nn.Module):
             assert isinstance(operator, Operator)
             operator.set_out_channels(out_channels)
 
-    def forward(self, inputs: Sequence[CellInput], weights: Sequence[MixWeights]) -> torch.Tensor:
-        """Mixes the operators' results on every input.
+    def forward(self, source: CellInput, weights: torch.Tensor) -> torch.Tensor:
+        """Mixes the operators' results over all parents.
 
         Args:
-            inputs: The maps of the cell's one or two parents, of one shape.
-            weights: For each input one weight per operator.
+            source: The maps of the cell's parents.
+            weights: (parents, operators).
 
         Returns:
             (N, active output channels, ceil(H / stride), ceil(W / stride)).
         """
-        maps = [self._run(operator, source) for source in inputs for operator in self.operators]
-        return mix(maps, weights)
+        return mix([self._run(operator, source) for operator in self.operators], weights)
 
     @staticmethod
     def _run(operator: nn.Module, source: CellInput) -> torch.Tensor:
@@ -80,34 +83,37 @@ class MixedOperator(nn.Module):
         return output
 
 
-def mix(maps: Sequence[torch.Tensor], weights: Sequence[MixWeights]) -> torch.Tensor:
-    """The weighted sum of maps; weights are plain numbers where the architecture is not being learned."""
-    learned = [row for row in weights if isinstance(row, torch.Tensor)]
-    if learned:
-        scalars = torch.cat(learned).unbind()
-        total = maps[0] * scalars[0]
-        for feature, scalar in zip(maps[1:], scalars[1:], strict=True):
-            total = torch.addcmul(total, feature, scalar)
-        return total
-    numbers = [float(weight) for row in weights for weight in row]
-    total = maps[0] * numbers[0]
-    for feature, number in zip(maps[1:], numbers[1:], strict=True):
-        total = torch.add(total, feature, alpha=number)
-    return total
+def mix(maps: Sequence[torch.Tensor], weights: torch.Tensor) -> torch.Tensor:
+    """The weighted sum over operators and parents.
+
+    Args:
+        maps: For each operator its results on all parents, (parents · N, C, H, W).
+        weights: (parents, operators).
+
+    Returns:
+        (N, C, H, W).
+    """
+    parents = weights.shape[0]
+    columns = weights.view(*weights.shape, 1, 1, 1, 1).unbind(1)
+    total = maps[0].unflatten(0, (parents, -1)) * columns[0]
+    for feature, column in zip(maps[1:], columns[1:], strict=True):
+        total = torch.addcmul(total, feature.unflatten(0, (parents, -1)), column)
+    return total[0] if parents == 1 else total[0] + total[1]
 
 
 class Cell(nn.Module):
     """A place on the lattice: its maps go on at the same stride ("keep") and at twice the stride ("down").
 
     Args:
-        space: Channels and operators.
+        space: Channels, widths and operators.
         layer: Layer of the cell.
         stride: Output stride of the map it reads.
-        layers: Makes slimmable layers.
     """
 
-    def __init__(self, space: SpaceConfig, layer: int, stride: int, *, layers: LayerFactory) -> None:
+    def __init__(self, space: SpaceConfig, layer: int, stride: int) -> None:
         super().__init__()
+        self.num_parents = 2 if stride > STRIDES[0] and layer > first_layer(stride) else 1
+        layers = SlimmableLayers(space.widths, batch_parts=self.num_parents)
         in_channels = space.channels(stride, 1.0)
         self.keep = MixedOperator(in_channels, in_channels, stride=1, operators=space.operators, layers=layers)
         self.down: MixedOperator | None = None

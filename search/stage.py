@@ -133,10 +133,8 @@ class SearchStage(Stage[SearchBatch]):
             "budget_ms": self.control.budget_ms,
         }
         for name in SETS:
-            figures |= {
-                f"{name}_{group}_entropy": value
-                for group, value in choice_entropies(self.supernet.architecture(name)).items()
-            }
+            entropies = choice_entropies(self.supernet.architecture(name))
+            self.run_folder.metrics(position.step + 1, entropies, prefix=f"entropy/{name}")
         self.control.adapt(derived_ms)
         self.history.append({"epoch": position.epoch + 1, **figures})
         return figures
@@ -162,8 +160,9 @@ class SearchStage(Stage[SearchBatch]):
             "miou": ranked[0].miou,
             "predicted_ms": ranked[0].fitted.predicted_ms,
             "teacher_miou": teacher_miou,
-            **{f"miou/{name}_{head}": value for name, heads in miou.items() for head, value in heads.items()},
         }
+        for name, heads in miou.items():
+            self.run_folder.metrics(position.step + 1, heads, prefix=f"miou/{name}")
         self.history[-1] |= figures
         self._draw(position.step + 1)
         return figures

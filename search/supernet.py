@@ -15,9 +15,8 @@ from torch import nn
 from fasterseg.networks.channels import fusion_channels
 from fasterseg.networks.derivation import operator_row, parent_row
 from fasterseg.networks.heads import BranchFusion, Head, Stem
-from fasterseg.networks.slimmable import SlimmableLayers
 from fasterseg.networks.space import STRIDES, ArchitectureSet, Branches, SpaceConfig
-from search.cells import Cell, CellInput, MixWeights
+from search.cells import Cell, CellInput
 from search.parameters import ArchitectureParameters
 from search.widths import WidthChoice, WidthMode, choose_widths
 
@@ -71,40 +70,30 @@ class SetParts(nn.Module):
 
 
 class Mixture:
-    """The weights with which one pass adds up operators and parents.
-
-    They are tensors while the architecture is learned, plain numbers otherwise, which spares the operators' graphs.
-    """
+    """The weights with which one pass adds up operators and parents."""
 
     def __init__(self, parameters: ArchitectureParameters) -> None:
         probabilities = parameters.probabilities()
-        self._operators = {stride: _rows(rows) for stride, rows in probabilities.operators.items()}
-        self._parents = {stride: _rows(rows) for stride, rows in probabilities.parents.items()}
+        self._operators = {stride: rows.unbind() for stride, rows in probabilities.operators.items()}
+        self._parents = {stride: rows.unsqueeze(2).unbind() for stride, rows in probabilities.parents.items()}
 
     def weights(
-        self, layer: int, stride: int, *, num_inputs: int, gates: tuple[torch.Tensor | None, ...]
-    ) -> list[MixWeights]:
-        """One weight per operator for each input of a cell.
+        self, layer: int, stride: int, *, num_parents: int, gates: tuple[torch.Tensor | None, ...]
+    ) -> torch.Tensor:
+        """The weights of a cell's operators, (parents, operators).
 
         Args:
             layer: Layer of the cell.
             stride: Output stride of the cell.
-            num_inputs: 1, or 2 for the maps that come from (down, keep).
+            num_parents: 1, or 2 for maps that come from (down, keep).
             gates: Gradient carriers of the input's and the output's width.
         """
-        row = self._operators[stride][operator_row(layer, stride)]
-        parents = self._parents[stride][parent_row(layer, stride)] if num_inputs == 2 else [1.0]
-        if not isinstance(row, torch.Tensor):
-            return [[parent * weight for weight in row] for parent in parents]
+        weights = self._operators[stride][operator_row(layer, stride)].unsqueeze(0)
+        if num_parents == 2:
+            weights = weights * self._parents[stride][parent_row(layer, stride)]
         for gate in gates:
-            row = row if gate is None else row * gate
-        return [row * parent for parent in parents] if num_inputs == 2 else [row]
-
-
-def _rows(probabilities: torch.Tensor) -> list[list[float]] | tuple[torch.Tensor, ...]:
-    rows: list[list[float]] | tuple[torch.Tensor, ...]
-    rows = probabilities.unbind() if probabilities.requires_grad else probabilities.tolist()
-    return rows
+            weights = weights if gate is None else weights * gate
+        return weights
 
 
 class Supernet(nn.Module):
@@ -122,10 +111,9 @@ class Supernet(nn.Module):
         sets: tuple[ArchitectureSet, ...] = get_args(ArchitectureSet)
         self.architectures = nn.ModuleDict({name: ArchitectureParameters(space, name) for name in sets})
         self.parts = nn.ModuleDict({name: SetParts(space, name, num_classes=num_classes) for name in sets})
-        layers = SlimmableLayers(space.widths)
         self.cells = nn.ModuleDict(
             {
-                _cell_name(layer, stride): Cell(space, layer, stride, layers=layers)
+                _cell_name(layer, stride): Cell(space, layer, stride)
                 for layer in range(space.layers)
                 for stride in space.strides_at(layer)
             }
@@ -172,15 +160,15 @@ class Supernet(nn.Module):
             for stride, maps in entering.items():
                 cell = self.cells[_cell_name(layer, stride)]
                 assert isinstance(cell, Cell)
-                inputs = [CellInput(feature) for feature in maps]
+                source = CellInput(maps)
                 in_gate = widths[layer, stride].gate if layer else None
                 for operator, out_stride in ((cell.keep, stride), (cell.down, 2 * stride)):
                     if operator is None:
                         continue
                     width = widths.get((layer + 1, out_stride), end)
                     operator.set_out_channels(self.space.channels(out_stride, width.width))
-                    weights = mixture.weights(layer, stride, num_inputs=len(maps), gates=(in_gate, width.gate))
-                    leaving.setdefault(out_stride, []).append(operator(inputs, weights))
+                    weights = mixture.weights(layer, stride, num_parents=cell.num_parents, gates=(in_gate, width.gate))
+                    leaving.setdefault(out_stride, []).append(operator(source, weights))
             entering = leaving
         return parts.predict({stride: maps[0] for stride, maps in entering.items()})
 

@@ -35,6 +35,9 @@ class Evaluation:
         image_scale: Factor of images and labels; the one the network was trained with.
         mode: How images are shown to the network.
         device: Where a checkpoint runs.
+
+    Raises:
+        FileNotFoundError: There is no such model.
     """
 
     model: Path
@@ -43,17 +46,24 @@ class Evaluation:
     mode: InferenceMode = InferenceMode()
     device: Device = "cpu"
 
+    def __post_init__(self) -> None:
+        if not self.model.is_file():
+            raise FileNotFoundError(
+                f"no model at {self.model}; `python -m train student` writes a best.pt, `fasterseg export` a .onnx file"
+            )
+
     @property
     def condition(self) -> str:
-        """The evaluation's settings as a short name for files."""
+        """Model, split and mode as a short name for folders; a model that was trained again has another."""
         window = self.mode.window_size_px
         parts = [
             self.model.stem if self.model.suffix == ONNX_SUFFIX else self.model.parent.name,
             "onnx" if self.model.suffix == ONNX_SUFFIX else "",
             self.split,
-            f"window{window[0]}x{window[1]}" if window else "whole",
+            f"window{window[0]}x{window[1]}overlap{self.mode.window_overlap:.2g}" if window else "whole",
             "flip" if self.mode.flip else "",
             "" if self.mode.scales == (1.0,) else "scales" + "-".join(f"{scale:g}" for scale in self.mode.scales),
+            file_digest(self.model)[:8],
         ]
         return "_".join(part for part in parts if part)
 
@@ -67,8 +77,9 @@ def run_evaluate(experiment: Experiment, evaluation: Evaluation, *, out: Path) -
         out: The run folder.
 
     Raises:
-        FileNotFoundError: Model or dataset is missing.
-        ValueError: They do not fit each other, no pixel is labelled, or `out` belongs to another evaluation.
+        FileNotFoundError: The dataset is missing.
+        ValueError: Model and dataset do not fit each other, no pixel is labelled, or `out` belongs to another
+            evaluation.
     """
     data = experiment.section("dataset", DatasetConfig)
     description = load_description(data.root)

@@ -158,14 +158,13 @@ class NetworkStage(Stage[LabeledImage]):
 
     def merit(self, position: Position, figures: Mapping[str, float]) -> float | None:
         """The validation mIoU; the latest epoch when the validation images are trained on."""
-        return float(position.epoch) if self.config.split == "train_val" else figures.get("miou")
+        return figures.get("miou")
 
     def save_best(self, position: Position, figures: Mapping[str, float]) -> None:  # noqa: ARG002 - the hook's signature
         """Writes `best.pt`."""
-        if self.run_folder.writes:
-            weights = {name: value.detach().cpu() for name, value in self.network.state_dict().items()}
-            scores = {name: figures[name] for name in ("miou", "pixel_accuracy") if name in figures}
-            save_network(self.run_folder.best, replace(self.template, weights=weights, scores=scores))
+        weights = {name: value.detach().cpu() for name, value in self.network.state_dict().items()}
+        scores = {name: figures[name] for name in ("miou", "pixel_accuracy") if name in figures}
+        save_network(self.run_folder.best, replace(self.template, weights=weights, scores=scores))
 
     def state(self) -> dict[str, Any]:
         """Weights and momentum."""

@@ -107,7 +107,7 @@ class Stage(ABC, Generic[Batch]):
         return figures.get("miou")
 
     def save_best(self, position: Position, figures: Mapping[str, float]) -> None:
-        """Writes the stage's product; called in the writing process whenever the merit rose."""
+        """Writes the stage's product; called in the writing process alone, whenever the merit rose."""
 
 
 @dataclass
@@ -176,7 +176,7 @@ def run_stage(
             if (epoch + 1) % validate_every == 0 or epoch + 1 == epochs:
                 figures |= stage.validate(last)
             run_folder.metrics(last.step + 1, figures, prefix="epoch")
-            _keep_best(stage, progress, last, figures)
+            _keep_best(stage, progress, last, figures, writes=run_folder.writes)
             progress.epoch = epoch + 1
             progress.duration_s += time.monotonic() - started_s
             run_folder.log(_epoch_line(last, {**losses, **figures}, time_left_s=reporter.time_left_s))
@@ -238,18 +238,22 @@ def _read_losses(
     return dict(zip(names, values.mean(dim=0).tolist(), strict=True))
 
 
-def _keep_best(stage: Stage[Batch], progress: _Progress, position: Position, figures: Mapping[str, float]) -> None:
+def _keep_best(
+    stage: Stage[Batch], progress: _Progress, position: Position, figures: Mapping[str, float], *, writes: bool
+) -> None:
+    """Has the stage write its product when its merit rose."""
     merit = stage.merit(position, figures)
     if merit is None or math.isnan(merit) or (progress.best_merit is not None and merit <= progress.best_merit):
         return
     progress.best_merit, progress.best_epoch = merit, position.epoch
     progress.best_figures = dict(figures)
-    stage.save_best(position, figures)
+    if writes:
+        stage.save_best(position, figures)
 
 
 def _epoch_line(position: Position, figures: Mapping[str, float], *, time_left_s: float | None) -> str:
-    """One line for people: the epoch and its figures."""
-    shown = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
+    """One line for people: the epoch and its figures, those of single classes and the like (`iou/car`) left out."""
+    shown = ", ".join(f"{name} {value:.4g}" for name, value in figures.items() if "/" not in name)
     left = "" if time_left_s is None else f", {format_duration(time_left_s)} left"
     return f"epoch {position.epoch + 1}/{position.epochs}: {shown}{left}"
 

@@ -48,16 +48,25 @@ class SlimmableConv2d(nn.Conv2d):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Convolves (N, C, H, W) for any C up to `in_channels` into `active_out_channels` channels."""
-        weight = self.weight[: self.active_out_channels, : input.shape[1]]
+        weight = self.weight
+        if (self.active_out_channels, input.shape[1]) != weight.shape[:2]:
+            weight = weight[: self.active_out_channels, : input.shape[1]]
         return functional.conv2d(input, weight, None, self.stride, self.padding)
 
 
 class SlimmableBatchNorm2d(nn.Module):
-    """One `nn.BatchNorm2d` for each channel count that the map can have, chosen by the input's channels."""
+    """One `nn.BatchNorm2d` for each channel count that the map can have, chosen by the input's channels.
 
-    def __init__(self, channel_choices: Sequence[int]) -> None:
+    Args:
+        channel_choices: The channel counts.
+        batch_parts: How many equal parts a training batch consists of that have statistics of their own, as if each
+            were a batch; what a cell's parents put out goes through its operators side by side.
+    """
+
+    def __init__(self, channel_choices: Sequence[int], *, batch_parts: int = 1) -> None:
         super().__init__()
         self.norms = nn.ModuleDict({str(count): nn.BatchNorm2d(count) for count in sorted(set(channel_choices))})
+        self.batch_parts = batch_parts
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Normalises (N, C, H, W) with the statistics of C channels.
@@ -65,8 +74,11 @@ class SlimmableBatchNorm2d(nn.Module):
         Raises:
             KeyError: C is none of the channel choices (an invariant of the supernet, not a user's error).
         """
-        normalised: torch.Tensor = self.norms[str(input.shape[1])](input)
-        return normalised
+        norm = self.norms[str(input.shape[1])]
+        if self.batch_parts == 1 or not self.training:
+            normalised: torch.Tensor = norm(input)
+            return normalised
+        return torch.cat([norm(part) for part in input.chunk(self.batch_parts)])
 
 
 class SlimmableLayers:
@@ -74,10 +86,12 @@ class SlimmableLayers:
 
     Args:
         widths: The width multipliers that a map's channels can be scaled by, 1 among them.
+        batch_parts: See `SlimmableBatchNorm2d`.
     """
 
-    def __init__(self, widths: Sequence[float]) -> None:
+    def __init__(self, widths: Sequence[float], *, batch_parts: int = 1) -> None:
         self.widths = tuple(widths)
+        self.batch_parts = batch_parts
 
     def conv(self, in_channels: int, out_channels: int, *, kernel_size: int, stride: int = 1) -> nn.Module:
         """See `LayerFactory.conv`."""
@@ -85,7 +99,8 @@ class SlimmableLayers:
 
     def norm(self, channels: int) -> nn.Module:
         """See `LayerFactory.norm`."""
-        return SlimmableBatchNorm2d([make_divisible(channels * width) for width in self.widths])
+        choices = [make_divisible(channels * width) for width in self.widths]
+        return SlimmableBatchNorm2d(choices, batch_parts=self.batch_parts)
 
 
 PLAIN = PlainLayers()

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from fasterseg.networks import SpaceConfig
@@ -35,20 +37,13 @@ def conditions() -> Conditions:
 def table(space: SpaceConfig, target: TargetConfig, quick: LatencyConfig, conditions: Conditions) -> LatencyTable:
     """A table with made-up times that grow with channels and map size."""
     specs = reachable_specs(space, NUM_CLASSES, input_size=INPUT_SIZE)
+    fixed: dict[str, Any] = {"spread": 0.01, "count": 9, "disturbed_count": 0, "stable": True, "reference_ms": 0.5}
     entries = {}
     for spec in specs:
         outputs = getattr(spec, "out_channels", 8)
         cost = 1e-6 * spec.in_channels * outputs * spec.height * spec.width / getattr(spec, "stride", 1) ** 2
         cost *= {"conv": 9, "conv_2x": 18, "conv_downup": 3, "conv_2x_downup": 5}.get(getattr(spec, "operator", ""), 1)
-        entries[spec] = TableEntry(
-            median_ms=cost + 1e-3,
-            p95_ms=cost + 2e-3,
-            spread=0.01,
-            count=9,
-            disturbed_count=0,
-            stable=True,
-            reference_ms=0.5,
-        )
+        entries[spec] = TableEntry(median_ms=cost + 1e-3, p95_ms=cost + 2e-3, **fixed)
     return LatencyTable(
         target=TableTarget(
             runner="onnxruntime",

@@ -1,13 +1,18 @@
 import random
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from fasterseg.networks import DerivedNetwork, SpaceConfig
+from fasterseg.networks.derivation import FROM_DOWN, FROM_KEEP, ArchitectureLogits, derive_architecture
+from fasterseg.networks.space import STRIDES, first_layer
 from latency.sampling import (
     GridChoices,
+    branch_scales,
     build_architecture,
+    down_choices,
     is_derivable,
     minimum_cells,
     random_architecture,
@@ -41,7 +46,31 @@ def test_random_networks_keep_the_rules(space: SpaceConfig) -> None:
         architecture = random_architecture(space, "student", generator)
         for end, branch in zip(architecture.ends, architecture.branches, strict=True):
             assert minimum_cells(space.layers, end) <= len(branch) <= space.layers
-            assert all(cell.operator != "skip" for cell in branch[:-1])
+            assert all(cell.operator != "skip" for cell in branch)
+
+
+def favouring(space: SpaceConfig, choices: GridChoices) -> ArchitectureLogits:
+    """Parameters that favour these choices; where no branch of the pair goes, they favour operators and staying."""
+    used = {position for downs in choices.downs for position in enumerate(branch_scales(space.layers, downs))}
+    entries = {(layer + 1, branch_scales(space.layers, downs)[layer + 1]) for downs in choices.downs for layer in downs}
+    operators, parents, widths = {}, {}, {}
+    for stride in STRIDES:
+        cells = [(layer, stride) for layer in range(first_layer(stride), space.layers)]
+        names = [choices.operators[cell] if cell in used else space.operators[1] for cell in cells]
+        operators[stride] = 5.0 * np.eye(len(space.operators))[[space.operators.index(name) for name in names]]
+        maps = [space.widths.index(choices.widths[cell]) for cell in cells if cell[0] >= 1]
+        widths[stride] = 5.0 * np.eye(len(space.widths))[maps]
+        if stride > STRIDES[0]:
+            parents[stride] = 5.0 * np.eye(2)[[FROM_DOWN if cell in entries else FROM_KEEP for cell in cells[1:]]]
+    return ArchitectureLogits(operators, parents, widths)
+
+
+def test_a_derivation_gives_the_network_of_the_choices(space: SpaceConfig) -> None:
+    generator = random.Random(0)
+    for _ in range(200):
+        choices = random_choices(space, "student", generator)
+        derived = derive_architecture(favouring(space, choices), space, architecture_set="student", ends=choices.ends)
+        assert derived == build_architecture(space, choices, architecture_set="student")
 
 
 def test_the_teacher_has_full_width_and_no_skips(space: SpaceConfig) -> None:
@@ -63,7 +92,7 @@ def test_shared_cells_reach_to_where_the_paths_part(space: SpaceConfig) -> None:
     assert build_architecture(space, choices, architecture_set="student").shared_cells == 5
     shorter = replace(choices, operators={**choices.operators, (0, 8): "skip"})
     assert build_architecture(space, shorter, architecture_set="student").shared_cells == 4
-    apart = replace(choices, downs=((1, 5), (2,)))
+    apart = replace(choices, downs=((1, 3), (5,)))
     assert build_architecture(space, apart, architecture_set="student").shared_cells == 1
 
 
@@ -74,6 +103,13 @@ def test_choices_that_no_derivation_keeps(space: SpaceConfig) -> None:
     assert not is_derivable(space, replace(choices, operators={**choices.operators, down: "skip"}))
     all_skips = dict.fromkeys(choices.operators, "skip")
     assert not is_derivable(space, replace(choices, operators=all_skips))
+
+
+def test_branches_that_parted_do_not_meet_again(space: SpaceConfig) -> None:
+    ways = down_choices(space, (32, 16))
+    assert ((1, 4), (1,)) in ways and ((1, 4), (4,)) in ways and ((1, 4), (6,)) in ways
+    assert ((1, 4), (3,)) not in ways and ((3, 5), (1,)) not in ways
+    assert len(down_choices(space, (32, 8))) == len({way[0] for way in ways})
 
 
 def test_a_space_without_room_for_two_downs_is_refused() -> None:

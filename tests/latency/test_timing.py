@@ -6,7 +6,7 @@ import pytest
 from torch import nn
 
 from latency.config import LatencyConfig
-from latency.runners.base import Array, Conditions, Session, TimedCall
+from latency.runners.base import Array, Conditions, Session, TimedCall, time_on_host
 from latency.runners.onnxruntime import OnnxRuntimeRunner
 from latency.timing import measure_sessions
 
@@ -84,6 +84,34 @@ def test_sessions_take_turns(conditions: Conditions, quick: LatencyConfig) -> No
     assert turns == ["a", "b"] * (quick.rounds + 1)
 
 
+def test_the_machines_pace_is_taken_out(conditions: Conditions) -> None:
+    """A machine that slows down to a third in the middle: the time in units of the reference stays what it is."""
+    protocol = LatencyConfig(rounds=6, round_ms=0.1, warmup_ms=0.1, repeats=0, correction_networks=0)
+    clock = 0
+
+    def at_pace(duration_ms: float) -> Callable[[int], TimedCall]:
+        def call(number: int) -> TimedCall:
+            nonlocal clock
+            clock += 1
+            return TimedCall(duration_ms * (3.0 if clock > 45 else 1.0), True)
+
+        return call
+
+    session, reference = ScriptedSession(at_pace(8.0)), ScriptedSession(at_pace(2.0))
+    (measurement,) = measure_sessions([session], conditions, protocol=protocol, reference=reference)
+    assert measurement.relative == pytest.approx(4.0, rel=0.02)
+    assert measurement.at_pace(2.0) == pytest.approx(8.0, rel=0.02)
+    assert measurement.reference_ms is not None and 2.0 < measurement.reference_ms < 6.0
+    assert measurement.median_ms == pytest.approx(24.0)
+
+
+def test_without_a_reference_there_is_no_pace(conditions: Conditions, quick: LatencyConfig) -> None:
+    (measurement,) = measure_sessions([ScriptedSession(lambda _: TimedCall(1.0, True))], conditions, protocol=quick)
+    assert measurement.reference_ms is None and measurement.relative is None
+    with pytest.raises(ValueError, match="has no reference; pass one to measure_sessions"):
+        measurement.at_pace(1.0)
+
+
 def test_a_slower_operator_measures_slower(conditions: Conditions) -> None:
     protocol = LatencyConfig(rounds=5, round_ms=5, warmup_ms=2, correction_networks=0)
     runner = OnnxRuntimeRunner(threads=1)
@@ -95,9 +123,6 @@ def test_a_slower_operator_measures_slower(conditions: Conditions) -> None:
 
 
 def test_the_clock_is_right(conditions: Conditions) -> None:
-    """Half of a measured pause is half of its time: the runner's clock counts milliseconds."""
-    from latency.runners.base import time_on_host
-
     calls = time_on_host(lambda: time.sleep(0.01), 5)
     assert 9.5 < np.median([call.duration_ms for call in calls]) < 100
 

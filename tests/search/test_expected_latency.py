@@ -1,18 +1,20 @@
-"""The expected latency against the enumeration of every choice of a small space; nothing is shared with the programme."""
+"""The expected latency against the enumeration of every choice of a small space; shares nothing with the programme."""
 
 import functools
 import itertools
 import math
 import zlib
+from typing import Any
 
 import pytest
 import torch
 
+from fasterseg.networks import OperatorSpec
 from fasterseg.networks.architecture import Architecture, CellChoice
 from fasterseg.networks.derived import derived_specs
-from fasterseg.networks.space import SpaceConfig
+from fasterseg.networks.space import ArchitectureSet, Branches, SpaceConfig
 from latency.records import Correction
-from search.expected_latency import ExpectedLatency, latency_regularizer
+from search.expected_latency import ExpectedLatency, RegularizerForm, latency_regularizer
 from search.latency_costs import LatticeProblem
 from search.parameters import ArchitectureParameters, ArchitectureProbabilities
 
@@ -30,11 +32,13 @@ SMALL = SpaceConfig(
 
 
 @functools.cache
-def entry_ms(spec):
+def entry_ms(spec: OperatorSpec) -> float:
     return 0.1 + zlib.crc32(spec.key.encode()) % 1000 / 500
 
 
-def random_probabilities(space, architecture_set, seed=0):
+def random_probabilities(
+    space: SpaceConfig, architecture_set: ArchitectureSet, seed: int = 0
+) -> ArchitectureProbabilities:
     """Random rows in float64, drawn by the names and shapes of the parameters."""
     generator = torch.Generator().manual_seed(seed)
     groups = ArchitectureParameters(space, architecture_set).probabilities()
@@ -49,7 +53,7 @@ def random_probabilities(space, architecture_set, seed=0):
     )
 
 
-def branch_of(end, operators, parents, widths, space, head_width):
+def branch_of(end: int, operators: Any, parents: Any, widths: Any, space: SpaceConfig, head_width: Any) -> Any:
     """The cells of one branch of the network that a full set of choices gives."""
     path = [end]
     for layer in range(space.layers - 1, 0, -1):
@@ -66,7 +70,9 @@ def branch_of(end, operators, parents, widths, space, head_width):
     return path, cells
 
 
-def latency_of(ends, operators, parents, widths, space, architecture_set):
+def latency_of(
+    ends: Any, operators: Any, parents: Any, widths: Any, space: SpaceConfig, architecture_set: ArchitectureSet
+) -> list[float]:
     head_width = space.end_width(architecture_set)
     (path_a, cells_a), (path_b, cells_b) = (
         branch_of(end, operators, parents, widths, space, head_width) for end in ends
@@ -78,7 +84,7 @@ def latency_of(ends, operators, parents, widths, space, architecture_set):
 
 
 @functools.cache
-def network_entries(base_channels, head_width, branches, shared_cells):
+def network_entries(base_channels: Any, head_width: Any, branches: str, shared_cells: Any) -> list[float]:
     architecture = Architecture(
         base_channels=base_channels,
         stem_width=head_width,
@@ -89,7 +95,9 @@ def network_entries(base_channels, head_width, branches, shared_cells):
     return [entry_ms(spec) for spec in derived_specs(architecture, CLASSES, input_size=SIZE)]
 
 
-def enumerate_latency(space, architecture_set, probabilities, correction, pairs=PAIRS):
+def enumerate_latency(
+    space: SpaceConfig, architecture_set: ArchitectureSet, probabilities: Any, correction: Any, pairs: Any = PAIRS
+) -> float:
     """The mean over pairs of the sum over all joint choices of probability times latency."""
     first = {8: 0, 16: 1, 32: 2}
     widths = space.set_widths(architecture_set)
@@ -127,7 +135,7 @@ def enumerate_latency(space, architecture_set, probabilities, correction, pairs=
     return total / len(pairs)
 
 
-def visited_places(pair, parents, layers):
+def visited_places(pair: Branches, parents: Any, layers: int) -> set[tuple[int, int]]:
     places = set()
     for end in pair:
         stride = end
@@ -142,7 +150,7 @@ def visited_places(pair, parents, layers):
     ("architecture_set", "pairs"),
     [("student", PAIRS[:1]), ("student", PAIRS[1:]), ("teacher", PAIRS)],
 )
-def test_expectation_equals_enumeration(architecture_set, pairs):
+def test_expectation_equals_enumeration(architecture_set: ArchitectureSet, pairs: Any) -> None:
     correction = Correction(1.3, 0.05, 0.7)
     probabilities = random_probabilities(SMALL, architecture_set)
     problem = LatticeProblem(SMALL, architecture_set, CLASSES, SIZE)
@@ -151,7 +159,7 @@ def test_expectation_equals_enumeration(architecture_set, pairs):
     assert expected(probabilities).item() == pytest.approx(enumerated, rel=1e-9)
 
 
-def test_expectation_equals_enumeration_with_three_operators_and_shallow_space():
+def test_expectation_equals_enumeration_with_three_operators_and_shallow_space() -> None:
     space = SpaceConfig(
         layers=3,
         base_channels=8,
@@ -167,14 +175,14 @@ def test_expectation_equals_enumeration_with_three_operators_and_shallow_space()
 
 
 @pytest.mark.parametrize("form", ["exact", "decoupled"])
-def test_gradient(form):
+def test_gradient(form: RegularizerForm) -> None:
     problem = LatticeProblem(SMALL, "student", CLASSES, SIZE)
     expected = ExpectedLatency(problem, entry_ms=entry_ms, pairs=PAIRS)
     template = random_probabilities(SMALL, "student")
     shapes = [[(stride, rows.shape) for stride, rows in group.items()] for group in template]
     leaves = [rows.log().requires_grad_() for group in template for rows in group.values()]
 
-    def regularizer(*flat):
+    def regularizer(*flat: Any) -> torch.Tensor:
         values = iter(flat)
         groups = ({stride: next(values).softmax(1) for stride, _ in group} for group in shapes)
         return latency_regularizer(expected, ArchitectureProbabilities(*groups), form)
@@ -182,7 +190,7 @@ def test_gradient(form):
     assert torch.autograd.gradcheck(regularizer, leaves)
 
 
-def test_float32_parameters_get_gradients():
+def test_float32_parameters_get_gradients() -> None:
     space = SpaceConfig(layers=8, base_channels=8, widths=(0.5, 1.0), student_width=0.5)
     parameters = ArchitectureParameters(space, "student")
     problem = LatticeProblem(space, "student", CLASSES, SIZE)
@@ -193,7 +201,7 @@ def test_float32_parameters_get_gradients():
         assert parameter.grad.abs().sum() > 0, name
 
 
-def test_decoupled_weights_its_three_terms():
+def test_decoupled_weights_its_three_terms() -> None:
     probabilities = random_probabilities(SMALL, "student")
     problem = LatticeProblem(SMALL, "student", CLASSES, SIZE)
     expected = ExpectedLatency(problem, entry_ms=entry_ms, pairs=PAIRS)
@@ -211,8 +219,8 @@ def test_decoupled_weights_its_three_terms():
     assert decoupled.item() == pytest.approx(by_hand.item(), rel=1e-12)
 
 
-def test_a_missing_entry_is_the_tables_error():
-    def lookup(spec):
+def test_a_missing_entry_is_the_tables_error() -> None:
+    def lookup(spec: OperatorSpec) -> float:
         if spec.kind == "head":
             raise ValueError(f"no entry for {spec.key}")
         return 1.0

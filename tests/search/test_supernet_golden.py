@@ -4,15 +4,18 @@ import json
 import re
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch.nn import functional
 
 from fasterseg.networks.resizing import resize_bilinear
 from fasterseg.networks.space import STRIDES, SpaceConfig
 from search.supernet import Supernet
+from search.widths import WidthMode
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CASE = json.loads((GOLDEN / "supernet.json").read_text())
@@ -21,7 +24,7 @@ SETS = ("teacher", "student")
 HEADS = ("0", "1", "2", "02", "12")
 
 
-def fill(name, shape):
+def fill(name: str, shape: Any) -> NDArray[np.float32]:
     """The recorded value of a reference parameter (see golden/README.md)."""
     random = np.random.RandomState(zlib.crc32(name.encode()))
     normal = random.standard_normal(int(np.prod(shape)) if shape else 1).astype(np.float32).reshape(shape)
@@ -34,19 +37,19 @@ def fill(name, shape):
     return 1 + np.float32(0.1) * normal
 
 
-def architecture_name(group, index, stride):
+def architecture_name(group: Any, index: Any, stride: Any) -> str:
     if group == "alpha":
         return f"architectures.{SETS[index]}.operator_logits.{STRIDES[stride]}"
     kind = {"beta": "parent_logits", "ratio": "width_logits"}[group]
     return f"architectures.{SETS[index]}.{kind}.{STRIDES[stride]}"
 
 
-def layer_name(name):
+def layer_name(name: str) -> str:
     """The reference's `conv.0`, `conv.1` and `bn1` are our `conv`, `norm` and `norm1`."""
     return re.sub(r"^conv\.1\.", "norm.", re.sub(r"^conv\.0\.", "conv.", name)).replace("bn", "norm")
 
 
-def cell_name(layer, scale, part, rest):
+def cell_name(layer: Any, scale: Any, part: Any, rest: Any) -> str | None:
     """`_ops.3.bn1.bn.0.weight` -> `operators.3.norm1.norms.<channels>.weight`."""
     operator, module, tail = re.fullmatch(r"_ops\.(\d)\.(conv\d?|bn\d?)\.(.*)", rest).groups()
     prefix = f"cells.layer{layer}_stride{STRIDES[int(scale)]}.{part}.operators.{operator}."
@@ -60,7 +63,7 @@ def cell_name(layer, scale, part, rest):
     return f"{prefix}norm{module[2:]}.norms.{channels}.{width[2]}"
 
 
-def our_name(name):
+def our_name(name: str) -> str | None:
     """Our name for a reference parameter; None for one that the reference holds without using it."""
     group, *_ = name.split("_")
     if match := re.fullmatch(r"(alpha|beta|ratio)_(\d)_(\d)", name):
@@ -78,7 +81,7 @@ def our_name(name):
     return f"parts.{SETS[int(match[2])]}.head_{head}.{rest.replace('conv_1x1', 'classifier')}"
 
 
-def golden_supernet():
+def golden_supernet() -> Supernet:
     space = SpaceConfig(
         layers=CASE["layers"],
         base_channels=CASE["base_channels"],
@@ -104,13 +107,13 @@ def golden_supernet():
     return supernet
 
 
-def relative_error(ours, golden):
+def relative_error(ours: Any, golden: Any) -> float:
     golden = np.asarray(golden)
     return float(np.linalg.norm(ours.detach().numpy() - golden) / np.linalg.norm(golden))
 
 
 @pytest.mark.parametrize(("set_index", "mode"), CASE["passes"])
-def test_pass_matches_published_program(set_index, mode):
+def test_pass_matches_published_program(set_index: int, mode: WidthMode) -> None:
     supernet = golden_supernet()
     golden = np.load(GOLDEN / "supernet.npz")
     random = np.random.RandomState(77).standard_normal(CASE["image"]).astype(np.float32)
@@ -132,7 +135,7 @@ def test_pass_matches_published_program(set_index, mode):
         assert relative_error(gradient, golden[prefix + name]) < 1e-4, name
 
 
-def test_a_fixed_architecture_gives_the_same_logits():
+def test_a_fixed_architecture_gives_the_same_logits() -> None:
     """The weights' step mixes with plain numbers instead of tensors."""
     supernet = golden_supernet()
     image = torch.randn(2, 3, 64, 128)

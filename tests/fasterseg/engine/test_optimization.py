@@ -25,7 +25,7 @@ def test_sgd_follows_momentum_and_weight_decay() -> None:
         parameter.grad = torch.tensor([1.0])
         optimizer.step()
     # velocity 1.1, then 0.5 * 1.1 + 1 + 0.1 * 0.89
-    assert float(parameter) == pytest.approx(1 - 0.11 - 0.1 * (0.55 + 1 + 0.089))
+    assert parameter.item() == pytest.approx(1 - 0.11 - 0.1 * (0.55 + 1 + 0.089))
 
 
 def test_set_lr_reaches_all_groups() -> None:
@@ -50,4 +50,4 @@ def test_adamw_decays_weights_apart_from_the_gradient() -> None:
     parameter.grad = torch.tensor([2.0])
     optimizer.step()
     # the decay takes 0.1 * 0.5 of the weight, Adam's first step is the learning rate whatever the gradient
-    assert float(parameter) == pytest.approx(1 - 0.05 - 0.1)
+    assert parameter.item() == pytest.approx(1 - 0.05 - 0.1)

@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,11 +18,11 @@ from fasterseg.networks.space import STRIDES, SpaceConfig, first_layer
 CASES = json.loads((Path(__file__).parents[2] / "golden" / "decodes.json").read_text())
 
 
-def golden_logits(case):
+def golden_logits(case: dict[str, Any]) -> ArchitectureLogits:
     """The recorded cases' parameters, in the order that golden/README.md gives."""
     layers, random = case["layers"], np.random.RandomState(case["seed"])
 
-    def draw(*shape):
+    def draw(*shape: Any) -> Any:
         return random.standard_normal(shape).astype(np.float32)
 
     operators = {stride: draw(layers - index, 5) for index, stride in enumerate(STRIDES)}
@@ -33,7 +34,7 @@ def golden_logits(case):
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"seed{case['seed']}")
-def test_published_rule_decodes_as_the_released_program(case):
+def test_published_rule_decodes_as_the_released_program(case: dict[str, Any]) -> None:
     space = SpaceConfig(layers=case["layers"])
     branches = derive_branches(golden_logits(case), space, architecture_set="student", path_rule="published")
     for index, end in enumerate(STRIDES):
@@ -43,7 +44,7 @@ def test_published_rule_decodes_as_the_released_program(case):
         assert [round(cell.width * 12) for cell in cells[:-1]] == case["widths_of_12"][index]
 
 
-def random_logits(space, seed, *, widths=None, skip_bias=0.0):
+def random_logits(space: SpaceConfig, seed: int, *, widths: Any = None, skip_bias: Any = 0.0) -> ArchitectureLogits:
     random = np.random.default_rng(seed)
     operators = {s: random.standard_normal((space.layers - first_layer(s), len(space.operators))) for s in STRIDES}
     for scores in operators.values():
@@ -58,7 +59,7 @@ def random_logits(space, seed, *, widths=None, skip_bias=0.0):
     )
 
 
-def paths_to(end, layers):
+def paths_to(end: int, layers: int) -> list[tuple[int, ...]]:
     """Every way through the lattice that ends at a stride, by brute force."""
     ways = [(8,)]
     for layer in range(1, layers):
@@ -68,11 +69,11 @@ def paths_to(end, layers):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_most_probable_path_is_the_best_of_all(seed):
+def test_most_probable_path_is_the_best_of_all(seed: int) -> None:
     layers = 7
     logits = random_logits(SpaceConfig(layers=layers), seed)
 
-    def probability(way):
+    def probability(way: Any) -> float:
         product = 1.0
         for layer in range(1, layers):
             stride, row = way[layer], layer - (0, 1, 2)[STRIDES.index(way[layer])] - 1
@@ -87,7 +88,7 @@ def test_most_probable_path_is_the_best_of_all(seed):
         assert most_probable_path(logits.parents, end=end, layers=layers) == best
 
 
-def test_teacher_has_no_skips_and_full_width():
+def test_teacher_has_no_skips_and_full_width() -> None:
     space = SpaceConfig(layers=9)
     logits = random_logits(space, 3, widths=1, skip_bias=5.0)
     architecture = derive_architecture(logits, space, architecture_set="teacher", ends=(32, 16))
@@ -96,7 +97,7 @@ def test_teacher_has_no_skips_and_full_width():
     assert {cell.width for branch in architecture.branches for cell in branch} == {1.0}
 
 
-def test_skips_leave_layers_out_but_not_too_many():
+def test_skips_leave_layers_out_but_not_too_many() -> None:
     space = SpaceConfig(layers=16)
     logits = random_logits(space, 0, skip_bias=20.0)
     architecture = derive_architecture(logits, space, architecture_set="student", ends=(32, 8))
@@ -108,7 +109,7 @@ def test_skips_leave_layers_out_but_not_too_many():
     assert {16, 32} <= scales, "something must stay between two downs, and after the last one"
 
 
-def test_deriving_leaves_the_parameters_alone():
+def test_deriving_leaves_the_parameters_alone() -> None:
     space = SpaceConfig(layers=8)
     logits = random_logits(space, 1, skip_bias=3.0)
     before = {stride: scores.copy() for stride, scores in logits.operators.items()}
@@ -116,7 +117,7 @@ def test_deriving_leaves_the_parameters_alone():
     assert all((before[stride] == logits.operators[stride]).all() for stride in STRIDES)
 
 
-def test_common_cells_stop_before_the_last_one():
+def test_common_cells_stop_before_the_last_one() -> None:
     cell = CellChoice("conv", scale=8, stride=1, width=0.5)
     other = CellChoice("conv_2x", scale=8, stride=1, width=0.5)
     assert common_cells([(cell, cell, cell), (cell, cell, cell)]) == 2
@@ -124,7 +125,7 @@ def test_common_cells_stop_before_the_last_one():
     assert common_cells([(cell, cell)]) == 0
 
 
-def test_architecture_round_trips_and_shares_the_common_prefix():
+def test_architecture_round_trips_and_shares_the_common_prefix() -> None:
     space = SpaceConfig(layers=8)
     architecture = derive_architecture(random_logits(space, 4), space, architecture_set="student", ends=(32, 16))
     assert type(architecture).from_dict(architecture.to_dict()) == architecture

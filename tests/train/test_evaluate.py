@@ -1,0 +1,88 @@
+"""Evaluation of checkpoints and exported files."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fasterseg.engine.config import Experiment, load_experiment
+from fasterseg.engine.evaluation import InferenceMode
+from fasterseg.runtime.export import export_checkpoint
+from train import evaluate, teacher
+from train.evaluate import Evaluation, run_evaluate
+from train.teacher import run_teacher
+
+
+@pytest.fixture
+def experiment(write_experiment: Callable[..., Path]) -> Experiment:
+    return load_experiment(write_experiment(), [], evaluate.SECTIONS)
+
+
+@pytest.fixture
+def checkpoint(experiment: Experiment, architecture_path: Path, tmp_path: Path) -> Path:
+    trained = load_experiment(experiment.source, [], teacher.SECTIONS)
+    return run_teacher(trained, out=tmp_path / "teacher", architecture_path=architecture_path)
+
+
+def test_a_checkpoint_scores_as_in_training(experiment: Experiment, checkpoint: Path, tmp_path: Path) -> None:
+    scores = run_evaluate(experiment, Evaluation(checkpoint, "val"), out=tmp_path / "out")
+    summary = json.loads((tmp_path / "out/summary.json").read_text())
+    trained = json.loads((checkpoint.parent / "summary.json").read_text())
+    assert scores.miou == summary["miou"] == pytest.approx(trained["miou"], abs=1e-3)
+    rows = list(csv.reader((tmp_path / "out/confusion.csv").open()))
+    assert rows[0] == ["labelled \\ predicted", "ground", "block", "sky"]
+    assert [[int(value) for value in row[1:]] for row in rows[1:]] == scores.confusion.tolist()
+    # two rows of every mask are ignored
+    assert scores.confusion.sum() == 2 * 62 * 96
+    classes = dict(list(csv.reader((tmp_path / "out/classes.csv").open()))[1:])
+    assert float(classes["block"]) == pytest.approx(scores.per_class_iou[1], abs=1e-6)
+    assert (tmp_path / "out/confusion.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_exported_file_scores_as_its_checkpoint(experiment: Experiment, checkpoint: Path, tmp_path: Path) -> None:
+    exported = export_checkpoint(checkpoint, tmp_path / "net.onnx").path
+    mode = InferenceMode(flip=True)
+    by_file = run_evaluate(experiment, Evaluation(exported, "val", mode=mode), out=tmp_path / "a")
+    by_network = run_evaluate(experiment, Evaluation(checkpoint, "val", mode=mode), out=tmp_path / "b")
+    assert by_file.miou == pytest.approx(by_network.miou, abs=0.002)
+    for unfit in (InferenceMode(scales=(0.75,)), InferenceMode(window_size_px=(32, 32))):
+        with pytest.raises(ValueError, match="runs at its exported size 64x96 only"):
+            run_evaluate(experiment, Evaluation(exported, "val", mode=unfit), out=tmp_path / "c")
+
+
+def test_every_mode_runs_on_a_checkpoint(experiment: Experiment, checkpoint: Path, tmp_path: Path) -> None:
+    modes = (InferenceMode(window_size_px=(32, 64)), InferenceMode(scales=(0.75, 1.0), flip=True))
+    for number, mode in enumerate(modes):
+        scores = run_evaluate(experiment, Evaluation(checkpoint, "val", mode=mode), out=tmp_path / str(number))
+        assert scores.confusion.sum() == 2 * 62 * 96
+
+
+def test_what_does_not_fit_is_refused(
+    experiment: Experiment, checkpoint: Path, tmp_path: Path, write_dataset: Callable[..., Path]
+) -> None:
+    other = write_dataset("other", classes=("ground", "block", "sea"))
+    renamed = load_experiment(experiment.source, [f"dataset.root={other}"], evaluate.SECTIONS)
+    with pytest.raises(ValueError, match=r"trained for 3 classes \(ground, block, sky\), the dataset .* has 3"):
+        run_evaluate(renamed, Evaluation(checkpoint, "val"), out=tmp_path / "out")
+    with pytest.raises(ValueError, match="no pixel of the evaluated images is labelled"):
+        run_evaluate(experiment, Evaluation(checkpoint, "test"), out=tmp_path / "out")
+    with pytest.raises(FileNotFoundError, match="no model at .*nowhere.pt"):
+        Evaluation(tmp_path / "nowhere.pt", "val")
+
+
+def test_conditions_name_folders_apart(checkpoint: Path, tmp_path: Path) -> None:
+    exported = tmp_path / "student.onnx"
+    exported.write_bytes(b"1")
+    windows = InferenceMode(window_size_px=(32, 64), flip=True, scales=(0.5, 1.0))
+    names = [
+        Evaluation(checkpoint, "val").condition,
+        Evaluation(checkpoint, "val", mode=windows).condition,
+        Evaluation(exported, "val").condition,
+    ]
+    assert names[0].startswith("teacher_val_whole_")
+    assert names[1].startswith("teacher_val_window32x64overlap0.33_flip_scales0.5-1_")
+    assert names[2].startswith("student_onnx_val_whole_")
+    exported.write_bytes(b"2")
+    assert Evaluation(exported, "val").condition != names[2]
