@@ -95,9 +95,9 @@ def mix(maps: Sequence[torch.Tensor], weights: torch.Tensor) -> torch.Tensor:
     """
     parents = weights.shape[0]
     columns = weights.view(*weights.shape, 1, 1, 1, 1).unbind(1)
-    total = maps[0].unflatten(0, (parents, -1)) * columns[0]
+    total = maps[0].view(parents, -1, *maps[0].shape[1:]) * columns[0]
     for feature, column in zip(maps[1:], columns[1:], strict=True):
-        total = torch.addcmul(total, feature.unflatten(0, (parents, -1)), column)
+        total = torch.addcmul(total, feature.view(parents, -1, *feature.shape[1:]), column)
     return total[0] if parents == 1 else total[0] + total[1]
 
 

@@ -84,10 +84,13 @@ class ArchitectureConfig(Section):
     Attributes:
         lr: Learning rate of Adam. The default is for thousands of steps; a search of a hundred needs about 0.03.
         betas: Decay of Adam's means.
+        passes: What its step descends on: `all` four passes, as published, or `sampled`, the two that follow the
+            architectures themselves, which takes about half the time.
     """
 
     lr: Positive = 3e-4
     betas: tuple[Fraction, Fraction] = (0.5, 0.999)
+    passes: Literal["all", "sampled"] = "all"
 
 
 class LatencyObjectiveConfig(Section):

@@ -87,9 +87,11 @@ class SearchStage(Stage[SearchBatch]):
 
     def _architecture_step(self, batch: SearchBatch) -> dict[str, torch.Tensor]:
         image, label, _ = batch.architecture
+        sampled_only = self.config.architecture.passes == "sampled"
+        passes = [one for one in PASSES if one.width_mode == "sampled" or not sampled_only]
         self.architecture_optimizer.zero_grad(set_to_none=True)
         with frozen(self.supernet.weights()):
-            losses = self.loss.backward(self.supernet, image, label, passes=PASSES)
+            losses = self.loss.backward(self.supernet, image, label, passes=passes)
         probabilities = self.supernet.architecture("student").probabilities()
         latency_ms = latency_regularizer(self.fitter.expected, probabilities, self.config.latency.regularizer)
         latency_term = self.control.weight * latency_ms / self.control.budget_ms

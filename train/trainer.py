@@ -158,7 +158,7 @@ class NetworkStage(Stage[LabeledImage]):
 
     def merit(self, position: Position, figures: Mapping[str, float]) -> float | None:
         """The validation mIoU; the latest epoch when the validation images are trained on."""
-        return figures.get("miou")
+        return float(position.epoch) if self.config.split == "train_val" else figures.get("miou")
 
     def save_best(self, position: Position, figures: Mapping[str, float]) -> None:  # noqa: ARG002 - the hook's signature
         """Writes `best.pt`."""

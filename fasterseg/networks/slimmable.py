@@ -6,7 +6,7 @@ its `active_out_channels` says; every width has batch norm statistics and an aff
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -50,8 +50,36 @@ class SlimmableConv2d(nn.Conv2d):
         """Convolves (N, C, H, W) for any C up to `in_channels` into `active_out_channels` channels."""
         weight = self.weight
         if (self.active_out_channels, input.shape[1]) != weight.shape[:2]:
-            weight = weight[: self.active_out_channels, : input.shape[1]]
+            weight = _first_channels(weight, self.active_out_channels, input.shape[1])
         return functional.conv2d(input, weight, None, self.stride, self.padding)
+
+
+class _FirstChannels(torch.autograd.Function):
+    """The first channels of a weight; the gradient is added to that part of the weight's own.
+
+    Plain slicing gives a gradient of the whole weight that is zero elsewhere, and adds all of it: for narrow passes
+    that costs more than the convolution. The gradient goes straight into `weight.grad`, so `torch.autograd.grad` does
+    not see it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, weight: torch.Tensor, out_channels: int, in_channels: int) -> torch.Tensor:
+        ctx.weight = weight
+        return weight[:out_channels, :in_channels]
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[None, None, None]:
+        weight = ctx.weight
+        if weight.grad is None:
+            weight.grad = torch.zeros_like(weight)
+        weight.grad[: gradient.shape[0], : gradient.shape[1]] += gradient
+        return None, None, None
+
+
+def _first_channels(weight: torch.Tensor, out_channels: int, in_channels: int) -> torch.Tensor:
+    """See `_FirstChannels`."""
+    part: torch.Tensor = _FirstChannels.apply(weight, out_channels, in_channels)  # type: ignore[no-untyped-call]
+    return part
 
 
 class SlimmableBatchNorm2d(nn.Module):

@@ -21,7 +21,7 @@ CLASSES = ("ground", "block", "sky")
 FACTORS = {"conv": 9, "conv_2x": 18, "conv_downup": 3, "conv_2x_downup": 5}
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def space() -> SpaceConfig:
     return SpaceConfig(layers=8, base_channels=2, widths=(0.5, 1.0), student_width=0.5)
 
@@ -78,7 +78,7 @@ def table_entry(median_ms: float) -> TableEntry:
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def table(space: SpaceConfig) -> LatencyTable:
     return make_table(space)
 
@@ -90,8 +90,7 @@ def dataset_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture
-def experiment_file(tmp_path: Path, dataset_root: Path, space: SpaceConfig, table: LatencyTable) -> Path:
+def write_experiment(folder: Path, dataset_root: Path, space: SpaceConfig, table: LatencyTable) -> Path:
     """An experiment of a few seconds; its table lies beside it."""
     steps = {"iterations_per_epoch": 2, "batch_size": 2, "crop_size_px": [64, 96], "image_scale": 1.0, "scales": [1.0]}
     sections = {
@@ -102,31 +101,43 @@ def experiment_file(tmp_path: Path, dataset_root: Path, space: SpaceConfig, tabl
         "pretrain": {"epochs": 2, **steps},
         "search": {"epochs": 2, "architecture": {"lr": 0.05}, **steps},
     }
-    path = tmp_path / "tiny.yaml"
+    path = folder / "tiny.yaml"
     path.write_text(yaml.safe_dump(sections))
-    table.save(tmp_path / "latency_table.json")
+    table.save(folder / "latency_table.json")
     return path
 
 
 class Runner:
     """Runs the two stages of an experiment into folders beside its file."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, pretrained: Path | None = None) -> None:
         self.folder = file.parent
         self.file = file
+        self.pretrained = pretrained
 
     def pretrain(self, name: str = "pretrain", *settings: str) -> Path:
         return pretrain.run_pretrain(load_experiment(self.file, settings, pretrain.SECTIONS), out=self.folder / name)
 
-    def search(self, name: str = "search", *settings: str, pretrained: str = "pretrain") -> Path:
+    def search(self, name: str = "search", *settings: str, pretrained: Path | None = None) -> Path:
+        supernet = pretrained or self.pretrained
+        assert supernet is not None
         return trainer.run_search(
             load_experiment(self.file, settings, trainer.SECTIONS),
             out=self.folder / name,
             table_path=self.folder / "latency_table.json",
-            pretrained_path=self.folder / pretrained / "best.pt",
+            pretrained_path=supernet,
         )
 
 
+@pytest.fixture(scope="session")
+def pretrained(
+    tmp_path_factory: pytest.TempPathFactory, dataset_root: Path, space: SpaceConfig, table: LatencyTable
+) -> Path:
+    """A pretrained supernet that the tests of the search share."""
+    file = write_experiment(tmp_path_factory.mktemp("pretrained"), dataset_root, space, table)
+    return Runner(file).pretrain()
+
+
 @pytest.fixture
-def runner(experiment_file: Path) -> Runner:
-    return Runner(experiment_file)
+def runner(tmp_path: Path, dataset_root: Path, space: SpaceConfig, table: LatencyTable, pretrained: Path) -> Runner:
+    return Runner(write_experiment(tmp_path, dataset_root, space, table), pretrained)

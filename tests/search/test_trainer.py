@@ -17,8 +17,6 @@ def losses(folder: Path) -> list[float]:
 
 
 def test_both_stages_and_their_products(runner: Any) -> None:
-    pretrained = runner.pretrain()
-    assert pretrained.is_file()
     folder = runner.search()
     table = LatencyTable.load(runner.folder / "latency_table.json")
     summary = json.loads((folder / "summary.json").read_text())
@@ -42,17 +40,16 @@ def test_both_stages_and_their_products(runner: Any) -> None:
 
 
 def test_same_seed_gives_the_same_search_and_another_seed_another(runner: Any) -> None:
-    runner.pretrain("pretrain")
     first, second = runner.search("first"), runner.search("second")
     assert losses(first) == losses(second)
     for name in ("student", "teacher"):
         file = f"architecture_{name}.json"
         assert (first / file).read_text() == (second / file).read_text()
-    assert losses(runner.search("third", "seed=1")) != losses(first)
+    other = runner.search("third", "seed=1", "search.epochs=1")
+    assert losses(other)[0] != losses(first)[0]
 
 
 def test_a_search_that_was_cut_off_goes_on_exactly(runner: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    runner.pretrain()
     whole = runner.search("whole")
     from search.stage import SearchStage
 
@@ -93,14 +90,16 @@ def test_loss_decreases(runner: Any) -> None:
 
 
 def test_decoupled_regularizer_and_single_pair_run(runner: Any) -> None:
-    runner.pretrain()
-    settings = ("search.epochs=1", "search.latency.regularizer=decoupled", "search.latency.branches=32-8")
+    settings = (
+        "search.epochs=1",
+        "search.latency={regularizer: decoupled, branches: 32-8}",
+        "search.architecture.passes=sampled",
+    )
     folder = runner.search("decoupled", *settings)
     assert Architecture.load(folder / "architecture_student.json").ends == (32, 8)
 
 
 def test_unreachable_budget_is_named_before_anything_is_written(runner: Any) -> None:
-    runner.pretrain()
     settings = ("target.budget_share=null", "target.budget_ms=0.0001")
     with pytest.raises(ValueError, match=r"budget_ms 0.0001 cannot be reached.*fastest"):
         runner.search("search", *settings)
@@ -108,16 +107,39 @@ def test_unreachable_budget_is_named_before_anything_is_written(runner: Any) -> 
 
 
 def test_a_supernet_of_another_space_is_refused(runner: Any) -> None:
-    runner.pretrain("pretrain", "space.layers=9", "pretrain.epochs=1")
+    other = runner.pretrain("pretrain", "space.layers=9", "pretrain.epochs=1", "pretrain.iterations_per_epoch=1")
     with pytest.raises(ValueError, match=r"another space: layers 9 \(asked for: 8\)"):
-        runner.search()
+        runner.search(pretrained=other)
 
 
 def test_without_pretraining_the_message_says_how(runner: Any) -> None:
     with pytest.raises(FileNotFoundError, match="python -m search pretrain"):
-        runner.search()
+        runner.search(pretrained=runner.folder / "best.pt")
 
 
 def test_unknown_operator(runner: Any) -> None:
     with pytest.raises(ValueError, match=r"unknown operator 'conv_3x'.*conv_2x"):
         runner.pretrain("pretrain", "space.operators=[skip, conv_3x]")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_tighter_budget_gives_a_faster_student(runner: Any, seed: int) -> None:
+    """Real short searches: the latency term moves the expectation, and the student keeps its budget."""
+
+    def search(share: float) -> dict[str, float]:
+        settings = (
+            f"seed={seed}",
+            f"target.budget_share={share}",
+            "search.epochs=5",
+            "search.iterations_per_epoch=6",
+            "search.latency.control_factor=4",
+            "search.validate_every=5",
+        )
+        summary: dict[str, float] = json.loads((runner.search(f"share{share}", *settings) / "summary.json").read_text())
+        assert summary["predicted_ms"] <= summary["budget_ms"]
+        return summary
+
+    tight, loose = search(0.05), search(0.6)
+    assert tight["predicted_ms"] < loose["predicted_ms"]
+    assert tight["expected_ms"] < loose["expected_ms"]

@@ -12,9 +12,10 @@ from PIL import Image
 
 from fasterseg.engine.checkpoint import load_network, load_state
 from fasterseg.engine.config import load_experiment
+from fasterseg.engine.devices import seed_everything
 from fasterseg.engine.files import file_digest
 from fasterseg.engine.losses import OhemCrossEntropy
-from fasterseg.networks import Architecture, count_parameters
+from fasterseg.networks import Architecture, DerivedNetwork, count_parameters
 from train import teacher, trainer
 from train.teacher import run_teacher
 
@@ -168,6 +169,36 @@ def test_missing_inputs_are_named(write_experiment: WriteExperiment, architectur
         train(file, architecture_path, tmp_path / "out", f"dataset.root={tmp_path}/nowhere")
     with pytest.raises(ValueError, match="no split 'training'; it has"):
         train(file, architecture_path, tmp_path / "out2", "dataset.train_split=training")
+
+
+@pytest.mark.parametrize(
+    ("settings", "rates"),
+    [
+        ({"lr_decay": 0.5}, [0.02, 0.01, 0.005]),
+        ({"schedule": "poly", "poly_power": 1.0}, [0.02 * 9 / 12, 0.02 * 5 / 12, 0.02 * 1 / 12]),
+        ({"lr_decay": 1.0, "warm_up_steps": 7}, [0.01, 0.02, 0.02]),
+    ],
+)
+def test_the_learning_rate_follows_its_schedule(
+    write_experiment: WriteExperiment,
+    architecture_path: Path,
+    tmp_path: Path,
+    settings: dict[str, Any],
+    rates: list[float],
+) -> None:
+    train(write_experiment(**settings), architecture_path, tmp_path / "out")
+    lines = [json.loads(line) for line in (tmp_path / "out/metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch/lr"] for line in lines if "epoch/lr" in line] == pytest.approx(rates)
+
+
+def test_clipped_gradients_move_the_weights_no_further(
+    write_experiment: WriteExperiment, architecture_path: Path, tmp_path: Path
+) -> None:
+    train(write_experiment(epochs=1, grad_clip=1e-9, weight_decay=0), architecture_path, tmp_path / "out")
+    seed_everything(5)
+    fresh = DerivedNetwork(Architecture.load(architecture_path), 3)
+    trained = weights(tmp_path / "out")
+    assert all(torch.allclose(value, trained[name], atol=1e-7) for name, value in fresh.named_parameters())
 
 
 def test_a_larger_label_stride_compares_at_that_size(

@@ -49,6 +49,13 @@ def test_ohem_keeps_only_the_hard_pixels() -> None:
     assert float(loss) == pytest.approx(0.6931, abs=1e-3)
 
 
+def test_ohem_keeps_min_kept_pixels_where_all_are_easy() -> None:
+    probabilities = torch.linspace(0.75, 0.99, 64).double()
+    logits = torch.stack([probabilities, 1 - probabilities]).log().reshape(1, 2, 8, 8)
+    loss = OhemCrossEntropy()(logits, torch.zeros(1, 8, 8, dtype=torch.int64))
+    assert loss.item() == pytest.approx(-probabilities[:4].log().mean().item(), rel=1e-5)
+
+
 def test_full_ignore_batch_is_zero_with_a_gradient_path() -> None:
     logits = torch.randn(2, 4, 8, 8, requires_grad=True)
     loss = OhemCrossEntropy(ignore_index=255)(logits, torch.full((2, 8, 8), 255))
