@@ -52,24 +52,26 @@ def run_search(experiment: Experiment, *, out: Path, table_path: Path, pretraine
     """
     config = experiment.section(STAGE, SearchConfig)
     data = experiment.section("dataset", DatasetConfig)
-    target = experiment.section("target", TargetConfig)
     space = experiment.section("space", SpaceConfig)
     description = load_description(Path(data.root))
     fitter = build_fitter(
-        LatencyTable.load(table_path), target=target, space=space, config=config, num_classes=description.num_classes
+        LatencyTable.load(table_path),
+        target=experiment.section("target", TargetConfig),
+        space=space,
+        config=config,
+        num_classes=description.num_classes,
     )
     supernet = load_supernet(pretrained_path, space=space, num_classes=description.num_classes)
+    origins = {
+        "dataset": file_digest(description.root / DESCRIPTION_NAME),
+        "latency_table": file_digest(table_path),
+        "pretrained": file_digest(pretrained_path),
+    }
     settings = {
         "seed": experiment.seed,
         "dataset": data.model_dump(mode="json", exclude={"num_workers", "synthesize"}),
-        "target": target.model_dump(mode="json"),
-        "space": space.model_dump(mode="json"),
-        STAGE: config.model_dump(mode="json"),
-        "origins": {
-            "dataset": file_digest(description.root / DESCRIPTION_NAME),
-            "latency_table": file_digest(table_path),
-            "pretrained": file_digest(pretrained_path),
-        },
+        **{name: experiment.sections[name].model_dump(mode="json") for name in ("target", "space", STAGE)},
+        "origins": origins,
     }
     fabric = build_fabric(config.device)
     with open_run_folder(out, stage=STAGE, settings=settings, writes=fabric.is_global_zero) as run_folder:
@@ -87,15 +89,8 @@ def run_search(experiment: Experiment, *, out: Path, table_path: Path, pretraine
             fabric=fabric,
             run_folder=run_folder,
         )
-        result = run_stage(
-            stage,
-            stage.data.training,
-            run_folder,
-            fabric=fabric,
-            epochs=config.epochs,
-            validate_every=config.validate_every,
-            log_every=config.log_every,
-        )
+        every = {"validate_every": config.validate_every, "log_every": config.log_every}
+        result = run_stage(stage, stage.data.training, run_folder, fabric=fabric, epochs=config.epochs, **every)
         run_folder.finish(summarize(result, fitter.budget_ms))
     return run_folder.path
 

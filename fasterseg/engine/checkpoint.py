@@ -6,6 +6,7 @@ normalisation and the hashes of what it came from.
 """
 
 import pickle
+import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -92,8 +93,11 @@ def load_state(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}")
     try:
+        # torch.save writes zip archives; what is none goes to a legacy reader that fails in many ways
+        if not zipfile.is_zipfile(path):
+            raise ValueError("it is no zip archive")
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, LookupError) as error:
         raise ValueError(
             f"{path} cannot be read as a checkpoint of tensors and plain values (damaged, or of another program): "
             f"{str(error).splitlines()[0] if str(error) else type(error).__name__}"

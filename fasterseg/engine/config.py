@@ -125,7 +125,14 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(data, dict):
         raise ValueError(f"{path} holds a {type(data).__name__}, expected sections such as `dataset:` and `target:`")
-    return data
+    return {key: _unshared(value) for key, value in data.items()}
+
+
+def _unshared(value: Any) -> Any:
+    """A copy in which YAML's aliases are values of their own, so that an override of one leaves the others alone."""
+    if isinstance(value, dict):
+        return {key: _unshared(item) for key, item in value.items()}
+    return [_unshared(item) for item in value] if isinstance(value, list) else value
 
 
 def _apply_overrides(raw: dict[str, Any], overrides: Sequence[str]) -> list[str]:

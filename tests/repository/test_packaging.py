@@ -33,9 +33,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(tmp_path: Path) -> None:
 
 
 def test_gpu_packages_are_an_extra_and_torch_is_pinned() -> None:
-    lines = [
-        line for line in (ROOT / "requirements.txt").read_text().splitlines() if line and not line.startswith("#")
-    ]
+    lines = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line and not line.startswith("#")]
     assert "torch==2.13.0" in lines
     assert not [line for line in lines if line.split(">")[0].split("=")[0] in ("tensorrt", "pycuda", "torchvision")]
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]

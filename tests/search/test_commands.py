@@ -14,10 +14,13 @@ def test_both_commands_say_what_they_wrote_and_what_comes_next(runner: Any) -> N
     done = CLI.invoke(app, ["pretrain", *config, "--out", str(folder / "pre"), "--set", "pretrain.epochs=1"])
     assert done.exit_code == 0, done.output
     assert (folder / "pre" / "best.pt").is_file()
+    assert f"next: python -m search search --config {runner.file}" in done.output
     files = ["--table", str(folder / "latency_table.json"), "--pretrained", str(folder / "pre" / "best.pt")]
     done = CLI.invoke(app, ["search", *config, *files, "--out", str(folder / "found"), "--set", "search.epochs=1"])
     assert done.exit_code == 0, done.output
     assert (folder / "found" / "architecture_student.json").is_file()
+    assert "architecture_student.json" in done.output
+    assert f"next: python -m train teacher --config {runner.file}" in done.output
 
 
 def test_unknown_key_offers_the_nearest_one(runner: Any) -> None:

@@ -98,7 +98,7 @@ def test_damaged_files_are_refused(checkpoint: NetworkCheckpoint, tmp_path: Path
 
 
 def test_text_is_no_checkpoint(tmp_path: Path) -> None:
-    for content in (b"hello", bytes(1000), np.random.default_rng(0).bytes(1000)):
+    for content in (b"hello", b"\x80\x02.", bytes(1000), np.random.default_rng(0).bytes(1000)):
         (tmp_path / "best.pt").write_bytes(content)
         with pytest.raises(ValueError, match=r"best\.pt cannot be read as a checkpoint"):
             load_state(tmp_path / "best.pt")

@@ -110,6 +110,14 @@ def test_seeds_are_whole_numbers(tmp_path: Path, seed: object) -> None:
     assert f"seed: got {seed!r}" in problems_of(write(tmp_path, {"seed": seed}))
 
 
+def test_an_override_of_a_yaml_alias_leaves_the_other_sections_alone(tmp_path: Path) -> None:
+    file = tmp_path / "aliased.yaml"
+    file.write_text("teacher: &training {epochs: 2, device: {threads: 1}}\nstudent: *training\n")
+    experiment = load_experiment(file, ["student.epochs=9", "student.device.threads=2"], {})
+    assert experiment.raw["teacher"] == {"epochs": 2, "device": {"threads": 1}}
+    assert experiment.raw["student"] == {"epochs": 9, "device": {"threads": 2}}
+
+
 def test_overrides_win_in_order(tmp_path: Path) -> None:
     path = write(tmp_path, {"student": {"epochs": 3}})
     overrides = [
