@@ -94,23 +94,34 @@ class ArchitectureConfig(Section):
 
 
 class LatencyObjectiveConfig(Section):
-    """The student's latency term, `weight * latency / budget`, and the control that keeps it at the budget.
+    """The student's latency term and the control that keeps it at the budget; see `search.budget`.
 
     Attributes:
+        objective: `minimize` latency, as published, or steer it to the `target`, which uses the whole budget.
         weight: Weight at the start. The default equals the published 1e-2 per millisecond at a target of 8.3 ms.
         regularizer: `exact` expectation, or the published `decoupled` form.
         branches: Whose latency counts, and which pairs the student is chosen from; `mean` is both.
         control_factor: What the weight is multiplied (divided) by after an epoch whose derived student is too slow
-            (too fast); 1 leaves it alone.
+            (too fast), and the most that the target moves by; 1 leaves both alone.
         fast_enough: Part of the budget below which a student is too fast; the default is the published window of
             155 to 175 frames per second.
     """
 
+    objective: Literal["minimize", "target"] = "minimize"
     weight: Annotated[float, Field(ge=0)] = 0.083
     regularizer: Literal["exact", "decoupled"] = "exact"
     branches: BranchChoice = "mean"
     control_factor: Annotated[float, Field(ge=1)] = 2.0
     fast_enough: Fraction = 155 / 175
+
+    @model_validator(mode="after")
+    def _target_is_a_latency(self) -> Self:
+        if self.objective == "target" and self.regularizer != "exact":
+            raise ValueError(
+                f"objective target steers a latency, which regularizer {self.regularizer} is not; use regularizer "
+                "exact, or objective minimize"
+            )
+        return self
 
     @property
     def pairs(self) -> tuple[Branches, ...]:

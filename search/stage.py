@@ -94,7 +94,7 @@ class SearchStage(Stage[SearchBatch]):
             losses = self.loss.backward(self.supernet, image, label, passes=passes)
         probabilities = self.supernet.architecture("student").probabilities()
         latency_ms = latency_regularizer(self.fitter.expected, probabilities, self.config.latency.regularizer)
-        latency_term = self.control.weight * latency_ms / self.control.budget_ms
+        latency_term = self.control.term(latency_ms)
         self.fabric.backward(latency_term)
         self.architecture_optimizer.step()
         self.architecture_optimizer.zero_grad(set_to_none=True)
@@ -130,6 +130,7 @@ class SearchStage(Stage[SearchBatch]):
         figures = {
             "lr": exponential_lr(self.config.lr, decay=self.config.lr_decay, epoch=position.epoch),
             "latency_weight": self.control.weight,
+            "aim_ms": self.control.aim_ms,
             "expected_ms": float(expected_ms),
             "derived_ms": derived_ms,
             "budget_ms": self.control.budget_ms,
@@ -184,7 +185,7 @@ class SearchStage(Stage[SearchBatch]):
             "supernet": self.supernet.state_dict(),
             "weights_optimizer": self.weights_optimizer.state_dict(),
             "architecture_optimizer": self.architecture_optimizer.state_dict(),
-            "latency_weight": self.control.weight,
+            "control": self.control.state(),
             "teacher_miou": self.teacher_miou,
             "history": self.history,
         }
@@ -194,7 +195,7 @@ class SearchStage(Stage[SearchBatch]):
         self.supernet.load_state_dict(state["supernet"])
         self.weights_optimizer.load_state_dict(state["weights_optimizer"])
         self.architecture_optimizer.load_state_dict(state["architecture_optimizer"])
-        self.control.weight = state["latency_weight"]
+        self.control.load_state(state["control"])
         self.teacher_miou = state["teacher_miou"]
         self.history = [dict(figures) for figures in state["history"]]
 

@@ -1,4 +1,3 @@
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,8 +9,6 @@ from fasterseg.networks.derivation import ArchitectureLogits, derive_architectur
 from fasterseg.networks.space import BRANCH_PAIRS, Branches
 from latency.budget import LatencyRange, latency_range
 from latency.table import LatencyTable
-from search.budget import BudgetControl
-from search.config import LatencyObjectiveConfig
 from search.expected_latency import ExpectedLatency
 from search.fitting import BudgetFitter, apply_changes
 from search.latency_costs import LatticeProblem
@@ -102,18 +99,3 @@ def test_fallback_is_the_fastest_network(
 ) -> None:
     fitted = make_fitter(0.0).fit(slow_logits(space), (32, 16))
     assert fitted.architecture == reach.fastest or fitted.predicted_ms <= reach.smallest_ms * (1 + 1e-12)
-
-
-def test_control_doubles_above_the_budget_and_halves_below_the_window() -> None:
-    control = BudgetControl(LatencyObjectiveConfig(weight=0.1), budget_ms=10.0)
-    control.adapt(10.1)
-    assert control.weight == pytest.approx(0.2)
-    control.adapt(9.5)
-    assert control.weight == pytest.approx(0.2)
-    control.adapt(8.0)
-    assert control.weight == pytest.approx(0.1)
-
-
-def test_published_window() -> None:
-    window = LatencyObjectiveConfig().fast_enough
-    assert math.isclose(1000 / 155 * window, 1000 / 175)
