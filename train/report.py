@@ -26,6 +26,7 @@ from fasterseg.networks.resizing import map_size
 from fasterseg.runtime.load import load_predictor
 from fasterseg.runtime.pictures import write_png
 from latency.config import LatencyConfig, TargetConfig
+from latency.pace import reference_session
 from latency.runners import build_runner
 from latency.table import LatencyTable
 from latency.timing import measure_sessions
@@ -47,7 +48,8 @@ class ReportRow:
         exported_miou: The same by the exported file.
         table_sum_ms: Plain sum of the table's entries.
         predicted_ms: With the table's correction; what the budget is held against.
-        measured_ms: Median of the exported file on the target's runner.
+        measured_ms: Median of the exported file on the target's runner, as the machine runs now.
+        paced_ms: The same at the pace the machine had when the table was measured; compare this with `predicted_ms`.
         spread: Interquartile range of the rounds over the median.
         budget_ms: The student's budget; None for the teacher, which has none.
     """
@@ -60,6 +62,7 @@ class ReportRow:
     table_sum_ms: float
     predicted_ms: float
     measured_ms: float
+    paced_ms: float
     spread: float
     budget_ms: float | None = None
 
@@ -109,7 +112,9 @@ def build_report(
     runner = build_runner(target).runner
     sessions = [runner.from_onnx_path(network.exported) for network in networks]
     protocol = experiment.section("latency", LatencyConfig)
-    measurements = measure_sessions(sessions, runner.conditions(), protocol=protocol)
+    measurements = measure_sessions(
+        sessions, runner.conditions(), protocol=protocol, reference=reference_session(runner)
+    )
     rows = []
     for network, measurement in zip(networks, measurements, strict=True):
         checkpoint = load_network(network.checkpoint)
@@ -125,6 +130,7 @@ def build_report(
                 table_sum_ms=table.sum_ms(specs),
                 predicted_ms=table.predict_ms(specs),
                 measured_ms=measurement.median_ms,
+                paced_ms=measurement.at_pace(table.reference_ms),
                 spread=measurement.spread,
                 budget_ms=network.budget_ms,
             )
@@ -157,6 +163,7 @@ def _cells(rows: Sequence[ReportRow]) -> tuple[list[str], list[list[str]]]:
         ("sum of the table, ms", lambda row: f"{row.table_sum_ms:.3f}"),
         ("predicted, ms", lambda row: f"{row.predicted_ms:.3f}"),
         ("measured, ms", lambda row: f"{row.measured_ms:.3f} (spread {row.spread:.1%})"),
+        ("measured at the table's pace, ms", lambda row: f"{row.paced_ms:.3f}"),
         ("budget, ms", lambda row: "-" if row.budget_ms is None else f"{row.budget_ms:.3f}"),
         ("budget", lambda row: row.verdict),
     )

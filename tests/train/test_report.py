@@ -23,6 +23,7 @@ ROW = ReportRow(
     table_sum_ms=3.0,
     predicted_ms=2.5,
     measured_ms=2.6,
+    paced_ms=2.55,
     spread=0.02,
     budget_ms=2.5,
 )
