@@ -36,4 +36,5 @@ format: $(INSTALLED)  ## rewrite the code in the house format
 	$(BIN)/ruff format .
 
 bench: $(INSTALLED)  ## the benchmarks in their short form
-	$(BIN)/python -m benchmarks.colour_baseline
+	$(BIN)/python -m dataset_tools synthesize data/synthetic
+	$(BIN)/python -m benchmarks.colour_baseline data/synthetic --csv runs/bench/colour_baseline.csv
