@@ -5,7 +5,6 @@ ids into other numbers; Pillow returns the stored index.
 """
 
 import io
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -97,18 +96,3 @@ def check_mask_values(mask: NDArray[np.integer], *, num_classes: int, ignore_ind
         f"{source} holds values outside the classes: {listed}{more}; allowed are 0..{num_classes - 1} and the "
         f"ignore index {ignore_index}; map the mask to train ids, or add the classes to dataset.yaml"
     )
-
-
-def colorize_mask(mask: NDArray[np.integer], colors: Sequence[tuple[int, int, int]]) -> NDArray[np.uint8]:
-    """Paints class ids in the colours of their classes.
-
-    Args:
-        mask: Class ids, shape (H, W); ids without a colour (the ignore index) become black.
-        colors: One RGB colour (0..255) per class.
-
-    Returns:
-        RGB image, shape (H, W, 3), uint8.
-    """
-    table = np.zeros((len(colors) + 1, 3), np.uint8)
-    table[: len(colors)] = np.asarray(colors, np.uint8).reshape(-1, 3)
-    return np.asarray(table[np.minimum(mask, len(colors)).astype(np.int64)])

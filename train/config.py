@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from dataset_tools.transforms import check_crop_size
 from fasterseg.engine.config import Section
 from fasterseg.engine.devices import DeviceConfig
 
@@ -80,12 +81,7 @@ class TrainConfig(Section):
 
     @model_validator(mode="after")
     def _crop_fits_the_strides(self) -> Self:
-        for side, size in zip(("height", "width"), self.crop_size_px, strict=True):
-            if size < 32 or size % 32:
-                lower = max(32, size // 32 * 32)
-                raise ValueError(
-                    f"crop_size_px {side} {size} is not divisible by 32; use {lower} or {max(64, lower + 32)}"
-                )
+        check_crop_size(self.crop_size_px)
         return self
 
 

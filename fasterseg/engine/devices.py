@@ -1,6 +1,8 @@
 """Devices, precision and randomness: one Lightning Fabric for every loop, one way to seed and to restore a seed."""
 
+import platform
 import random
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -96,3 +98,13 @@ def restore_random_state(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["torch"])
     if torch.cuda.is_available() and len(state.get("cuda", ())) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(state["cuda"])
+
+
+def processor_name() -> str:
+    """The processor's model name; `platform.processor` is empty on many Linux systems."""
+    cpu_info = Path("/proc/cpuinfo")
+    if cpu_info.is_file():
+        for line in cpu_info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -21,6 +21,7 @@ import yaml
 from numpy.typing import NDArray
 from tensorboardX import SummaryWriter
 
+from fasterseg.engine.devices import processor_name
 from fasterseg.engine.files import write_text
 from fasterseg.engine.progress import CONSOLE
 
@@ -192,22 +193,12 @@ def describe_environment() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "cpu": _cpu_name(),
+        "cpu": processor_name(),
         "cpu_count": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "cuda_devices": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
         "versions": versions,
     }
-
-
-def _cpu_name() -> str:
-    """The processor's model name; `platform.processor` is empty on many Linux systems."""
-    cpu_info = Path("/proc/cpuinfo")
-    if cpu_info.is_file():
-        for line in cpu_info.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def _read_config(path: Path) -> dict[str, Any]:

@@ -4,7 +4,6 @@ One file per runtime, each with a `Runner` and a `Session` of this shape; heavy 
 an absent runtime costs nothing until it is asked for.
 """
 
-import platform
 import sys
 import time
 from abc import ABC, abstractmethod
@@ -17,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
+
+from fasterseg.engine.devices import processor_name
 
 Array = npt.NDArray[np.float32]
 Shape = tuple[int, int, int, int]
@@ -161,16 +162,6 @@ def involuntary_switches() -> int:
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
-
-
-def processor_name() -> str:
-    """The CPU's name, as far as the system tells."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def require_file(path: Path) -> Path:

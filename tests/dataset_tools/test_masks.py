@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dataset_tools.masks import check_mask_values, colorize_mask, read_mask, write_mask
+from dataset_tools.masks import check_mask_values, read_mask, write_mask
 
 IDS = np.array([[0, 1, 2], [11, 200, 255]], np.uint8)
 
@@ -89,8 +89,3 @@ def test_values_outside_the_classes_are_counted() -> None:
     with pytest.raises(ValueError, match=r"a\.png .* 9 \(2 pixels\), 12 \(1 pixels\); allowed are 0\.\.2 .* 255"):
         check_mask_values(mask, num_classes=3, ignore_index=255, source="mask a.png")
     check_mask_values(mask, num_classes=13, ignore_index=255, source="mask a.png")
-
-
-def test_colorize() -> None:
-    painted = colorize_mask(np.array([[0, 1, 255]], np.uint8), [(1, 2, 3), (4, 5, 6)])
-    assert painted.tolist() == [[[1, 2, 3], [4, 5, 6], [0, 0, 0]]]
