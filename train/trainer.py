@@ -224,12 +224,12 @@ def train_network(
     input_size = experiment.section("target", TargetConfig).input_size
     description = load_description(Path(data_config.root))
     architecture = Architecture.load(architecture_path)
-    origins = {"architecture": file_digest(architecture_path)}
     distillation = None
     if teacher_path is not None:
         teacher = load_network(teacher_path, num_classes=description.num_classes).build()
         distillation = Distillation(teacher, distillation_weight)
-        origins["teacher"] = file_digest(teacher_path)
+    files = {"architecture": architecture_path, "teacher": teacher_path}
+    origins = {role: file_digest(path) for role, path in files.items() if path is not None}
     settings = {
         "seed": experiment.seed,
         "dataset": data_config.model_dump(mode="json", exclude={"num_workers", "synthesize"}),
@@ -243,30 +243,42 @@ def train_network(
             run_folder.log(f"is finished already, see {run_folder.best}")
             return run_folder.best
         seed_everything(experiment.seed)
-        network = DerivedNetwork(architecture, description.num_classes)
         data = build_stage_data(description, data=data_config, config=config, fabric=fabric, seed=experiment.seed)
         template = NetworkCheckpoint(architecture, data.facts, input_size, weights={}, origins=origins)
-        trained = NetworkStage(
-            network,
-            config=config,
-            data=data,
-            template=template,
-            fabric=fabric,
-            run_folder=run_folder,
-            distillation=distillation,
-        )
-        result = run_stage(
-            trained,
-            data.training,
-            run_folder,
-            fabric=fabric,
-            epochs=config.epochs,
-            validate_every=config.validate_every,
-            log_every=config.log_every,
-        )
+        result = _run(template, config, data, fabric=fabric, run_folder=run_folder, distillation=distillation)
         if run_folder.writes:
             run_folder.finish(summarize(result, run_folder.best, config=config))
     return run_folder.best
+
+
+def _run(
+    template: NetworkCheckpoint,
+    config: TrainConfig,
+    data: StageData,
+    *,
+    fabric: Fabric,
+    run_folder: RunFolder,
+    distillation: Distillation | None,
+) -> StageResult:
+    """Trains the template's architecture from fresh weights, or from where the run folder was cut off."""
+    stage = NetworkStage(
+        DerivedNetwork(template.architecture, template.dataset.num_classes),
+        config=config,
+        data=data,
+        template=template,
+        fabric=fabric,
+        run_folder=run_folder,
+        distillation=distillation,
+    )
+    return run_stage(
+        stage,
+        data.training,
+        run_folder,
+        fabric=fabric,
+        epochs=config.epochs,
+        validate_every=config.validate_every,
+        log_every=config.log_every,
+    )
 
 
 def summarize(result: StageResult, best: Path, *, config: TrainConfig) -> dict[str, Any]:
