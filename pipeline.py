@@ -86,7 +86,7 @@ class Pipeline:
         """Runs all stages up to and including `until`."""
         stages: dict[StageName, Callable[[], object]] = {
             StageName.DATASET: self.prepare_dataset,
-            StageName.LATENCY: lambda: run_table(self.experiment, out=self.folder("latency")),
+            StageName.LATENCY: self.measure_latency,
             StageName.PRETRAIN: lambda: run_pretrain(self.experiment, out=self.folder("pretrain")),
             StageName.SEARCH: self.search,
             StageName.TEACHER: self.train_teacher,
@@ -112,6 +112,16 @@ class Pipeline:
             verify_split(description, split)
         splits = ", ".join(f"{name} {len(samples)}" for name, samples in description.splits.items())
         CONSOLE.print(f"{config.root}: {description.num_classes} classes; images: {splits}", soft_wrap=True)
+
+    def measure_latency(self) -> None:
+        """Measures the table, and finds out before any training whether the space can meet the budget."""
+        run_table(self.experiment, out=self.folder("latency"))
+        CONSOLE.print(f"the student's budget is {self.budget_ms(LatencyTable.load(self.table_path)):.4g} ms")
+
+    def budget_ms(self, table: LatencyTable) -> float:
+        """The budget in milliseconds."""
+        target = self.experiment.section("target", TargetConfig)
+        return resolve_budget_ms(target, table, self.experiment.section("space", SpaceConfig))
 
     def search(self) -> None:
         """Searches both architectures."""
@@ -153,7 +163,7 @@ class Pipeline:
         out = self.folder("report")
         table = LatencyTable.load(self.table_path)
         target = self.experiment.section("target", TargetConfig)
-        budget_ms = resolve_budget_ms(target, table, self.experiment.section("space", SpaceConfig))
+        budget_ms = self.budget_ms(table)
         networks = []
         for role, exported in self.exports.items():
             data = self.experiment.section("dataset", DatasetConfig)

@@ -25,7 +25,8 @@ def main() -> None:
     try:
         app()
     except (ValueError, FileNotFoundError) as error:
-        sys.exit(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

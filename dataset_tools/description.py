@@ -13,6 +13,8 @@ where they hold spaces; a line with an image alone is an image without labels. C
 form; everything else reads it through `load_description`.
 """
 
+import hashlib
+import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -85,6 +87,20 @@ class DatasetDescription:
     def num_classes(self) -> int:
         """Number of classes."""
         return len(self.class_names)
+
+    def digest(self) -> str:
+        """A hash of all but the folder's place: classes, normalisation, and the files of every split in order."""
+        splits = {
+            split: [
+                [self._relative(path) for path in (sample.image, sample.mask) if path is not None] for sample in samples
+            ]
+            for split, samples in self.splits.items()
+        }
+        facts = [self.class_names, self.colors, self.label_ids, self.ignore_index, self.mean, self.std, splits]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+    def _relative(self, path: Path) -> str:
+        return str(path.relative_to(self.root) if path.is_relative_to(self.root) else path)
 
     def samples(self, split: str) -> tuple[Sample, ...]:
         """The samples of a split.

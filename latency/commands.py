@@ -41,7 +41,9 @@ def measure_command(
     experiment = load_experiment(config, settings or [], build.SECTIONS)
     usual_table = experiment.stage_folder(build.STAGE) / TABLE_NAME
     table_path = table or (usual_table if usual_table.is_file() else None)
-    result = (out or experiment.stage_folder(build.STAGE)) / f"measured_{network.stem}.json"
+    # every stage calls its network best.pt, so a checkpoint goes by its folder's name
+    name = network.parent.name if network.suffix == ".pt" else network.stem
+    result = (out or experiment.stage_folder(build.STAGE)) / f"measured_{name}.json"
     measured = measure.run_measure(experiment, network, table_path=table_path, out=result)
     _say(measured.describe())
     if table_path is None:

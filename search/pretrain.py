@@ -14,13 +14,13 @@ import torch
 from lightning_fabric import Fabric
 from pydantic import BaseModel
 
+from dataset_tools.checks import verify_split
 from dataset_tools.config import DatasetConfig
 from dataset_tools.dataset import LabeledImage
-from dataset_tools.description import DESCRIPTION_NAME, load_description
+from dataset_tools.description import load_description
 from dataset_tools.loader import build_train_loader
 from fasterseg.engine.config import Experiment
 from fasterseg.engine.devices import build_fabric, seed_everything
-from fasterseg.engine.files import file_digest
 from fasterseg.engine.loop import Position, Stage, run_stage
 from fasterseg.engine.optimization import clip_gradients, exponential_lr, set_lr
 from fasterseg.engine.run_folder import RunFolder, open_run_folder
@@ -121,13 +121,13 @@ def run_pretrain(experiment: Experiment, *, out: Path) -> Path:
         "dataset": data.model_dump(mode="json", exclude={"num_workers", "synthesize"}),
         "space": space.model_dump(mode="json"),
         STAGE: config.model_dump(mode="json"),
-        "origins": {"dataset": file_digest(description.root / DESCRIPTION_NAME)},
+        "origins": {"dataset": description.digest()},
     }
     fabric = build_fabric(config.device)
     with open_run_folder(out, stage=STAGE, settings=settings, writes=fabric.is_global_zero) as run_folder:
-        if run_folder.is_finished:
-            run_folder.log(f"is finished already, see {run_folder.best}")
+        if run_folder.finished(run_folder.best):
             return run_folder.best
+        verify_split(description, data.train_split)
         seed_everything(experiment.seed)
         supernet = Supernet(space, description.num_classes)
         loader = build_train_loader(

@@ -5,8 +5,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from dataset_tools.checks import verify_split
 from dataset_tools.config import DatasetConfig
-from dataset_tools.description import DESCRIPTION_NAME, load_description
+from dataset_tools.description import load_description
 from fasterseg.engine.config import Experiment
 from fasterseg.engine.devices import build_fabric, seed_everything
 from fasterseg.engine.files import file_digest
@@ -63,7 +64,7 @@ def run_search(experiment: Experiment, *, out: Path, table_path: Path, pretraine
     )
     supernet = load_supernet(pretrained_path, space=space, num_classes=description.num_classes)
     origins = {
-        "dataset": file_digest(description.root / DESCRIPTION_NAME),
+        "dataset": description.digest(),
         "latency_table": file_digest(table_path),
         "pretrained": file_digest(pretrained_path),
     }
@@ -75,9 +76,9 @@ def run_search(experiment: Experiment, *, out: Path, table_path: Path, pretraine
     }
     fabric = build_fabric(config.device)
     with open_run_folder(out, stage=STAGE, settings=settings, writes=fabric.is_global_zero) as run_folder:
-        if run_folder.is_finished:
-            run_folder.log(f"is finished already, see {run_folder.path}")
+        if run_folder.finished(run_folder.path / "architecture_student.json"):
             return run_folder.path
+        verify_split(description, f"{data.train_split}+{data.validation_split}")
         seed_everything(experiment.seed)
         run_folder.log(f"the student's budget is {fitter.budget_ms:.4g} ms")
         stage = SearchStage(

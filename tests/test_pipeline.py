@@ -134,3 +134,52 @@ def test_two_runs_with_one_seed_are_the_same(finished: Path, tmp_path: Path, mon
         "student/metrics.jsonl",
     ):
         assert (tmp_path / "runs/tiny" / name).read_text() == (finished / "runs/tiny" / name).read_text(), name
+
+
+@pytest.mark.xdist_group("pipeline")
+def test_a_finished_stage_without_its_product_is_an_error(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(finished / "data", tmp_path / "data")
+    shutil.copytree(finished / "runs", tmp_path / "runs")
+    (tmp_path / "runs/tiny/pretrain/best.pt").unlink()
+    experiment = load_experiment(finished / "tiny.yaml", [], pipeline.SECTIONS)
+    with pytest.raises(ValueError, match=r"pretrain/best\.pt is gone, although .* delete the folder to run the stage"):
+        pipeline.Pipeline(experiment).run()
+
+
+@pytest.mark.xdist_group("pipeline")
+def test_changed_lists_are_noticed(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(finished / "data", tmp_path / "data")
+    shutil.copytree(finished / "runs", tmp_path / "runs")
+    lines = (tmp_path / "data/tiny/train.txt").read_text().splitlines()
+    (tmp_path / "data/tiny/train.txt").write_text("\n".join(lines[:-1]) + "\n")
+    own = load_experiment(finished / "tiny.yaml", ["dataset.synthesize=null"], pipeline.SECTIONS)
+    with pytest.raises(ValueError, match=r"in use by another experiment: origins\.dataset"):
+        pipeline.Pipeline(own).run()
+
+
+@pytest.mark.xdist_group("pipeline")
+def test_the_pytorch_runner_goes_the_whole_road(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(finished / "data", tmp_path / "data")
+    settings = ["target.runner=pytorch", "target.device=cpu", "teacher.epochs=1", "student.epochs=1"]
+    pipeline.Pipeline(load_experiment(finished / "tiny.yaml", settings, pipeline.SECTIONS)).run()
+    assert read_report(tmp_path)["student"]["measured_ms"] > 0
+
+
+@pytest.mark.xdist_group("pipeline")
+def test_an_impossible_budget_is_found_before_any_training(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(finished / "data", tmp_path / "data")
+    shutil.copytree(finished / "runs/tiny/latency", tmp_path / "runs/tiny/latency")
+    settings = ["target.budget_share=null", "target.budget_ms=0.000001"]
+    with pytest.raises(ValueError, match=r"budget_ms 1e-06 cannot be reached: the fastest network of this space takes"):
+        pipeline.Pipeline(load_experiment(finished / "tiny.yaml", settings, pipeline.SECTIONS)).run()
+    assert not (tmp_path / "runs/tiny/pretrain").exists()

@@ -21,13 +21,14 @@ from fasterseg.engine.config import Experiment
 from fasterseg.engine.files import write_text
 from fasterseg.engine.pictures import example_picture
 from fasterseg.engine.progress import CONSOLE
-from fasterseg.networks import derived_specs, measure_size, resize_bilinear
+from fasterseg.networks import DeployedNetwork, derived_specs, measure_size, resize_bilinear
 from fasterseg.networks.resizing import map_size
 from fasterseg.runtime.load import load_predictor
 from fasterseg.runtime.pictures import write_png
 from latency.config import LatencyConfig, TargetConfig
 from latency.pace import reference_session
-from latency.runners import build_runner
+from latency.runners import Runner, Session, build_runner
+from latency.runners.pytorch import PyTorchRunner
 from latency.table import LatencyTable
 from latency.timing import measure_sessions
 from train.config import TrainConfig
@@ -110,7 +111,7 @@ def build_report(
     """
     target = experiment.section("target", TargetConfig)
     runner = build_runner(target).runner
-    sessions = [runner.from_onnx_path(network.exported) for network in networks]
+    sessions = [_session(runner, network, target) for network in networks]
     protocol = experiment.section("latency", LatencyConfig)
     measurements = measure_sessions(
         sessions, runner.conditions(), protocol=protocol, reference=reference_session(runner)
@@ -136,6 +137,14 @@ def build_report(
             )
         )
     return tuple(rows)
+
+
+def _session(runner: Runner, network: TrainedNetwork, target: TargetConfig) -> Session:
+    """The exported file on the runner; PyTorch, which runs no ONNX files, runs the network it was exported from."""
+    if runner.name != PyTorchRunner.name:
+        return runner.from_onnx_path(network.exported)
+    deployed = DeployedNetwork(load_network(network.checkpoint).build()).eval()
+    return runner.prepare(deployed, (1, 3, *target.input_size))
 
 
 def write_report(rows: Sequence[ReportRow], out: Path, *, conditions: Mapping[str, object]) -> None:

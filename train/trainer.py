@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
+from dataset_tools.checks import verify_split
 from dataset_tools.config import DatasetConfig
 from dataset_tools.dataset import LabeledImage
-from dataset_tools.description import DESCRIPTION_NAME, load_description
+from dataset_tools.description import load_description
 from fasterseg.engine.checkpoint import NetworkCheckpoint, load_network, save_network
 from fasterseg.engine.config import Experiment
 from fasterseg.engine.devices import build_fabric, seed_everything, use_channels_last
@@ -226,8 +227,13 @@ def train_network(
     architecture = Architecture.load(architecture_path)
     distillation = None
     if teacher_path is not None:
-        teacher = load_network(teacher_path, num_classes=description.num_classes).build()
-        distillation = Distillation(teacher, distillation_weight)
+        teacher = load_network(teacher_path, num_classes=description.num_classes)
+        if teacher.dataset.class_names != description.class_names:
+            raise ValueError(
+                f"{teacher_path} was trained for the classes {', '.join(teacher.dataset.class_names)}; the dataset has "
+                f"{', '.join(description.class_names)}: train a teacher on this dataset"
+            )
+        distillation = Distillation(teacher.build(), distillation_weight)
     files = {"architecture": architecture_path, "teacher": teacher_path}
     origins = {role: file_digest(path) for role, path in files.items() if path is not None}
     settings = {
@@ -235,13 +241,14 @@ def train_network(
         "dataset": data_config.model_dump(mode="json", exclude={"num_workers", "synthesize"}),
         "target": {"input_size": input_size},
         stage: config.model_dump(mode="json"),
-        "origins": {"dataset": file_digest(description.root / DESCRIPTION_NAME), **origins},
+        "origins": {"dataset": description.digest(), **origins},
     }
     fabric = build_fabric(config.device)
     with open_run_folder(out, stage=stage, settings=settings, writes=fabric.is_global_zero) as run_folder:
-        if run_folder.is_finished:
-            run_folder.log(f"is finished already, see {run_folder.best}")
+        if run_folder.finished(run_folder.best):
             return run_folder.best
+        predicted = [data_config.test_split] if config.predict_test_every else []
+        verify_split(description, "+".join([data_config.train_split, data_config.validation_split, *predicted]))
         seed_everything(experiment.seed)
         data = build_stage_data(description, data=data_config, config=config, fabric=fabric, seed=experiment.seed)
         template = NetworkCheckpoint(architecture, data.facts, input_size, weights={}, origins=origins)

@@ -5,6 +5,7 @@ checkpoint (`best.pt`), which carries all that deployment needs: architecture, w
 normalisation and the hashes of what it came from.
 """
 
+import io
 import pickle
 import zipfile
 from collections.abc import Mapping
@@ -79,8 +80,11 @@ class NetworkCheckpoint:
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:
     """Writes tensors and plain values as a checkpoint, through a temporary name."""
+    # through memory: torch.save would put the temporary file's name into the archive, and equal states would differ
+    buffer = io.BytesIO()
+    torch.save({"format": FORMAT, "version": FORMAT_VERSION, **state}, buffer)
     with replacing(path) as temporary:
-        torch.save({"format": FORMAT, "version": FORMAT_VERSION, **state}, temporary)
+        temporary.write_bytes(buffer.getbuffer())
 
 
 def load_state(path: Path) -> dict[str, Any]:

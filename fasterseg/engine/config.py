@@ -105,8 +105,8 @@ def dataset_num_classes(experiment: Experiment) -> int:
     file = Path(root) / "dataset.yaml"
     if not file.is_file():
         raise FileNotFoundError(
-            f"no {file}; make the dataset first with `python -m dataset_tools synthesize --config "
-            f"{experiment.source}` or `python -m dataset_tools convert`"
+            f"no {file}; make the dataset first with `python pipeline.py --config {experiment.source} "
+            "--until dataset`, `python -m dataset_tools synthesize` or `python -m dataset_tools convert`"
         )
     classes = _read_yaml(file).get("classes")
     if not isinstance(classes, list) or not classes:

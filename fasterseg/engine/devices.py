@@ -13,7 +13,7 @@ from torch import nn
 
 from fasterseg.engine.config import Section
 
-Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
+Precision = Literal["32-true", "bf16-mixed"]
 
 
 class DeviceConfig(Section):

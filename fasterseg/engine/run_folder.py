@@ -65,6 +65,22 @@ class RunFolder:
     def _summary_path(self) -> Path:
         return self.path / "summary.json"
 
+    def finished(self, product: Path) -> bool:
+        """Whether the stage ran to its end and left its product; says so.
+
+        Raises:
+            ValueError: It ran to its end, but the product is gone.
+        """
+        if not self.is_finished:
+            return False
+        if not product.exists():
+            raise ValueError(
+                f"{product} is gone, although the {self.stage} stage in {self.path} is finished; put it back, or "
+                "delete the folder to run the stage again"
+            )
+        self.log(f"is finished already, see {product}")
+        return True
+
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Writes `summary.json`, the mark that the stage is done."""
         if self.writes:
@@ -168,7 +184,8 @@ def open_run_folder(path: Path, *, stage: str, settings: Mapping[str, Any], writ
             hidden = len(differences) - _SHOWN_DIFFERENCES
             shown = "; ".join(differences[:_SHOWN_DIFFERENCES]) + (f"; and {hidden} more" if hidden > 0 else "")
             raise ValueError(
-                f"{path} is in use by another experiment: {shown}; choose another --out or delete the folder"
+                f"{path} is in use by another experiment: {shown}; choose another --out (or another name in the "
+                "experiment file), or delete the folder"
             )
     elif path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise ValueError(
@@ -178,7 +195,8 @@ def open_run_folder(path: Path, *, stage: str, settings: Mapping[str, Any], writ
     else:
         path.mkdir(parents=True, exist_ok=True)
         write_text(config_path, yaml.safe_dump(wanted, sort_keys=False, allow_unicode=True))
-    write_text(path / "environment.json", json.dumps(describe_environment(), indent=2) + "\n")
+    if not folder.is_finished:
+        write_text(path / "environment.json", json.dumps(describe_environment(), indent=2) + "\n")
     return folder
 
 

@@ -43,7 +43,9 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"no image at {path}")
-    decoded = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR) if path.stat().st_size else None
+    # as the training loader reads: the stored pixels, whatever orientation a camera noted
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    decoded = cv2.imdecode(np.fromfile(path, np.uint8), flags) if path.stat().st_size else None
     if decoded is None:
         raise ValueError(f"{path} cannot be read as an image; it is damaged, or of a format that OpenCV does not know")
     return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)

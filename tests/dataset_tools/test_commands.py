@@ -73,7 +73,11 @@ def test_wrong_settings(tmp_path: Path, arguments: tuple[str, ...], message: str
     assert not (tmp_path / "set").exists()
 
 
-def test_errors_are_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_are_one_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr("sys.argv", ["dataset_tools", "check", str(tmp_path)])
-    with pytest.raises(SystemExit, match=r"^error: no dataset at"):
+    with pytest.raises(SystemExit) as exit_info:
         main()
+    assert exit_info.value.code == 2
+    assert capsys.readouterr().err.startswith("error: no dataset at")
