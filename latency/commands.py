@@ -5,31 +5,27 @@ from typing import Annotated
 
 import typer
 
+from fasterseg.engine.commandline import ConfigOption, OutOption, SetOption, say
 from fasterseg.engine.config import load_experiment
-from fasterseg.engine.progress import CONSOLE
 from latency import build, measure
 from latency.table import TABLE_NAME
 
-Config = Annotated[Path, typer.Option("--config", help="The experiment file.")]
-Set = Annotated[list[str] | None, typer.Option("--set", help="section.field=value; may be given repeatedly.")]
-Out = Annotated[Path | None, typer.Option("--out", help="Output folder; runs/NAME/latency when not given.")]
 
-
-def table_command(config: Config, settings: Set = None, out: Out = None) -> None:
+def table_command(config: ConfigOption, settings: SetOption = None, out: OutOption = None) -> None:
     """Measure every operator that the space can reach; goes on where a run was cut off.
 
     Example: python -m latency table --config configs/toy.yaml
     """
     experiment = load_experiment(config, settings or [], build.SECTIONS)
     path = build.run_table(experiment, out=out or experiment.stage_folder(build.STAGE))
-    _say(f"wrote {path}", f"next: python -m search pretrain --config {config}")
+    say(f"wrote {path}", f"next: python -m search pretrain --config {config}")
 
 
 def measure_command(
     network: Annotated[Path, typer.Argument(help="An architecture (.json), an exported file (.onnx) or a best.pt.")],
-    config: Config,
-    settings: Set = None,
-    out: Out = None,
+    config: ConfigOption,
+    settings: SetOption = None,
+    out: OutOption = None,
     table: Annotated[
         Path | None, typer.Option("--table", help="The table to predict from; the experiment's, if it is there.")
     ] = None,
@@ -45,12 +41,7 @@ def measure_command(
     name = network.parent.name if network.suffix == ".pt" else network.stem
     result = (out or experiment.stage_folder(build.STAGE)) / f"measured_{name}.json"
     measured = measure.run_measure(experiment, network, table_path=table_path, out=result)
-    _say(measured.describe())
+    say(measured.describe())
     if table_path is None:
-        _say(f"no table at {usual_table} to compare with: python -m latency table --config {config}")
-    _say(f"wrote {result}", f"next: python -m train student --config {config}")
-
-
-def _say(*lines: str) -> None:
-    for line in lines:
-        CONSOLE.print(line, soft_wrap=True)
+        say(f"no table at {usual_table} to compare with: python -m latency table --config {config}")
+    say(f"wrote {result}", f"next: python -m train student --config {config}")

@@ -5,35 +5,26 @@ from typing import Annotated
 
 import typer
 
+from fasterseg.engine.commandline import ConfigOption, OutOption, SetOption, say
 from fasterseg.engine.config import load_experiment
-from fasterseg.engine.progress import CONSOLE
 from latency.table import TABLE_NAME
 from search import pretrain, trainer
 
-Config = Annotated[Path, typer.Option("--config", help="The experiment file.")]
-Set = Annotated[list[str] | None, typer.Option("--set", help="section.field=value; may be given repeatedly.")]
-Out = Annotated[Path | None, typer.Option("--out", help="Run folder; runs/NAME/STAGE when not given.")]
 
-
-def _say(*lines: str) -> None:
-    for line in lines:
-        CONSOLE.print(line, soft_wrap=True)
-
-
-def pretrain_command(config: Config, settings: Set = None, out: Out = None) -> None:
+def pretrain_command(config: ConfigOption, settings: SetOption = None, out: OutOption = None) -> None:
     """Pretrain the supernet's weights; goes on where a run was cut off.
 
     Example: python -m search pretrain --config configs/toy.yaml
     """
     experiment = load_experiment(config, settings or [], pretrain.SECTIONS)
     best = pretrain.run_pretrain(experiment, out=out or experiment.stage_folder(pretrain.STAGE))
-    _say(f"wrote {best} and its run folder {best.parent}", f"next: python -m search search --config {config}")
+    say(f"wrote {best} and its run folder {best.parent}", f"next: python -m search search --config {config}")
 
 
 def search_command(
-    config: Config,
-    settings: Set = None,
-    out: Out = None,
+    config: ConfigOption,
+    settings: SetOption = None,
+    out: OutOption = None,
     table: Annotated[
         Path | None, typer.Option("--table", help="The latency table; the experiment's when not given.")
     ] = None,
@@ -52,7 +43,7 @@ def search_command(
         table_path=table or experiment.stage_folder("latency") / TABLE_NAME,
         pretrained_path=pretrained or experiment.stage_folder(pretrain.STAGE) / "best.pt",
     )
-    _say(
+    say(
         f"wrote architecture_teacher.json, architecture_student.json and plots/ in {folder}",
         f"next: python -m train teacher --config {config}",
     )

@@ -6,28 +6,20 @@ from typing import Annotated, Literal
 import typer
 
 from dataset_tools.config import DatasetConfig
+from fasterseg.engine.commandline import ConfigOption, OutOption, SetOption, say
 from fasterseg.engine.config import load_experiment
 from fasterseg.engine.evaluation import InferenceMode
-from fasterseg.engine.progress import CONSOLE
 from fasterseg.runtime.load import Device
 from train import evaluate, student, teacher
 from train.config import TrainConfig
 
-Config = Annotated[Path, typer.Option("--config", help="The experiment file.")]
-Set = Annotated[list[str] | None, typer.Option("--set", help="section.field=value; may be given repeatedly.")]
-Out = Annotated[Path | None, typer.Option("--out", help="Run folder; runs/NAME/STAGE when not given.")]
 ArchitectureFile = Annotated[
     Path | None, typer.Option("--architecture", help="Architecture file; the search's when not given.")
 ]
 
 
-def _say(*lines: str) -> None:
-    for line in lines:
-        CONSOLE.print(line, soft_wrap=True)
-
-
 def teacher_command(
-    config: Config, settings: Set = None, out: Out = None, architecture: ArchitectureFile = None
+    config: ConfigOption, settings: SetOption = None, out: OutOption = None, architecture: ArchitectureFile = None
 ) -> None:
     """Train the searched teacher network; goes on where a run was cut off.
 
@@ -39,13 +31,13 @@ def teacher_command(
         out=out or experiment.stage_folder(teacher.STAGE),
         architecture_path=architecture or experiment.stage_folder("search") / "architecture_teacher.json",
     )
-    _say(f"wrote {best} and its run folder {best.parent}", f"next: python -m train student --config {config}")
+    say(f"wrote {best} and its run folder {best.parent}", f"next: python -m train student --config {config}")
 
 
 def student_command(
-    config: Config,
-    settings: Set = None,
-    out: Out = None,
+    config: ConfigOption,
+    settings: SetOption = None,
+    out: OutOption = None,
     architecture: ArchitectureFile = None,
     teacher_checkpoint: Annotated[
         Path | None, typer.Option("--teacher", help="The teacher's best.pt; the teacher stage's when not given.")
@@ -62,7 +54,7 @@ def student_command(
         architecture_path=architecture or experiment.stage_folder("search") / "architecture_student.json",
         teacher_path=teacher_checkpoint or experiment.stage_folder(teacher.STAGE) / "best.pt",
     )
-    _say(
+    say(
         f"wrote {best} and its run folder {best.parent}",
         f"next: fasterseg export {best} --out {best.with_suffix('.onnx')}",
         f"or: python -m train evaluate --config {config} --checkpoint {best}",
@@ -70,9 +62,9 @@ def student_command(
 
 
 def evaluate_command(
-    config: Config,
-    settings: Set = None,
-    out: Out = None,
+    config: ConfigOption,
+    settings: SetOption = None,
+    out: OutOption = None,
     stage: Annotated[Literal["teacher", "student"], typer.Option(help="Whose network and image scale.")] = "student",
     checkpoint: Annotated[Path | None, typer.Option(help="A best.pt; the stage's when not given.")] = None,
     exported: Annotated[Path | None, typer.Option(help="Run this exported file instead of a checkpoint.")] = None,
@@ -104,8 +96,8 @@ def evaluate_command(
     )
     folder = out or experiment.stage_folder(evaluate.STAGE) / evaluation.condition
     evaluate.run_evaluate(experiment, evaluation, out=folder)
-    _say(f"wrote {folder}/: summary.json, classes.csv, confusion.csv, confusion.png")
+    say(f"wrote {folder}/: summary.json, classes.csv, confusion.csv, confusion.png")
     if exported is None:
-        _say(f"next: fasterseg export {evaluation.model} --out {evaluation.model.with_suffix('.onnx')}")
+        say(f"next: fasterseg export {evaluation.model} --out {evaluation.model.with_suffix('.onnx')}")
     else:
-        _say(f"next: fasterseg predict {exported} IMAGES --out predictions")
+        say(f"next: fasterseg predict {exported} IMAGES --out predictions")

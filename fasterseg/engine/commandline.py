@@ -1,14 +1,29 @@
-"""Command lines: the one place where a user's mistake becomes one clear message and an exit code.
+"""Command lines: the options that every stage takes, and where a mistake becomes one clear message and an exit code.
 
 Every program of the toolkit is a typer app that ends in `run_app`; what is wrong in a file, a setting or a path reaches
 it as `ValueError`, `TypeError` or `FileNotFoundError`, whose messages are written for people.
 """
 
 import sys
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
+from fasterseg.engine.progress import CONSOLE
+
 USER_ERROR_EXIT_CODE = 2
+
+# what every stage command takes
+ConfigOption = Annotated[Path, typer.Option("--config", help="The experiment file.")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="section.field=value; may be given repeatedly.")]
+OutOption = Annotated[Path | None, typer.Option("--out", help="Run folder; runs/NAME/STAGE when not given.")]
+
+
+def say(*lines: str) -> None:
+    """Prints lines to the user, unbroken, so that commands and paths can be copied."""
+    for line in lines:
+        CONSOLE.print(line, soft_wrap=True)
 
 
 def run_app(app: typer.Typer) -> None:

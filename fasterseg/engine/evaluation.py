@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from torch import nn
 
 from fasterseg.engine.metrics import SegmentationMetrics, SegmentationScores
 from fasterseg.engine.progress import ProgressReporter
@@ -64,16 +63,6 @@ class InferenceMode:
 
 
 WHOLE_IMAGE = InferenceMode()
-
-
-def network_predictor(network: nn.Module) -> Predictor:
-    """The predictor of a network that returns `SegmentationLogits`: its main logits."""
-
-    def predict(image: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = network(image).main
-        return logits
-
-    return predict
 
 
 def infer(predict: Predictor, image: torch.Tensor, mode: InferenceMode = WHOLE_IMAGE) -> torch.Tensor:
