@@ -7,6 +7,7 @@ normalisation and the hashes of what it came from.
 
 import io
 import pickle
+import struct
 import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -16,8 +17,7 @@ from typing import Any
 import torch
 
 from fasterseg.engine.files import replacing
-from fasterseg.networks.architecture import Architecture
-from fasterseg.networks.derived import DerivedNetwork
+from fasterseg.networks.families import AnyArchitecture, architecture_from_dict, build_network
 from fasterseg.networks.network import Network
 from fasterseg.networks.resizing import Size
 
@@ -56,7 +56,7 @@ class NetworkCheckpoint:
     """A trained network as it is stored.
 
     Attributes:
-        architecture: The derived architecture.
+        architecture: What builds the network, of whichever family.
         dataset: Classes, colours and normalisation.
         input_size: The (height, width) that the network was searched and measured for.
         weights: The network's state dict.
@@ -64,7 +64,7 @@ class NetworkCheckpoint:
         scores: Figures measured on it, such as `miou`.
     """
 
-    architecture: Architecture
+    architecture: AnyArchitecture
     dataset: DatasetFacts
     input_size: Size
     weights: Mapping[str, torch.Tensor]
@@ -73,7 +73,7 @@ class NetworkCheckpoint:
 
     def build(self) -> Network:
         """The network with its weights, in evaluation mode, on the CPU."""
-        network = DerivedNetwork(self.architecture, self.dataset.num_classes)
+        network = build_network(self.architecture, self.dataset.num_classes)
         network.load_state_dict(dict(self.weights))
         return network.eval()
 
@@ -101,7 +101,7 @@ def load_state(path: Path) -> dict[str, Any]:
         if not zipfile.is_zipfile(path):
             raise ValueError("it is no zip archive")
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, LookupError) as error:
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, LookupError, struct.error) as error:
         raise ValueError(
             f"{path} cannot be read as a checkpoint of tensors and plain values (damaged, or of another program): "
             f"{str(error).splitlines()[0] if str(error) else type(error).__name__}"
@@ -159,7 +159,7 @@ def load_network(path: Path, *, num_classes: int | None = None) -> NetworkCheckp
         )
     height, width = state["input_size"]
     return NetworkCheckpoint(
-        architecture=Architecture.from_dict(state["architecture"], str(path)),
+        architecture=architecture_from_dict(state["architecture"], str(path)),
         dataset=dataset,
         input_size=(height, width),
         weights=state["weights"],

@@ -12,11 +12,12 @@ from dataclasses import asdict, dataclass, field
 from pydantic import TypeAdapter, ValidationError
 
 from fasterseg.engine.checkpoint import DatasetFacts, NetworkCheckpoint
-from fasterseg.networks import Architecture, Size, measure_size
+from fasterseg.networks import Size, measure_size
+from fasterseg.networks.families import AnyArchitecture, architecture_from_dict
 
 METADATA_KEY = "fasterseg"
 FORMAT = "fasterseg-export"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class ModelCard:
     """What is known of a trained network.
 
     Attributes:
-        architecture: The derived architecture.
+        architecture: What built the network, of whichever family.
         dataset: Classes, colours and normalisation.
         input_size: (height, width) that an exported file is fixed to, or that a checkpoint was searched for.
         parameters: Trainable values, auxiliary heads included.
@@ -33,7 +34,7 @@ class ModelCard:
         scores: Figures measured on it, such as `miou`.
     """
 
-    architecture: Architecture
+    architecture: AnyArchitecture
     dataset: DatasetFacts
     input_size: Size
     parameters: int
@@ -44,6 +45,7 @@ class ModelCard:
     def to_json(self) -> str:
         """The card as strict JSON; scores that are no number (such as an absent class's IoU) are left out."""
         data = {"format": FORMAT, "version": FORMAT_VERSION, **asdict(self)}
+        data["architecture"] = self.architecture.to_dict()
         data["scores"] = {name: score for name, score in self.scores.items() if math.isfinite(score)}
         return json.dumps(data, allow_nan=False)
 
@@ -69,6 +71,7 @@ class ModelCard:
                 f"{source} was exported with format version {data.get('version')}, this release reads "
                 f"{FORMAT_VERSION}; export the checkpoint again with `fasterseg export`"
             )
+        data["architecture"] = architecture_from_dict(data.get("architecture"), f"{source}: architecture")
         try:
             card = _CARD.validate_python(data)
         except ValidationError as error:

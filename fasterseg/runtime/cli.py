@@ -7,7 +7,16 @@ import typer
 
 from fasterseg.engine.commandline import run_app
 from fasterseg.engine.progress import CONSOLE, format_duration
+from fasterseg.networks.presets import PRESETS
 from fasterseg.runtime.export import DEFAULT_OPSET, export_checkpoint
+from fasterseg.runtime.importers.program import (
+    CITYSCAPES_SIZE,
+    REPORT_NAME,
+    ImportRequest,
+    ImportResult,
+    import_files,
+)
+from fasterseg.runtime.importers.published import BranchChoice
 from fasterseg.runtime.info import describe_card
 from fasterseg.runtime.load import Device, load_card, load_predictor
 from fasterseg.runtime.pictures import PictureKind
@@ -21,6 +30,8 @@ from fasterseg.runtime.predict import (
 )
 from fasterseg.runtime.predictor import Predictor
 from fasterseg.runtime.video import VIDEO_SUFFIXES, predict_video
+
+_LISTED = 6  # names that the terminal shows of a list of tensors
 
 app = typer.Typer(
     help="Predict with, export and inspect trained networks.", no_args_is_help=True, pretty_exceptions_enable=False
@@ -102,6 +113,62 @@ def export(
         soft_wrap=True,
     )
     CONSOLE.print(f"next: fasterseg predict {report.path} IMAGE --out predictions", soft_wrap=True)
+
+
+@app.command("import")
+def import_command(
+    source: Annotated[Path, typer.Argument(help="A released arch_*.pt, or the weights of a published program.")],
+    out: Annotated[Path, typer.Option(help="Folder to write architecture.json, best.pt and import.json to.")],
+    weights: Annotated[Path | None, typer.Option(help="The weights*.pt that belongs to an arch_*.pt.")] = None,
+    architecture: Annotated[
+        str | None, typer.Option(help=f"What weights belong to: a file, or one of {', '.join(PRESETS)}.")
+    ] = None,
+    branches: Annotated[BranchChoice, typer.Option(help="Branches of an arch_*.pt; auto: by its figures.")] = "auto",
+    base_channels: Annotated[int, typer.Option(help="F of an arch_*.pt, which does not tell it.")] = 12,
+    dataset: Annotated[
+        Path | None, typer.Option(help="dataset.yaml with class names and colours; 19 classes are Cityscapes'.")
+    ] = None,
+    num_classes: Annotated[int | None, typer.Option(help="Classes of a network that starts from ImageNet.")] = None,
+    input_size: Annotated[
+        tuple[int, int], typer.Option(metavar="HEIGHT WIDTH", help="Size the checkpoint is meant for.")
+    ] = CITYSCAPES_SIZE,
+    overwrite: Overwrite = False,
+) -> None:
+    """Import published files: FasterSeg's architectures and weights, ICNet, PSPNet50 (semseg), torchvision's ResNet50.
+
+    Nothing in the files is executed; one that holds more than tensors and plain values is refused.
+
+    Example: fasterseg import arch_1.pt --weights weights1.pt --out imported/student
+    """
+    result = import_files(
+        ImportRequest(
+            source=source,
+            out=out,
+            weights=weights,
+            architecture=architecture,
+            branches=branches,
+            base_channels=base_channels,
+            dataset_file=dataset,
+            num_classes=num_classes,
+            input_size=input_size,
+            overwrite=overwrite,
+        )
+    )
+    _tell_import(result, out)
+
+
+def _tell_import(result: ImportResult, out: Path) -> None:
+    for title, names in (("dropped", result.dropped), ("left with fresh values", result.uninitialised)):
+        listed = ", ".join(names[:_LISTED]) + (f", ... (all in {out / REPORT_NAME})" if len(names) > _LISTED else "")
+        CONSOLE.print(f"{title}: {len(names)} tensors" + (f": {listed}" if names else ""), soft_wrap=True)
+    CONSOLE.print(f"wrote {result.architecture} ({result.program})", soft_wrap=True)
+    if result.checkpoint is None:
+        CONSOLE.print(
+            f"next: python -m train student --architecture {result.architecture} --config FILE", soft_wrap=True
+        )
+    else:
+        CONSOLE.print(f"wrote {result.checkpoint}", soft_wrap=True)
+        CONSOLE.print(f"next: fasterseg info {result.checkpoint}", soft_wrap=True)
 
 
 @app.command()

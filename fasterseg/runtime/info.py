@@ -3,6 +3,7 @@
 from fractions import Fraction
 
 from fasterseg.networks import Architecture, CellChoice
+from fasterseg.networks.families import AnyArchitecture
 from fasterseg.runtime.card import ModelCard
 
 _WIDTH_DENOMINATOR = 12
@@ -29,7 +30,11 @@ def describe_card(card: ModelCard) -> str:
     return "\n".join(lines)
 
 
-def _describe_architecture(architecture: Architecture) -> list[str]:
+def _describe_architecture(architecture: AnyArchitecture) -> list[str]:
+    if not isinstance(architecture, Architecture):
+        fields = architecture.to_dict()
+        family, _ = fields.pop("format"), fields.pop("version")
+        return [f"architecture  {family}: " + ", ".join(f"{name} {value}" for name, value in fields.items())]
     lines = [
         f"architecture  base channels {architecture.base_channels}, stem width {_width(architecture.stem_width)}, "
         f"head width {_width(architecture.head_width)}, shared cells {architecture.shared_cells}"

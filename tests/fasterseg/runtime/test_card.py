@@ -30,7 +30,7 @@ def test_the_card_measures_the_network_at_the_size_asked_for(checkpoint: Network
     ("change", "message"),
     [
         ({"format": "other"}, "f.onnx: the 'fasterseg' metadata is not of format 'fasterseg-export'"),
-        ({"version": 2}, "f.onnx was exported with format version 2, this release reads 1; export .* again"),
+        ({"version": 1}, "f.onnx was exported with format version 1, this release reads 2; export .* again"),
         ({"input_size": [64]}, "f.onnx: the 'fasterseg' metadata is damaged: input_size.1"),
         ({"macs": "many"}, "damaged: macs"),
         ({"dataset": {}}, "dataset.class_names: Field required.*dataset.colors"),

@@ -1,4 +1,4 @@
-"""The derived network against what the published program computes for the released student."""
+"""The derived network, through the importer, against what the published program computes for the released student."""
 
 import json
 from collections.abc import Mapping
@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from fasterseg.networks import DerivedNetwork, resize_bilinear
+from fasterseg.runtime.importers.published import import_published
 from tests.golden_fill import fill, golden_image, relative_error
-from tests.released_student import NUM_CLASSES, OPERATORS, SCALES, WIDTHS_OF_12, our_name, released_student
+from tests.released_student import NUM_CLASSES, OPERATORS, SCALES, WIDTHS_OF_12, released_student
 
-GOLDEN = Path(__file__).resolve().parents[2] / "golden"
+GOLDEN = Path(__file__).resolve().parents[3] / "golden"
 SIZE = (128, 256)
 TOLERANCE = 1e-4
 
@@ -31,15 +32,14 @@ def expected() -> Mapping[str, np.ndarray]:
 
 @pytest.fixture
 def network(reference: dict[str, list[tuple[str, list[int]]]]) -> DerivedNetwork:
-    architecture = released_student()
-    network = DerivedNetwork(architecture, NUM_CLASSES)
-    state = {}
-    # a shared cell stands under two names: the later one's values hold
-    for name, shape in reference["state"]:
-        ours = our_name(name, architecture.shared_cells)
-        if ours is not None:
-            state[ours] = fill(name, shape)
-    network.load_state_dict(state)
+    state = {name: fill(name, shape) for name, shape in reference["state"]}
+    imported = import_published(state, released_student(), source="weights1.pt")
+    assert imported.num_classes == NUM_CLASSES
+    assert imported.uninitialised == ()
+    assert all(".channel_attention." in name for name in imported.dropped)
+    assert sum(state[name].numel() for name in imported.dropped) == 32_768
+    network = DerivedNetwork(imported.architecture, imported.num_classes)
+    network.load_state_dict(dict(imported.weights))
     return network
 
 

@@ -1,0 +1,96 @@
+"""PSPNet50: a dilated ResNet50 at stride 8, pyramid pooling and a wide head; the strong and slow baseline."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from fasterseg.networks.baseline import BaselineArchitecture
+from fasterseg.networks.baseline_specs import (
+    block_spec,
+    classifier_spec,
+    pyramid_stage_spec,
+    resize_spec,
+    resnet_specs,
+)
+from fasterseg.networks.blocks import DropoutHead
+from fasterseg.networks.checkpointing import CheckpointedNetwork
+from fasterseg.networks.outputs import SegmentationLogits
+from fasterseg.networks.pyramid import PYRAMID_BINS, PyramidPooling, PyramidStage
+from fasterseg.networks.resizing import Size, strided
+from fasterseg.networks.resnet import STAGES, Dilations, ResNet, resnet_channels, scaled_channels
+from fasterseg.networks.specs import OperatorSpec
+
+DILATIONS: Dilations = ((2,) * 6, (4,) * 3)
+DROPOUT = 0.1
+_STAGE_HEAD_AUXILIARY_CHANNELS = (512, 512, 256)
+
+
+@dataclass(frozen=True)
+class PSPNetArchitecture(BaselineArchitecture):
+    """PSPNet50's structure; see `BaselineArchitecture`."""
+
+    FORMAT: ClassVar[str] = "pspnet-architecture"
+
+    def build(self, num_classes: int) -> "PSPNet":
+        """The network with fresh weights."""
+        return PSPNet(self, num_classes)
+
+
+class PSPNet(CheckpointedNetwork):
+    """Pyramid scene parsing network over a dilated ResNet50.
+
+    Args:
+        architecture: Stem and width.
+        num_classes: Channels of the logits.
+
+    Attributes:
+        backbone: What ImageNet weights go into; every other part is new.
+
+    Shape:
+        (N, 3, H, W) normalised RGB to main logits at stride 8; in training mode auxiliary logits at stride 8 of
+        layer3's output.
+
+    Source: Zhao et al., CVPR 2017; layers as in the authors' PyTorch release (semseg), any input size.
+    """
+
+    auxiliary_scales = (8,)
+
+    def __init__(self, architecture: PSPNetArchitecture, num_classes: int) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.num_classes = num_classes
+        width = architecture.width_factor
+        *_, third, fourth = resnet_channels(architecture.stem, width).out
+        stage, head, auxiliary = scaled_channels(_STAGE_HEAD_AUXILIARY_CHANNELS, width)
+        self.backbone = ResNet(architecture.stem, width, dilations=DILATIONS)
+        self.pyramid = PyramidPooling(fourth, stage)
+        self.head = DropoutHead(fourth + len(PYRAMID_BINS) * stage, head, num_classes, dropout=DROPOUT)
+        self.auxiliary_heads = nn.ModuleDict({"8": DropoutHead(third, auxiliary, num_classes, dropout=DROPOUT)})
+
+    def forward(self, image: torch.Tensor) -> SegmentationLogits:
+        """Computes the logits of (N, 3, H, W)."""
+        second = self.run_segment(self.backbone.layer2, self.run_segment(self.backbone.shallow, image))
+        third = self.run_segment(self.backbone.layer3, second)
+        fourth = self.run_segment(self.backbone.layer4, third)
+        main = self.head.classify(self.run_segment(self._pool, fourth))
+        if not self.training:
+            return SegmentationLogits(main)
+        return SegmentationLogits(main, (self.auxiliary_heads["8"](third),))
+
+    def _pool(self, feature: torch.Tensor) -> torch.Tensor:
+        hidden: torch.Tensor = self.head.block(self.pyramid(feature))
+        return hidden
+
+    def operator_specs(self, input_size: Size) -> tuple[OperatorSpec, ...]:
+        """See `Network.operator_specs`; the concatenation of the pyramid is no operator of its own."""
+        size = strided(input_size, 8)
+        stages = [stage for stage in self.pyramid.stages if isinstance(stage, PyramidStage)]
+        return (
+            *resnet_specs(self.backbone, STAGES, input_size),
+            *(pyramid_stage_spec(stage, size) for stage in stages),
+            block_spec(self.head.block, size),
+            classifier_spec(self.head.classifier, size),
+            resize_spec(self.num_classes, size, input_size),
+        )
