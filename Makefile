@@ -38,3 +38,4 @@ format: $(INSTALLED)  ## rewrite the code in the house format
 bench: $(INSTALLED)  ## the benchmarks in their short form
 	$(BIN)/python -m dataset_tools synthesize data/synthetic
 	$(BIN)/python -m benchmarks.colour_baseline data/synthetic --csv runs/bench/colour_baseline.csv
+	$(BIN)/python -m benchmarks.loader data/loader_benchmark_short --images 6 --rounds 1 --batches 8 --csv runs/bench/loader.csv

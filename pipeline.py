@@ -16,9 +16,9 @@ from typing import Annotated
 import typer
 from pydantic import BaseModel
 
-from dataset_tools.checks import verify_split
 from dataset_tools.config import DatasetConfig
 from dataset_tools.description import load_description
+from dataset_tools.doctor.fast import verify_split
 from dataset_tools.synthesis.writer import synthesize
 from fasterseg.engine.commandline import run_app
 from fasterseg.engine.config import Experiment, load_experiment
@@ -34,9 +34,11 @@ from latency.table import TABLE_NAME, LatencyTable
 from search.config import PretrainConfig, SearchConfig
 from search.pretrain import run_pretrain
 from search.trainer import run_search
-from train.config import StudentConfig, TeacherConfig, TrainConfig
+from train.baseline import run_baseline
+from train.config import BaselinesConfig, StudentConfig, TeacherConfig, TrainConfig, stage_folder
 from train.evaluate import Evaluation, run_evaluate
 from train.report import TrainedNetwork, build_report, draw_predictions, write_report
+from train.start import start_fresh
 from train.student import run_student
 from train.teacher import run_teacher
 
@@ -49,6 +51,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "search": SearchConfig,
     "teacher": TeacherConfig,
     "student": StudentConfig,
+    "baselines": BaselinesConfig,
 }
 
 
@@ -134,15 +137,18 @@ class Pipeline:
 
     def train_teacher(self) -> None:
         """Trains the searched teacher."""
-        run_teacher(self.experiment, out=self.folder("teacher"), architecture_path=self.architectures["teacher"])
+        run_teacher(self.experiment, out=self.folder("teacher"), start=start_fresh(self.architectures["teacher"]))
 
     def train_student(self) -> None:
-        """Trains the searched student on the teacher's logits."""
+        """Trains the searched student on the logits of its teacher: the searched one, or a baseline, trained first."""
+        teacher = self.experiment.section("student", StudentConfig).teacher
+        if teacher != "teacher":
+            run_baseline(self.experiment, teacher, out=stage_folder(self.experiment, teacher))
         run_student(
             self.experiment,
             out=self.folder("student"),
-            architecture_path=self.architectures["student"],
-            teacher_path=self.checkpoints["teacher"],
+            start=start_fresh(self.architectures["student"]),
+            teacher_path=stage_folder(self.experiment, teacher) / "best.pt",
         )
 
     def export(self) -> None:

@@ -4,20 +4,25 @@ import sys
 
 import typer
 
-from dataset_tools.commands import camvid_command, check_command, label_ids_command, synthesize_command
+from dataset_tools.browse.commands import browse_command
+from dataset_tools.commands import label_ids_command, synthesize_command
+from dataset_tools.convert.commands import convert
+from dataset_tools.doctor.commands import check_command
+from dataset_tools.management_commands import clean_command, lists, pull_command, split_command
+from dataset_tools.storage_commands import pack_command, tfrecord
 
 app = typer.Typer(help="Make, convert and check datasets.", no_args_is_help=True, add_completion=False)
-convert = typer.Typer(help="Make a dataset folder of a public dataset.", no_args_is_help=True)
 app.add_typer(convert, name="convert")
 app.command("synthesize")(synthesize_command)
 app.command("label-ids")(label_ids_command)
 app.command("check")(check_command)
-convert.command("camvid")(camvid_command)
-
-
-@convert.callback()
-def _convert() -> None:
-    """Make a dataset folder of a public dataset."""
+app.command("browse")(browse_command)
+app.command("pull")(pull_command)
+app.command("split")(split_command)
+app.command("clean")(clean_command)
+app.command("pack")(pack_command)
+app.add_typer(lists, name="lists")
+app.add_typer(tfrecord, name="tfrecord")
 
 
 def main() -> None:

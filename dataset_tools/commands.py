@@ -6,18 +6,14 @@ from typing import Annotated
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
 
-from dataset_tools.checks import verify_split
-from dataset_tools.convert.camvid import convert_camvid
-from dataset_tools.description import DatasetDescription, load_description
+from dataset_tools.console import CONSOLE, summarize
+from dataset_tools.description import load_description
 from dataset_tools.labels import CITYSCAPES_LABELS, load_labels
 from dataset_tools.polygons import MASK_SUFFIXES, Encoding, write_label_ids
 from dataset_tools.synthesis.config import SynthesizeConfig
 from dataset_tools.synthesis.writer import synthesize
 from dataset_tools.validation import describe_problems
-
-_console = Console(soft_wrap=True, highlight=False, markup=False)
 
 
 def _parse_size(text: str) -> tuple[int, int]:
@@ -26,12 +22,6 @@ def _parse_size(text: str) -> tuple[int, int]:
     if len(parts) != 2 or not all(part.isdigit() for part in parts):
         raise ValueError(f"--size {text!r}: expected HEIGHTxWIDTH in pixels, for example 128x256")
     return int(parts[0]), int(parts[1])
-
-
-def _summary(description: DatasetDescription) -> str:
-    """Classes and split sizes in one line."""
-    splits = ", ".join(f"{split} {len(samples)}" for split, samples in description.splits.items())
-    return f"{description.name}: {description.num_classes} classes; images: {splits}"
 
 
 def synthesize_command(
@@ -54,54 +44,28 @@ def synthesize_command(
     except ValidationError as error:
         raise ValueError(describe_problems(error, "synthesize")) from error
     made = synthesize(out, config, workers=workers or os.cpu_count() or 1)
-    _console.print(f"wrote {made} new images to {out} ({_summary(load_description(out))})")
-    _console.print(f"next: python -m dataset_tools check {out}")
-
-
-def camvid_command(
-    source: Annotated[Path, typer.Argument(help="CamVid in SegNet's layout; only read.")],
-    out: Annotated[Path, typer.Argument(help="Dataset folder to make.")],
-    copy: Annotated[bool, typer.Option("--copy", help="Copy the images instead of linking to them.")] = False,
-) -> None:
-    """Make a dataset of CamVid (train, trainannot, val, valannot, test, testannot; ids 0..11).
-
-    Example: python -m dataset_tools convert camvid downloads/CamVid data/camvid
-    """
-    description = convert_camvid(source, out, image_mode="copy" if copy else "link")
-    _console.print(f"wrote {out} ({_summary(description)}); images are {'copies' if copy else 'links to the source'}")
-    _console.print(f"next: python -m dataset_tools check {out}")
+    CONSOLE.print(f"wrote {made} new images to {out} ({summarize(load_description(out))})")
+    CONSOLE.print(f"next: python -m dataset_tools check {out}")
 
 
 def label_ids_command(
     root: Annotated[Path, typer.Option(help="Folder to search for *_polygons.json, at any depth.")],
-    labels: Annotated[Path | None, typer.Option(help="Label definitions in YAML; Cityscapes' when not given.")] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Label definitions, YAML or CSV; Cityscapes' when not given.")
+    ] = None,
     encoding: Annotated[Encoding, typer.Option(help="Which ids to paint.")] = "train-ids",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Repaint masks that exist.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Paint and check every mask, but write nothing.")] = False,
 ) -> None:
     """Paint the masks of polygon files in Cityscapes' form, each next to its file.
 
-    Example: python -m dataset_tools label-ids --root data/street/gtFine --labels data/street/labels.yaml
+    Objects are painted in the order of their file; labels with an id below 0 are not painted.
+
+    Example: python -m dataset_tools label-ids --root data/street/gtFine --labels data/street/labels.csv
     """
     definitions = CITYSCAPES_LABELS if labels is None else load_labels(labels)
-    result = write_label_ids(root, definitions, encoding=encoding, overwrite=overwrite, progress=True)
+    result = write_label_ids(root, definitions, encoding=encoding, overwrite=overwrite, dry_run=dry_run, progress=True)
     kept = f", kept {result.kept} that existed (--overwrite repaints them)" if result.kept else ""
-    _console.print(f"wrote {result.written} masks *{MASK_SUFFIXES[encoding]} below {root}{kept}")
-    _console.print("next: python -m dataset_tools check ROOT, with the folder that holds dataset.yaml")
-
-
-def check_command(
-    root: Annotated[Path, typer.Argument(help="Dataset folder.")],
-    split: Annotated[str | None, typer.Option(help="Split, or several joined by +; all when not given.")] = None,
-    sample: Annotated[int, typer.Option(help="Pairs to read per split; 0 reads all.")] = 0,
-) -> None:
-    """Check a dataset: files, image and mask sizes, mask values.
-
-    Example: python -m dataset_tools check data/camvid --split train+val
-    """
-    description = load_description(root)
-    for name in [split] if split else list(description.splits):
-        verify_split(description, name, sample_limit=sample or None)
-    _console.print(f"checked {root}, no problems ({_summary(description)}); nothing was written")
-    _console.print(
-        "next: set dataset.root to this folder in an experiment file and run python pipeline.py --config FILE"
-    )
+    made = "nothing was written (--dry-run); would write" if dry_run else "wrote"
+    CONSOLE.print(f"{made} {result.written} masks *{MASK_SUFFIXES[encoding]} below {root}{kept}")
+    CONSOLE.print("next: python -m dataset_tools check ROOT, with the folder that holds dataset.yaml")

@@ -114,6 +114,13 @@ def read_label(
     return label
 
 
+class PairReader(Protocol):
+    """Gives checked pairs from elsewhere than their files; see `packed.PackedReader`."""
+
+    def read(self, position: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """(H, W, 3) RGB bytes and (H, W) train ids of the sample of a number."""
+
+
 class SegmentationDataset(Dataset[LabeledImage]):
     """Reads, checks and transforms samples.
 
@@ -122,18 +129,28 @@ class SegmentationDataset(Dataset[LabeledImage]):
         transform: Turns a decoded pair into tensors.
         num_classes: Number of classes of the masks.
         ignore_index: The mask value that is no class.
+        packed: Reads the samples by their numbers; None for reading their files.
 
     Raises:
         ValueError: There are no samples.
     """
 
-    def __init__(self, samples: Sequence[Sample], transform: Transform, *, num_classes: int, ignore_index: int) -> None:
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        transform: Transform,
+        *,
+        num_classes: int,
+        ignore_index: int,
+        packed: PairReader | None = None,
+    ) -> None:
         if not samples:
             raise ValueError("a dataset needs at least one sample, found none; give a split whose list is not empty")
         self.samples = tuple(samples)
         self.transform = transform
         self.num_classes = num_classes
         self.ignore_index = ignore_index
+        self.packed = packed
 
     def __len__(self) -> int:
         """Number of samples."""
@@ -149,9 +166,15 @@ class SegmentationDataset(Dataset[LabeledImage]):
             The item; its name is the image's file name without its ending.
         """
         draw = key if isinstance(key, Draw) else Draw(key, (key,))
-        sample = self.samples[draw.position]
+        image, label = self._read(draw.position)
+        tensors = self.transform(image, label, np.random.default_rng(draw.seed))
+        return LabeledImage(*tensors, name=self.samples[draw.position].image.stem)
+
+    def _read(self, position: int) -> tuple[NDArray[np.uint8], NDArray[np.integer]]:
+        """The pair of a sample, checked."""
+        if self.packed is not None:
+            return self.packed.read(position)
+        sample = self.samples[position]
         image = read_image(sample.image, sample.origin)
         size = (image.shape[0], image.shape[1])
-        label = read_label(sample, size, num_classes=self.num_classes, ignore_index=self.ignore_index)
-        tensors = self.transform(image, label, np.random.default_rng(draw.seed))
-        return LabeledImage(*tensors, name=sample.image.stem)
+        return image, read_label(sample, size, num_classes=self.num_classes, ignore_index=self.ignore_index)

@@ -15,7 +15,6 @@ form; everything else reads it through `load_description`.
 
 import hashlib
 import json
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dataset_tools.dataset import Sample
-from dataset_tools.files import write_text
+from dataset_tools.files import record_made, write_text
+from dataset_tools.quoting import quote_names, read_list_lines, split_names
 from dataset_tools.transforms import IMAGENET_MEAN, IMAGENET_STD, Color
 from dataset_tools.validation import describe_problems
 
@@ -92,15 +92,13 @@ class DatasetDescription:
         """A hash of all but the folder's place: classes, normalisation, and the files of every split in order."""
         splits = {
             split: [
-                [self._relative(path) for path in (sample.image, sample.mask) if path is not None] for sample in samples
+                [relative_name(path, self.root) for path in (sample.image, sample.mask) if path is not None]
+                for sample in samples
             ]
             for split, samples in self.splits.items()
         }
         facts = [self.class_names, self.colors, self.label_ids, self.ignore_index, self.mean, self.std, splits]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
-
-    def _relative(self, path: Path) -> str:
-        return str(path.relative_to(self.root) if path.is_relative_to(self.root) else path)
 
     def samples(self, split: str) -> tuple[Sample, ...]:
         """The samples of a split.
@@ -160,7 +158,7 @@ def load_description(root: Path) -> DatasetDescription:
         root: The dataset folder.
 
     Returns:
-        The description. That the files of the lists exist is checked by `checks.verify_split`, or on reading.
+        The description. That the files of the lists exist is checked by `doctor.fast.verify_split`, or on reading.
 
     Raises:
         FileNotFoundError: There is no dataset.yaml, or a list is missing.
@@ -197,7 +195,7 @@ def load_description(root: Path) -> DatasetDescription:
 def _parse(path: Path) -> _DescriptionFile:
     """Reads dataset.yaml; every malformed field is named in one message."""
     try:
-        return _DescriptionFile.model_validate(yaml.safe_load(path.read_text()))
+        return _DescriptionFile.model_validate(yaml.safe_load(path.read_bytes()))
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is not valid YAML: {error}") from error
     except ValidationError as error:
@@ -210,11 +208,9 @@ def _read_list(root: Path, list_name: str, problems: list[str]) -> tuple[Sample,
     if not path.is_file():
         raise FileNotFoundError(f"split list not found: {path}; correct `splits` in {root / DESCRIPTION_NAME}")
     samples = []
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
-        if not line.strip():
-            continue
+    for number, line in read_list_lines(path):
         try:
-            names = shlex.split(line)
+            names = split_names(line)
         except ValueError as error:
             problems.append(f"{path}:{number}: {error}; put names with spaces or quotes between double quotes")
             continue
@@ -226,19 +222,22 @@ def _read_list(root: Path, list_name: str, problems: list[str]) -> tuple[Sample,
     return tuple(samples)
 
 
-def save_description(description: DatasetDescription) -> None:
-    """Writes `dataset.yaml` and one list per split into the dataset folder.
+def save_description(description: DatasetDescription, *, lists_folder: Path = Path()) -> None:
+    """Writes `dataset.yaml`, last, and one list per split into the dataset folder.
+
+    In a folder that a command has claimed, notes for `clean` what was made: these files, and the images and masks of a
+    command that puts its lists beside `dataset.yaml`.
 
     Args:
         description: What to write; lists are named `<split>.txt`, paths under the root become relative.
+        lists_folder: Where the lists go, relative to the dataset folder.
     """
     root = description.root
+    lists = {split: (lists_folder / f"{split}.txt").as_posix() for split in description.splits}
     for split, samples in description.splits.items():
-        lines = (
-            " ".join(shlex.quote(_relative(path, root)) for path in sample[:2] if path is not None)
-            for sample in samples
-        )
-        write_text(root / f"{split}.txt", "".join(f"{line}\n" for line in lines))
+        files = ([path for path in sample[:2] if path is not None] for sample in samples)
+        lines = (quote_names(relative_name(path, root) for path in each) for each in files)
+        write_text(root / lists[split], "".join(f"{line}\n" for line in lines))
     classes: list[dict[str, object]] = [
         {"name": name, "color": list(color)}
         for name, color in zip(description.class_names, description.colors, strict=True)
@@ -250,12 +249,17 @@ def save_description(description: DatasetDescription) -> None:
         "name": description.name,
         "classes": classes,
         "ignore_index": description.ignore_index,
-        "splits": {split: f"{split}.txt" for split in description.splits},
+        "splits": lists,
         "normalization": {"mean": list(description.mean), "std": list(description.std)},
     }
     write_text(root / DESCRIPTION_NAME, yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=120))
+    record_made(root / lists_folder, [root / name for name in lists.values()])
+    record_made(root, [root / DESCRIPTION_NAME])
+    if lists_folder == Path():
+        pairs = (sample[:2] for samples in description.splits.values() for sample in samples)
+        record_made(root, (path for pair in pairs for path in pair if path is not None), keep_marks=True)
 
 
-def _relative(path: Path, root: Path) -> str:
-    """A path as a list holds it."""
-    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
+def relative_name(path: Path, root: Path) -> str:
+    """A path as lists hold it: relative to the dataset folder where it lies in it, else absolute."""
+    return (path.relative_to(root) if path.is_relative_to(root) else path.absolute()).as_posix()

@@ -1,31 +1,60 @@
 """Writing files and folders without losing what exists.
 
 Every file of this room goes through `write_bytes`, which writes under a temporary name and renames, so that a file that
-exists is complete. Folders that a command fills are claimed first with `claim_folder`.
+exists is complete. Folders that a command fills are claimed first with `claim_folder`; what it wrote there is noted
+with `record_made`, so that `clean` can tell it from what others put beside it.
 """
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
+
+from dataset_tools.quoting import quote_names, read_list_lines, split_names
 
 CLAIM_NAME = "made_by.json"
+MADE_NAME = "made_files.txt"
+
+
+class FileMark(NamedTuple):
+    """Size and modification time of a file, or of a symbolic link itself: what it was when it was written."""
+
+    size_bytes: int
+    modified_ns: int
+
+
+def mark_of(path: Path) -> FileMark:
+    """The mark of a file as it is now; a symbolic link is not followed."""
+    status = path.lstat()
+    return FileMark(status.st_size, status.st_mtime_ns)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yields a temporary path beside `path`; when the block ends well, it becomes `path`, else it is removed.
+
+    The folder is made when missing. A symbolic link at `path` is replaced, never written through.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Writes a file under a temporary name and renames it, so that no reader ever sees half of it.
 
     Args:
-        path: The file; its folder is made when missing. A symbolic link there is replaced, never written through.
+        path: The file; see `replacing`.
         data: The content.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(path) as temporary:
         temporary.write_bytes(data)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -75,3 +104,40 @@ def _differences(found: Mapping[str, object], wanted: Mapping[str, object]) -> s
         return "its settings cannot be read"
     keys = [key for key in {**found_settings, **wanted_settings} if found_settings.get(key) != wanted_settings.get(key)]
     return "; ".join(f"{key}: found {found_settings.get(key)}, asked {wanted_settings.get(key)}" for key in keys)
+
+
+def record_made(folder: Path, paths: Iterable[Path], *, keep_marks: bool = False) -> None:
+    """Notes files that a command wrote into a folder that it has claimed; in any other folder does nothing.
+
+    Args:
+        folder: The folder.
+        paths: The files; those outside the folder and those that do not exist are left out.
+        keep_marks: Leave the marks of files that were noted before: for files that the command keeps where they exist,
+            and that somebody else may have changed since.
+    """
+    if not (folder / CLAIM_NAME).is_file():
+        return
+    made = read_made(folder)
+    for path in paths:
+        if path.is_relative_to(folder) and (path.is_symlink() or path.is_file()):
+            name = path.relative_to(folder).as_posix()
+            if not (keep_marks and name in made):
+                made[name] = mark_of(path)
+    lines = (quote_names([str(mark.size_bytes), str(mark.modified_ns), name]) for name, mark in made.items())
+    write_text(folder / MADE_NAME, "".join(f"{line}\n" for line in lines))
+
+
+def read_made(folder: Path) -> dict[str, FileMark]:
+    """What was noted with `record_made`: the mark of each file when it was written, by its name in the folder.
+
+    Raises:
+        ValueError: The record was changed by hand.
+    """
+    path = folder / MADE_NAME
+    made = {}
+    for number, line in read_list_lines(path) if path.is_file() else ():
+        fields = split_names(line)
+        if len(fields) != 3 or not all(field.isdigit() for field in fields[:2]):
+            raise ValueError(f"{path}:{number}: expected `size time name`, found {line!r}; restore or remove the file")
+        made[fields[2]] = FileMark(int(fields[0]), int(fields[1]))
+    return made

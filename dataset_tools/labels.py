@@ -6,11 +6,19 @@ Cityscapes' table is built in; other labellings are read from YAML:
       - {name: road, id: 7, train_id: 0, category: flat, color: [128, 64, 128]}
       - {name: unlabeled, id: 0, train_id: 255, category: void, color: [0, 0, 0]}
 
-`polygons` paints with these definitions.
+or from a CSV file with the columns of Cityscapes' table, as FasterSeg's custom sets have it:
+
+    name,id,trainId,category,catId,hasInstances,ignoreInEval,color_r,color_g,color_b
+    road,7,0,flat,1,False,False,128,64,128
+
+`polygons` paints with these definitions; the converters make classes of them with `class_table`.
 """
 
-from collections.abc import Sequence
+import csv
+import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Annotated, NamedTuple
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -20,6 +28,13 @@ from dataset_tools.validation import describe_problems
 
 UNLABELED = "unlabeled"
 IGNORE_TRAIN_ID = 255
+CSV_COLUMNS = (
+    "name", "id", "trainId", "category", "catId", "hasInstances", "ignoreInEval", "color_r", "color_g", "color_b"
+)  # fmt: skip
+_CSV_NEEDED = ("name", "id", "trainId", "color_r", "color_g", "color_b")
+
+
+_ColorValue = Annotated[int, Field(ge=0, le=255)]
 
 
 class LabelDefinition(BaseModel):
@@ -39,7 +54,7 @@ class LabelDefinition(BaseModel):
     id: int = Field(le=255)
     train_id: int = Field(le=255)
     category: str = "void"
-    color: tuple[int, int, int] = (0, 0, 0)
+    color: tuple[_ColorValue, _ColorValue, _ColorValue] = (0, 0, 0)
 
 
 class _LabelFile(BaseModel):
@@ -48,11 +63,26 @@ class _LabelFile(BaseModel):
     labels: tuple[LabelDefinition, ...] = Field(min_length=1)
 
 
+class ClassTable(NamedTuple):
+    """The classes that a network learns.
+
+    Attributes:
+        names: One per train id.
+        colors: RGB per train id.
+        label_ids: Id in the source labelling, per train id; None where the source has none.
+    """
+
+    names: tuple[str, ...]
+    colors: tuple[tuple[int, int, int], ...]
+    label_ids: tuple[int, ...] | None = None
+
+
 def load_labels(path: Path) -> tuple[LabelDefinition, ...]:
-    """Reads label definitions from YAML.
+    """Reads label definitions from YAML or, where the name ends in .csv, from CSV.
 
     Args:
-        path: A file with one key, `labels`.
+        path: A YAML file with one key, `labels`, or a CSV file with a header line. Of the CSV's columns, catId,
+            hasInstances and ignoreInEval are not used: what no network shall learn has the trainId 255 or -1.
 
     Returns:
         The definitions in file order.
@@ -64,7 +94,8 @@ def load_labels(path: Path) -> tuple[LabelDefinition, ...]:
     if not path.is_file():
         raise FileNotFoundError(f"label definitions not found: {path}")
     try:
-        labels = _LabelFile.model_validate(yaml.safe_load(path.read_text())).labels
+        content = _read_csv(path) if path.suffix.lower() == ".csv" else yaml.safe_load(path.read_bytes())
+        labels = _LabelFile.model_validate(content).labels
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is not valid YAML: {error}") from error
     except ValidationError as error:
@@ -76,10 +107,84 @@ def load_labels(path: Path) -> tuple[LabelDefinition, ...]:
     return labels
 
 
+def _read_csv(path: Path) -> dict[str, object]:
+    """Reads the CSV form into what the YAML form holds; that the values are numbers is checked with the model."""
+    # utf-8-sig: spreadsheet programs put a byte order mark in front.
+    rows = csv.DictReader(io.StringIO(path.read_bytes().decode("utf-8-sig"), newline=""), skipinitialspace=True)
+    missing = [column for column in _CSV_NEEDED if column not in (rows.fieldnames or ())]
+    if missing:
+        raise ValueError(
+            f"{path}: the header line lacks {', '.join(missing)}; expected {','.join(CSV_COLUMNS)}, separated by commas"
+        )
+    return {"labels": [_label_of_row(row) for row in rows]}
+
+
+def _label_of_row(row: Mapping[str, str]) -> dict[str, object]:
+    """One line of the CSV form under the names of `LabelDefinition`."""
+    label: dict[str, object] = {"name": row["name"], "id": row["id"], "train_id": row["trainId"]}
+    if row.get("category"):
+        label["category"] = row["category"]
+    return {**label, "color": (row["color_r"], row["color_g"], row["color_b"])}
+
+
 def save_labels(path: Path, labels: Sequence[LabelDefinition]) -> None:
-    """Writes label definitions as YAML that `load_labels` reads."""
+    """Writes label definitions in the form that `load_labels` reads: CSV where the name ends in .csv, else YAML."""
+    if path.suffix.lower() == ".csv":
+        write_text(path, _csv_text(labels))
+        return
     content = {"labels": [{**label.model_dump(), "color": list(label.color)} for label in labels]}
     write_text(path, yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=120))
+
+
+def _csv_text(labels: Sequence[LabelDefinition]) -> str:
+    """The CSV form; categories are numbered in the order of their first label."""
+    categories = list(dict.fromkeys(label.category for label in labels))
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    for label in labels:
+        ignored = not 0 <= label.train_id < IGNORE_TRAIN_ID
+        category_id = categories.index(label.category)
+        writer.writerow(
+            (label.name, label.id, label.train_id, label.category, category_id, False, ignored, *label.color)
+        )
+    return text.getvalue()
+
+
+def class_table(labels: Sequence[LabelDefinition], source: Path | str) -> ClassTable:
+    """The classes that label definitions make: each train id gets the name, colour and id of its first label.
+
+    Args:
+        labels: The definitions.
+        source: Where they come from, for the message.
+
+    Returns:
+        The classes in the order of their train ids.
+
+    Raises:
+        ValueError: There is no class, or the train ids leave one out.
+    """
+    first: dict[int, LabelDefinition] = {}
+    for label in labels:
+        if 0 <= label.train_id < IGNORE_TRAIN_ID:
+            first.setdefault(label.train_id, label)
+    missing = sorted(set(range(max(first, default=0) + 1)) - first.keys())
+    if missing:
+        raise ValueError(
+            f"{source}: no label has the train id {', '.join(map(str, missing))}; the train ids of the classes must be "
+            "0, 1, 2, ... without gaps, and 255 for what no network shall learn"
+        )
+    ordered = [first[train_id] for train_id in sorted(first)]
+    return ClassTable(
+        names=tuple(label.name for label in ordered),
+        colors=tuple(label.color for label in ordered),
+        label_ids=tuple(label.id for label in ordered),
+    )
+
+
+def train_id_or_ignore(label: LabelDefinition) -> int:
+    """The value of a label in a mask of train ids: its train id, or 255 where that is negative."""
+    return label.train_id if label.train_id >= 0 else IGNORE_TRAIN_ID
 
 
 def find_label(name: str, labels: Sequence[LabelDefinition]) -> LabelDefinition | None:

@@ -1,16 +1,19 @@
 """Loaders for training and evaluation, built from a dataset description.
 
-The training stages of `search` and `train` take their batches from here. Batches are `LabeledImage` tuples.
+The training stages of `search` and `train` take their batches from here. Batches are `LabeledImage` tuples. Reading and
+augmentation happen in worker processes, one thread each; what they give depends on the seed, the epoch and the position
+alone. Packs (see `pack`) are read instead of the image files where they are up to date.
 """
 
 from collections.abc import Sequence
 
 import cv2
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, default_collate
 
-from dataset_tools.dataset import LabeledImage, SegmentationDataset
+from dataset_tools.dataset import LabeledImage, Sample, SegmentationDataset, Transform
 from dataset_tools.description import DatasetDescription
+from dataset_tools.packed import find_packed
 from dataset_tools.sampler import EndlessSampler, Subset, select_subset
 from dataset_tools.transforms import DEFAULT_SCALES, EvalTransform, TrainTransform
 
@@ -32,8 +35,9 @@ def collate(items: Sequence[LabeledImage]) -> LabeledImage:
             sizes = ", ".join(f"{each.name} {each.image.shape[1]}x{each.image.shape[2]}" for each in (items[0], item))
             raise ValueError(f"images of one batch differ in size ({sizes}); evaluate with batch_size 1")
     return LabeledImage(
-        torch.stack([item.image for item in items]),
-        torch.stack([item.label for item in items]),
+        # Stacks; in a worker straight into the shared memory through which the batch goes to the training process.
+        default_collate([item.image for item in items]),
+        default_collate([item.label for item in items]),
         [str(item.name) for item in items],
     )
 
@@ -95,6 +99,19 @@ def _draws_per_epoch(num_images: int, images_per_step: int, iterations_per_epoch
     return iterations_per_epoch * images_per_step
 
 
+def _open_dataset(
+    description: DatasetDescription, samples: Sequence[Sample], transform: Transform
+) -> SegmentationDataset:
+    """The samples from packs where there are some that are up to date, else from their files."""
+    return SegmentationDataset(
+        samples,
+        transform,
+        num_classes=description.num_classes,
+        ignore_index=description.ignore_index,
+        packed=find_packed(description, samples),
+    )
+
+
 def build_train_loader(
     description: DatasetDescription,
     *,
@@ -146,9 +163,7 @@ def build_train_loader(
         std=description.std,
         ignore_index=description.ignore_index,
     )
-    dataset = SegmentationDataset(
-        samples, transform, num_classes=description.num_classes, ignore_index=description.ignore_index
-    )
+    dataset = _open_dataset(description, samples, transform)
     sampler = EndlessSampler(len(samples), draws_per_epoch=draws, seed=seed, rank=rank, world_size=world_size)
     return TrainLoader(dataset, sampler, batch_size=batch_size, num_workers=num_workers)
 
@@ -177,12 +192,8 @@ def build_eval_loader(
         ValueError: An argument is out of its range, or the split is unknown or empty.
     """
     _check_counts(batch_size=batch_size, num_workers=num_workers)
-    dataset = SegmentationDataset(
-        description.samples(split),
-        EvalTransform(image_scale=image_scale, mean=description.mean, std=description.std),
-        num_classes=description.num_classes,
-        ignore_index=description.ignore_index,
-    )
+    transform = EvalTransform(image_scale=image_scale, mean=description.mean, std=description.std)
+    dataset = _open_dataset(description, description.samples(split), transform)
     return DataLoader(
         dataset,
         batch_size=batch_size,

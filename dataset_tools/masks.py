@@ -5,6 +5,7 @@ ids into other numbers; Pillow returns the stored index.
 """
 
 import io
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,10 @@ from PIL import Image, UnidentifiedImageError
 from dataset_tools.files import write_bytes
 
 READABLE_MODES = ("P", "L", "I;16")
+COLOR_MODES = ("RGB", "RGBA", "P")
+_SHOWN_VALUES = 8
+
+Rgb = tuple[int, int, int]
 
 
 def read_mask(path: Path) -> NDArray[np.integer]:
@@ -54,6 +59,135 @@ def _check_mode(path: Path, image: Image.Image) -> None:
         raise ValueError(f"mask {path} is a grey image of {str(raw_mode)[2:]} bits; save it with 8 bits per pixel")
 
 
+def read_color_mask(path: Path) -> NDArray[np.uint8]:
+    """Reads a mask whose pixels are colours.
+
+    Args:
+        path: A colour image, or a palette image, which gives the colours of its palette; transparency is dropped.
+
+    Returns:
+        RGB, shape (H, W, 3), uint8.
+
+    Raises:
+        FileNotFoundError: The file does not exist.
+        ValueError: The file cannot be decoded, or is grey.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"mask not found: {path}")
+    try:
+        with Image.open(path) as image:
+            if image.mode not in COLOR_MODES:
+                raise ValueError(
+                    f"mask {path} has the mode {image.mode}, expected colours (modes {', '.join(COLOR_MODES)}); "
+                    "a grey mask holds class ids: convert it as one of ids"
+                )
+            return np.asarray(image.convert("RGB"))
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise ValueError(f"mask cannot be read: {path} ({error}); it is damaged or not an image") from error
+
+
+def map_ids(mask: NDArray[np.integer], train_ids: Mapping[int, int], source: Path | str) -> NDArray[np.uint8]:
+    """Replaces the ids of a source by train ids.
+
+    Args:
+        mask: Ids, shape (H, W), unsigned.
+        train_ids: Train id, or the ignore index, of every id that may occur.
+        source: What the error names.
+
+    Returns:
+        Train ids, shape (H, W), uint8.
+
+    Raises:
+        ValueError: The mask holds an id that the table lacks; names the file, the ids and their pixel counts.
+    """
+    counts = np.bincount(mask.reshape(-1))
+    found = np.flatnonzero(counts).tolist()
+    unknown = [f"{value} ({counts[value]} pixels)" for value in found if value not in train_ids]
+    if unknown:
+        raise ValueError(f"mask {source} holds unknown values: {_listed(unknown)}; known are {sorted(train_ids)}")
+    table = np.zeros(len(counts), np.uint8)
+    table[found] = [train_ids[value] for value in found]
+    return np.asarray(table[mask])
+
+
+def map_colors(pixels: NDArray[np.uint8], train_ids: Mapping[Rgb, int], source: Path | str) -> NDArray[np.uint8]:
+    """Replaces the colours of a source by train ids.
+
+    Args:
+        pixels: RGB, shape (H, W, 3).
+        train_ids: Train id, or the ignore index, of every colour that may occur.
+        source: What the error names.
+
+    Returns:
+        Train ids, shape (H, W), uint8.
+
+    Raises:
+        ValueError: The mask holds a colour that the table lacks; names the file, the colours and their pixel counts.
+    """
+    colors = sorted(train_ids)
+    known = color_codes(np.array([colors], np.uint8))[0]
+    codes = color_codes(pixels)
+    positions = np.minimum(np.searchsorted(known, codes), len(known) - 1)
+    wrong = codes[known[positions] != codes]
+    if wrong.size:
+        values, counts = np.unique(wrong, return_counts=True)
+        unknown = [
+            f"({value >> 16}, {value >> 8 & 255}, {value & 255}) ({count} pixels)"
+            for value, count in sorted(zip(values.tolist(), counts.tolist(), strict=True), key=lambda pair: -pair[1])
+        ]
+        raise ValueError(
+            f"mask {source} holds unknown colours: {_listed(unknown)}; known are {sorted(train_ids)}. Colours in "
+            "between come from resizing or from JPEG: a mask must keep its exact colours"
+        )
+    return np.asarray(np.array([train_ids[color] for color in colors], np.uint8)[positions])
+
+
+def color_codes(pixels: NDArray[np.uint8]) -> NDArray[np.int32]:
+    """Colours as one number each, the first channel highest, so that sorted colours give sorted numbers.
+
+    Args:
+        pixels: Shape (H, W, 3).
+
+    Returns:
+        65536 times the first channel, plus 256 times the second, plus the third; shape (H, W).
+    """
+    codes: NDArray[np.int32] = pixels[..., 0].astype(np.int32) << 16
+    codes |= pixels[..., 1].astype(np.int32) << 8
+    codes |= pixels[..., 2]
+    return codes
+
+
+def _listed(found: list[str]) -> str:
+    """The first few of what was found, and how many more there are."""
+    more = f" and {len(found) - _SHOWN_VALUES} more" if len(found) > _SHOWN_VALUES else ""
+    return ", ".join(found[:_SHOWN_VALUES]) + more
+
+
+def distinct_colors(count: int, taken: Iterable[Rgb] = ()) -> tuple[Rgb, ...]:
+    """Colours for classes that have none, by the rule of the PASCAL VOC development kit.
+
+    The bits of the number, three at a time, go to the highest bits of red, green and blue that are still free, so that
+    small numbers differ most. The first colour is black.
+
+    Args:
+        count: How many colours, at most 256 with those taken.
+        taken: Colours to leave out.
+    """
+    left_out = set(taken)
+    colors = [_voc_color(number) for number in range(256)]
+    return tuple(color for color in colors if color not in left_out)[:count]
+
+
+def _voc_color(number: int) -> Rgb:
+    """The colour of one index in PASCAL VOC's colour map."""
+    channels = [0, 0, 0]
+    for position in range(8):
+        for channel in range(3):
+            channels[channel] |= (number >> channel & 1) << 7 - position
+        number >>= 3
+    return channels[0], channels[1], channels[2]
+
+
 def write_mask(path: Path, mask: NDArray[np.integer]) -> None:
     """Writes class ids as an 8-bit grey PNG.
 
@@ -90,9 +224,8 @@ def check_mask_values(mask: NDArray[np.integer], *, num_classes: int, ignore_ind
     if not wrong.any():
         return
     values, counts = np.unique(mask[wrong], return_counts=True)
-    listed = ", ".join(f"{value} ({count} pixels)" for value, count in list(zip(values, counts, strict=True))[:8])
-    more = f" and {len(values) - 8} more values" if len(values) > 8 else ""
+    listed = _listed([f"{value} ({count} pixels)" for value, count in zip(values, counts, strict=True)])
     raise ValueError(
-        f"{source} holds values outside the classes: {listed}{more}; allowed are 0..{num_classes - 1} and the "
+        f"{source} holds values outside the classes: {listed}; allowed are 0..{num_classes - 1} and the "
         f"ignore index {ignore_index}; map the mask to train ids, or add the classes to dataset.yaml"
     )

@@ -16,11 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
-from dataset_tools.labels import IGNORE_TRAIN_ID, UNLABELED, LabelDefinition, find_label
+from dataset_tools.labels import IGNORE_TRAIN_ID, UNLABELED, LabelDefinition, find_label, train_id_or_ignore
 from dataset_tools.masks import write_mask
 
 POLYGON_SUFFIX = "_polygons.json"
 Encoding = Literal["train-ids", "ids"]
+# Made-up scenes have polygons that pass the edge widely, such as a road that comes from behind the camera.
+_REACH = 100
 MASK_SUFFIXES: dict[Encoding, str] = {"train-ids": "_labelTrainIds.png", "ids": "_labelIds.png"}
 
 
@@ -32,11 +34,12 @@ class LabeledPolygon(NamedTuple):
 
 
 class PolygonImage(NamedTuple):
-    """The polygons of one image, back to front."""
+    """The polygons of one image, back to front, and how many its file marks as deleted."""
 
     height: int
     width: int
     polygons: tuple[LabeledPolygon, ...]
+    deleted: int = 0
 
 
 def fill_polygon(target: NDArray[np.uint8] | NDArray[np.int32], points: NDArray[np.int32], value: int) -> None:
@@ -45,6 +48,30 @@ def fill_polygon(target: NDArray[np.uint8] | NDArray[np.int32], points: NDArray[
     The only place that rasterises: what is rendered and what is labelled cover exactly the same pixels.
     """
     cv2.fillPoly(target, [points.reshape(-1, 1, 2)], value)
+
+
+def check_points(points: NDArray[np.floating], size: tuple[int, int], place: str, *, reach: float = 1) -> None:
+    """Refuses coordinates that cannot belong to an image of that size.
+
+    Tools put corners a little beyond the edge; what is farther out comes from another image or another scale.
+
+    Args:
+        points: (x, y) per row, in pixels.
+        size: (height, width) of the image.
+        place: What the error names.
+        reach: How far beyond each edge is allowed, in image sizes.
+
+    Raises:
+        ValueError: A coordinate is not finite, or too far out.
+    """
+    limits = np.array([size[1], size[0]], np.float64)
+    wrong = ~np.isfinite(points) | (points < -reach * limits) | (points > (1 + reach) * limits)
+    if wrong.any():
+        x, y = points[wrong.any(axis=1)][0].tolist()
+        raise ValueError(
+            f"{place}: the point ({x:g}, {y:g}) is far outside the image of {size[0]}x{size[1]} (height x width); is "
+            "it another image, another scale, or are x and y exchanged?"
+        )
 
 
 def load_polygons(path: Path) -> PolygonImage:
@@ -63,21 +90,23 @@ def load_polygons(path: Path) -> PolygonImage:
     if not path.is_file():
         raise FileNotFoundError(f"polygon file not found: {path}")
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_bytes())
         height, width, objects = int(content["imgHeight"]), int(content["imgWidth"]), content["objects"]
     except ValueError as error:
         raise ValueError(f"{path} is not a JSON polygon file: {error}") from error
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path} lacks the field {error}; expected imgHeight, imgWidth and objects") from error
+    if not isinstance(objects, list):
+        raise ValueError(f"{path}: objects is no list, found {type(objects).__name__}")
     if height <= 0 or width <= 0:
         raise ValueError(f"{path}: the image size {height}x{width} is not positive")
-    polygons = (_read_object(path, number, item) for number, item in enumerate(objects))
-    return PolygonImage(height, width, tuple(polygon for polygon in polygons if polygon is not None))
+    read = [_read_object(f"{path}: objects[{number}]", (height, width), item) for number, item in enumerate(objects)]
+    polygons = tuple(polygon for polygon in read if polygon is not None)
+    return PolygonImage(height, width, polygons, len(read) - len(polygons))
 
 
-def _read_object(path: Path, number: int, item: dict[str, object]) -> LabeledPolygon | None:
+def _read_object(place: str, size: tuple[int, int], item: dict[str, object]) -> LabeledPolygon | None:
     """Reads one object; None when it is marked as deleted."""
-    place = f"{path}: objects[{number}]"
     if not isinstance(item, dict) or not isinstance(item.get("label"), str) or "polygon" not in item:
         raise ValueError(f"{place}: expected the fields label and polygon, found {item if item else 'nothing'}")
     if item.get("deleted"):
@@ -88,6 +117,7 @@ def _read_object(path: Path, number: int, item: dict[str, object]) -> LabeledPol
         raise ValueError(f"{place} ({item['label']}): polygon is not a list of [x, y] numbers") from error
     if points.ndim != 2 or points.shape[1:] != (2,):
         raise ValueError(f"{place} ({item['label']}): polygon has the shape {points.shape}, expected (corners, 2)")
+    check_points(points, size, f"{place} ({item['label']})", reach=_REACH)
     return LabeledPolygon(str(item["label"]), np.rint(points).astype(np.int32))
 
 
@@ -129,8 +159,7 @@ def paint_mask(
         label = found[polygon.label]
         if label is None or label.id < 0:
             continue
-        value = label.id if encoding == "ids" else label.train_id
-        fill_polygon(mask, polygon.points, value if value >= 0 else IGNORE_TRAIN_ID)
+        fill_polygon(mask, polygon.points, label.id if encoding == "ids" else train_id_or_ignore(label))
     return mask
 
 
@@ -152,6 +181,7 @@ def write_label_ids(
     *,
     encoding: Encoding = "train-ids",
     overwrite: bool = False,
+    dry_run: bool = False,
     progress: bool = False,
 ) -> LabelIdsResult:
     """Makes the mask of every polygon file below a folder.
@@ -161,6 +191,7 @@ def write_label_ids(
         labels: Label definitions.
         encoding: Train ids or ids.
         overwrite: Repaint masks that exist; otherwise they are kept.
+        dry_run: Paint, but write nothing.
         progress: Show a progress bar.
 
     Returns:
@@ -176,5 +207,6 @@ def write_label_ids(
     todo = [path for path in paths if overwrite or not mask_path_of(path, encoding).exists()]
     for path in track(todo, description="label-ids", disable=not progress):
         mask = paint_mask(load_polygons(path), labels, encoding=encoding, source=str(path))
-        write_mask(mask_path_of(path, encoding), mask)
+        if not dry_run:
+            write_mask(mask_path_of(path, encoding), mask)
     return LabelIdsResult(len(todo), len(paths) - len(todo))

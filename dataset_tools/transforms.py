@@ -1,16 +1,17 @@
 """Augmentation and normalisation of decoded (image, label) pairs.
 
 `TrainTransform` flips, scales and crops; `EvalTransform` leaves the whole image. Both are frozen, hold no random state
-and take every random choice from the generator that they are given.
+and take every random choice from the generator that they are given. Of an image that is scaled and cropped only the
+part that the crop shows is scaled, see `windows`.
 """
 
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
+from dataset_tools.windows import Window, pad, resize_image_window, resize_label_window, scaled_size
 
 # Statistics of ImageNet in RGB for values in 0..1, which pretrained backbones expect.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -19,7 +20,6 @@ DEFAULT_SCALES = (0.75, 1.0, 1.25)
 _CROP_ATTEMPTS = 10
 
 Color = tuple[float, float, float]
-PixelT = TypeVar("PixelT", bound=np.integer[Any])
 
 
 def check_crop_size(crop_size_px: tuple[int, int], *, field: str = "crop_size_px", divisor: int = 32) -> None:
@@ -47,9 +47,6 @@ def check_crop_size(crop_size_px: tuple[int, int], *, field: str = "crop_size_px
 def resize_label(label: NDArray[np.integer], size: tuple[int, int]) -> NDArray[np.integer]:
     """Resizes ids to the nearest pixel centre.
 
-    Indexing instead of `cv2.resize`, whose nearest modes shift by half a pixel (NEAREST) or differ between versions
-    (NEAREST_EXACT).
-
     Args:
         label: Ids, shape (H, W).
         size: (height, width) of the result.
@@ -57,11 +54,7 @@ def resize_label(label: NDArray[np.integer], size: tuple[int, int]) -> NDArray[n
     Returns:
         Ids, shape `size`, of the same type.
     """
-    rows, columns = (
-        ((np.arange(new) * 2 + 1) * old // (2 * new)).astype(np.intp)
-        for new, old in zip(size, label.shape, strict=True)
-    )
-    return np.asarray(label[rows[:, None], columns])
+    return resize_label_window(label, size, Window(0, 0, *size))
 
 
 def resize_pair(
@@ -70,9 +63,8 @@ def resize_pair(
     """Scales an image (bilinear) and its label (nearest) by one factor; 1 returns them as they are."""
     if factor == 1:
         return image, label
-    height, width = (max(1, round(side * factor)) for side in label.shape)
-    resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(resized, np.uint8), resize_label(label, (height, width))
+    size = scaled_size((label.shape[0], label.shape[1]), factor)
+    return resize_image_window(image, size, Window(0, 0, *size)), resize_label(label, size)
 
 
 def normalize(image: NDArray[np.uint8], mean: Color, std: Color) -> torch.Tensor:
@@ -172,38 +164,27 @@ class TrainTransform:
         """Augments and normalises; see `dataset.Transform`."""
         flip = generator.random() < self.flip_probability
         scale = self.scales[int(generator.integers(len(self.scales)))]
-        image, label = resize_pair(image, label, self.image_scale * scale)
-        image, label = self._crop(image, label, generator)
+        image, label = self._scaled_crop(image, label, self.image_scale * scale, generator)
         if flip:
             image, label = image[:, ::-1], label[:, ::-1]
         return normalize(image, self.mean, self.std), torch.from_numpy(label.astype(np.int64))
 
-    def _crop(
-        self, image: NDArray[np.uint8], label: NDArray[np.integer], generator: np.random.Generator
+    def _scaled_crop(
+        self, image: NDArray[np.uint8], label: NDArray[np.integer], factor: float, generator: np.random.Generator
     ) -> tuple[NDArray[np.uint8], NDArray[np.integer]]:
-        """Cuts a random window of crop_size_px, which may reach over the border of a smaller image."""
+        """Cuts a random window of crop_size_px out of the scaled pair; it may reach over its borders."""
+        size = scaled_size((label.shape[0], label.shape[1]), factor)
         for _ in range(_CROP_ATTEMPTS):
-            top, left = (
+            corner = [
                 int(generator.integers(min(0, side - crop), max(0, side - crop) + 1))
-                for side, crop in zip(label.shape, self.crop_size_px, strict=True)
-            )
-            window = _window(label, (top, left), self.crop_size_px, self.ignore_index)
-            if np.count_nonzero(window != self.ignore_index) >= self.min_valid_fraction * window.size:
+                for side, crop in zip(size, self.crop_size_px, strict=True)
+            ]
+            window = Window(corner[0], corner[1], *self.crop_size_px)
+            inside = window.inside(size)
+            label_part = resize_label_window(label, size, inside)
+            valid = np.count_nonzero(label_part != self.ignore_index)
+            if valid >= self.min_valid_fraction * window.height * window.width:
                 break
         padding = np.rint(np.asarray(self.mean) * 255).astype(np.uint8)
-        return _window(image, (top, left), self.crop_size_px, padding), window
-
-
-def _window(
-    array: NDArray[PixelT], corner: tuple[int, int], size: tuple[int, int], padding: NDArray[PixelT] | int
-) -> NDArray[PixelT]:
-    """Cuts a window that may lie partly outside the array; the outside is filled with the padding value."""
-    (top, left), (height, width) = corner, size
-    inside = array[max(0, top) : top + height, max(0, left) : left + width]
-    if inside.shape[:2] == size:
-        return inside
-    window = np.empty((height, width, *array.shape[2:]), array.dtype)
-    window[:] = padding
-    y, x = max(0, -top), max(0, -left)
-    window[y : y + inside.shape[0], x : x + inside.shape[1]] = inside
-    return window
+        image_part = resize_image_window(image, size, inside)
+        return pad(image_part, inside, window, padding), pad(label_part, inside, window, self.ignore_index)

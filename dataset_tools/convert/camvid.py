@@ -1,20 +1,27 @@
-"""CamVid in SegNet's layout (`train/X.png`, `trainannot/X.png`, ids 0..11) to a dataset folder.
+"""CamVid to a dataset folder of 11 classes, from either form it is distributed in.
 
-Source: Brostow et al., "Semantic object classes in video: a high-definition ground truth database", 2009; 11 classes
-and the 367/101/233 split of Badrinarayanan et al., "SegNet", 2017.
+SegNet's layout: `train/X.png` with `trainannot/X.png`, ids 0..11, 11 is void. The original: `701_StillsRaw_full/X.png`
+with `LabeledApproved_full/X_L.png` in 32 colours, without splits; or the same masks already split into `train`,
+`train_labels` and so on. The colours become SegNet's classes, and its split is made by frame number.
+
+Source: Brostow et al., "Semantic object classes in video: a high-definition ground truth database", 2009 (32 colours);
+Badrinarayanan et al., "SegNet", 2017 (11 classes and the 367/101/233 split).
 """
 
+import re
 from pathlib import Path
 
-from dataset_tools.convert.output import ClassTable, ImageMode, SourcePair, write_dataset
-from dataset_tools.description import DatasetDescription
+from dataset_tools.convert.pairing import IMAGE_ENDINGS, Pair, find_files, match, refuse
+from dataset_tools.convert.source import ColorMask, IndexMask, SourceDataset, SourceImage
+from dataset_tools.labels import IGNORE_TRAIN_ID, ClassTable
+from dataset_tools.masks import Rgb
 
 SPLITS = ("train", "val", "test")
-_IMAGE_ENDINGS = frozenset((".png", ".jpg", ".jpeg"))
 _VOID_ID = 11
-_IGNORE_INDEX = 255
+_ORIGINAL_IMAGES, _ORIGINAL_MASKS = "701_StillsRaw_full", "LabeledApproved_full"
+_ORIGINAL_SUFFIX = "_L"
 
-_CLASSES: tuple[tuple[str, tuple[int, int, int]], ...] = (
+_CLASSES: tuple[tuple[str, Rgb], ...] = (
     ("sky", (128, 128, 128)),
     ("building", (128, 0, 0)),
     ("pole", (192, 192, 128)),
@@ -27,84 +34,129 @@ _CLASSES: tuple[tuple[str, tuple[int, int, int]], ...] = (
     ("pedestrian", (64, 64, 0)),
     ("bicyclist", (0, 128, 192)),
 )
-CAMVID_CLASSES = ClassTable(
-    names=tuple(name for name, _ in _CLASSES),
-    colors=tuple(color for _, color in _CLASSES),
-    train_ids={**{train_id: train_id for train_id in range(len(_CLASSES))}, _VOID_ID: _IGNORE_INDEX},
-)
+CAMVID_CLASSES = ClassTable(tuple(name for name, _ in _CLASSES), tuple(color for _, color in _CLASSES))
+CAMVID_IDS = {**{train_id: train_id for train_id in range(len(_CLASSES))}, _VOID_ID: IGNORE_TRAIN_ID}
+
+# The 32 colours of the original, by the class they count as.
+_ORIGINAL_COLORS: dict[str | None, tuple[Rgb, ...]] = {
+    "sky": ((128, 128, 128),),
+    "building": (
+        (128, 0, 0),
+        (0, 128, 64),  # bridge
+        (64, 192, 0),  # wall
+        (64, 0, 64),  # tunnel
+        (192, 0, 128),  # archway
+    ),
+    "pole": ((192, 192, 128), (0, 0, 64)),  # column, traffic cone
+    "road": ((128, 64, 128), (128, 0, 192), (192, 0, 64)),  # and its markings
+    "pavement": ((0, 0, 192), (64, 192, 128), (128, 128, 192)),  # sidewalk, parking block, road shoulder
+    "tree": ((128, 128, 0), (192, 192, 0)),  # and other vegetation
+    "sign": ((192, 128, 128), (128, 128, 64), (0, 64, 64)),  # and other text, traffic light
+    "fence": ((64, 64, 128),),
+    "car": (
+        (64, 0, 128),
+        (64, 128, 192),  # pickup
+        (192, 128, 192),  # truck, bus
+        (192, 64, 128),  # train
+        (128, 64, 64),  # other moving
+    ),
+    "pedestrian": ((64, 64, 0), (192, 128, 64), (64, 0, 192), (64, 128, 64)),  # child, cart or pram, animal
+    "bicyclist": ((0, 128, 192), (192, 0, 192)),  # and motorcycle
+    None: ((0, 0, 0),),  # void
+}
+ORIGINAL_TRAIN_IDS: dict[Rgb, int] = {
+    color: IGNORE_TRAIN_ID if name is None else CAMVID_CLASSES.names.index(name)
+    for name, colors in _ORIGINAL_COLORS.items()
+    for color in colors
+}
+
+_FRAME = re.compile(r"(?P<drive>\w+?)_f?(?P<number>\d+)")
 
 
-def list_pairs(source: Path) -> dict[str, list[SourcePair]]:
-    """Pairs images and masks by their exact stem.
+def segnet_split(name: str) -> str:
+    """The split that SegNet put a frame of the original into.
 
     Args:
-        source: The CamVid folder.
-
-    Returns:
-        The pairs of each split, by name.
+        name: Name of the frame, such as `0016E5_07959` or `Seq05VD_f00000`.
 
     Raises:
-        FileNotFoundError: Folders are missing; names all of them.
+        ValueError: The name is not one of CamVid's.
+    """
+    frame = _FRAME.fullmatch(name)
+    if frame is None or frame["drive"] not in ("0001TP", "0006R0", "0016E5", "Seq05VD"):
+        raise ValueError(f"{name} is no frame of CamVid (0001TP_*, 0006R0_*, 0016E5_* or Seq05VD_*)")
+    drive, number = frame["drive"], int(frame["number"])
+    if drive == "Seq05VD" or (drive == "0001TP" and number >= 8550):
+        return "test"
+    return "val" if drive == "0016E5" and 7959 <= number <= 8159 else "train"
+
+
+def read_camvid(source: Path) -> SourceDataset:
+    """Lists CamVid.
+
+    Args:
+        source: The folder, in SegNet's layout or the original one; only read.
+
+    Returns:
+        The source.
+
+    Raises:
+        FileNotFoundError: The folder has neither layout; names what is missing.
         ValueError: An image without a mask, a mask without an image, two images of one stem, or an empty folder; names
             all of them.
     """
-    folders = [source / f"{split}{kind}" for split in SPLITS for kind in ("", "annot")]
+    if (source / _ORIGINAL_MASKS).is_dir():
+        layout, splits = "original", _original(source)
+    elif (source / f"{SPLITS[0]}_labels").is_dir():
+        layout, splits = "original, split", _split_folders(source, "_labels", _ORIGINAL_SUFFIX)
+    else:
+        layout, splits = "SegNet", _split_folders(source, "annot", "")
+    return SourceDataset(
+        tool="convert camvid",
+        name="CamVid",
+        root=source,
+        classes=CAMVID_CLASSES,
+        splits={split: [_source_image(pair, layout) for pair in pairs] for split, pairs in splits.items()},
+        settings={"layout": layout},
+    )
+
+
+def _source_image(pair: Pair, layout: str) -> SourceImage:
+    """One image with the mask of its layout."""
+    if layout == "SegNet":
+        return SourceImage(pair.name, pair.image, IndexMask(pair.mask, CAMVID_IDS))
+    return SourceImage(pair.name, pair.image, ColorMask(pair.mask, ORIGINAL_TRAIN_IDS))
+
+
+def _split_folders(source: Path, mask_folder_suffix: str, mask_suffix: str) -> dict[str, list[Pair]]:
+    """Pairs of a layout that has two folders per split."""
+    folders = [source / f"{split}{kind}" for split in SPLITS for kind in ("", mask_folder_suffix)]
     missing = [str(folder) for folder in folders if not folder.is_dir()]
     if missing:
         raise FileNotFoundError(
-            f"not CamVid in SegNet's layout: missing {', '.join(missing)}; expected train, trainannot, val, valannot, "
-            f"test and testannot in {source}"
+            f"not CamVid: missing {', '.join(missing)}; expected train, trainannot, val, valannot, test and testannot "
+            f"(SegNet), or {_ORIGINAL_IMAGES} and {_ORIGINAL_MASKS} (original), in {source}"
         )
     problems: list[str] = []
-    pairs = {split: _pairs_of(source / split, source / f"{split}annot", problems) for split in SPLITS}
-    if problems:
-        raise ValueError(f"{source}: images and masks do not match:\n  " + "\n  ".join(problems))
+    pairs = {}
+    for split in SPLITS:
+        images = find_files("image", source / split, IMAGE_ENDINGS, problems)
+        masks = find_files("mask", source / f"{split}{mask_folder_suffix}", (".png",), problems, suffix=mask_suffix)
+        pairs[split] = match(images, masks, problems)
+    refuse(problems, source)
     return pairs
 
 
-def _pairs_of(image_folder: Path, mask_folder: Path, problems: list[str]) -> list[SourcePair]:
-    """Pairs one split; what does not match is added to the problems."""
-    images: dict[str, Path] = {}
-    for path in sorted(image_folder.iterdir()):
-        if path.suffix.lower() not in _IMAGE_ENDINGS:
-            continue
-        if path.stem in images:
-            problems.append(f"two images of one name: {images[path.stem]} and {path}")
-        images[path.stem] = path
-    masks = {path.stem: path for path in mask_folder.glob("*.png")}
-    problems.extend(f"no mask for {images[stem]}" for stem in sorted(images.keys() - masks.keys()))
-    problems.extend(f"no image for {masks[stem]}" for stem in sorted(masks.keys() - images.keys()))
-    if not images:
-        problems.append(f"no images in {image_folder}")
-    return [SourcePair(stem, images[stem], masks[stem]) for stem in sorted(images.keys() & masks.keys())]
-
-
-def convert_camvid(
-    source: Path, out: Path, *, image_mode: ImageMode = "link", progress: bool = True
-) -> DatasetDescription:
-    """Makes a dataset folder of CamVid.
-
-    Args:
-        source: Folder in SegNet's layout; only read.
-        out: Dataset folder: new, empty, or left by a conversion of the same source that was cut off.
-        image_mode: Link images to the source (default) or copy them.
-        progress: Show progress bars.
-
-    Returns:
-        The description, as written.
-
-    Raises:
-        FileNotFoundError: The source or one of its folders is missing.
-        ValueError: Images and masks do not match, a mask holds an unknown value, or `out` holds something else.
-    """
-    splits = list_pairs(source)
-    return write_dataset(
-        out,
-        tool="convert camvid",
-        name="CamVid",
-        source=source,
-        classes=CAMVID_CLASSES,
-        splits=splits,
-        image_mode=image_mode,
-        progress=progress,
-    )
+def _original(source: Path) -> dict[str, list[Pair]]:
+    """Pairs of the original, split as SegNet did."""
+    if not (source / _ORIGINAL_IMAGES).is_dir():
+        raise FileNotFoundError(f"missing {source / _ORIGINAL_IMAGES}; it belongs beside {_ORIGINAL_MASKS}")
+    problems: list[str] = []
+    images = find_files("image", source / _ORIGINAL_IMAGES, IMAGE_ENDINGS, problems)
+    masks = find_files("mask", source / _ORIGINAL_MASKS, (".png",), problems, suffix=_ORIGINAL_SUFFIX)
+    pairs = match(images, masks, problems)
+    refuse(problems, source)
+    splits: dict[str, list[Pair]] = {split: [] for split in SPLITS}
+    for pair in pairs:
+        splits[segnet_split(pair.name)].append(pair)
+    return splits

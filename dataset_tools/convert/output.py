@@ -1,44 +1,79 @@
-"""Writing a converted dataset: images linked or copied, masks rewritten, the description last.
+"""Writing a converted dataset: images linked or copied, masks made, the description last.
 
-Shared by all converters. The source is only read; the output folder must be new, empty or our own.
+Shared by all converters. The source is only read; the output folder must be new, empty or our own. A conversion that
+was cut off goes on: files are renamed into place, so one that exists is whole, and it is kept if it is not older than
+what it is made of. What is wrong with single images is collected and named at the end; the others are converted.
 """
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Literal, NamedTuple
+import hashlib
+import json
+import os
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Literal, NamedTuple, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-from rich.progress import track
+from PIL import Image, UnidentifiedImageError
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from dataset_tools.convert.pairing import count_names, list_problems
+from dataset_tools.convert.source import SourceDataset, SourceImage
 from dataset_tools.dataset import Sample
 from dataset_tools.description import DatasetDescription, save_description
 from dataset_tools.files import claim_folder, write_bytes
-from dataset_tools.masks import read_mask, write_mask
+from dataset_tools.masks import write_mask
 
 ImageMode = Literal["link", "copy"]
+_MAX_WORKERS = 8
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
-class SourcePair(NamedTuple):
-    """One image of a source, its mask where there is one, and the name both get in the output."""
-
-    name: str
-    image: Path
-    mask: Path | None
-
-
-class ClassTable(NamedTuple):
-    """The classes of a source.
+class OutputOptions(NamedTuple):
+    """How a dataset is written.
 
     Attributes:
-        names: One per train id.
-        colors: RGB per train id.
-        train_ids: Train id, or the ignore index, of every value that masks of the source hold.
+        image_mode: Link images to the source, or copy them.
+        dry_run: Make every mask, but write nothing.
+        workers: Threads; 0 for one per CPU, at most 8. Does not change the result.
+        progress: Show a progress bar.
     """
 
-    names: tuple[str, ...]
-    colors: tuple[tuple[int, int, int], ...]
-    train_ids: Mapping[int, int]
+    image_mode: ImageMode = "link"
+    dry_run: bool = False
+    workers: int = 0
+    progress: bool = True
+
+
+class Conversion(NamedTuple):
+    """What a conversion did.
+
+    Attributes:
+        description: The dataset, as written.
+        made: Masks that were made now.
+        kept: Masks that an earlier run had made; what it had skipped is not counted again.
+        without_mask: Images that have no mask.
+        skipped: What was left out of the source, with counts.
+    """
+
+    description: DatasetDescription
+    made: int
+    kept: int
+    without_mask: int
+    skipped: Mapping[str, int]
+
+
+class _Outcome(NamedTuple):
+    """What became of one image."""
+
+    sample: Sample
+    made: bool = False
+    kept: bool = False
+    skipped: Mapping[str, int] = {}
+    problem: str | None = None
 
 
 def check_output(source: Path, out: Path) -> None:
@@ -57,82 +92,199 @@ def check_output(source: Path, out: Path) -> None:
         )
 
 
-def map_mask(mask: NDArray[np.integer], train_ids: Mapping[int, int], source: Path) -> NDArray[np.uint8]:
-    """Replaces the values of a source by train ids.
-
-    Raises:
-        ValueError: The mask holds a value that the table lacks; names the file, the values and their pixel counts.
-    """
-    values, counts = np.unique(mask, return_counts=True)
-    unknown = [
-        f"{value} ({count} pixels)" for value, count in zip(values, counts, strict=True) if int(value) not in train_ids
-    ]
-    if unknown:
-        raise ValueError(f"mask {source} holds unknown values: {', '.join(unknown)}; known are {sorted(train_ids)}")
-    table = np.zeros(int(values.max()) + 1, np.uint8)
-    for value in values.tolist():
-        table[value] = train_ids[value]
-    return np.asarray(table[mask])
-
-
-def write_dataset(
-    out: Path,
-    *,
-    tool: str,
-    name: str,
-    source: Path,
-    classes: ClassTable,
-    splits: Mapping[str, Sequence[SourcePair]],
-    image_mode: ImageMode = "link",
-    progress: bool = True,
-) -> DatasetDescription:
-    """Writes a dataset folder; files that an earlier, cut-off run wrote are kept.
+def write_dataset(dataset: SourceDataset, out: Path, options: OutputOptions | None = None) -> Conversion:
+    """Writes a dataset folder, or goes on with one that an earlier run of the same settings began.
 
     Args:
-        out: The folder.
-        tool: The command, for the folder's mark.
-        name: Name of the dataset.
-        source: The folder that is converted.
-        classes: Its classes and values.
-        splits: Pairs of each split.
-        image_mode: Link images to the source, or copy them.
-        progress: Show a progress bar.
+        dataset: What to write.
+        out: The folder: new, empty, or left by an earlier run.
+        options: How to write.
 
     Returns:
-        The description, as written.
+        What was done.
 
     Raises:
-        ValueError: The folder holds something else, or a mask holds an unknown value.
+        ValueError: The folder holds something else, names of the source cannot be used, or images or masks are wrong;
+            the message lists the problems of all of them (the first 20, then their number).
     """
-    check_output(source, out)
-    claim_folder(out, tool=tool, settings={"source": str(source.resolve()), "images": image_mode})
-    described = {}
-    for split, pairs in splits.items():
-        samples = []
-        for pair in track(pairs, description=split, disable=not progress):
-            samples.append(_write_pair(out, split, pair, classes.train_ids, image_mode))
-        described[split] = tuple(samples)
+    options = options or OutputOptions()
+    check_output(dataset.root, out)
+    _check_names(dataset)
+    if not options.dry_run:
+        claim_folder(out, tool=dataset.tool, settings=_claimed_settings(dataset, options.image_mode))
+    outcomes = _convert_all(dataset, out, options)
+    problems = [found.problem for split in outcomes.values() for found in split if found.problem is not None]
+    if problems:
+        total = sum(len(split) for split in outcomes.values())
+        raise ValueError(
+            f"{len(problems)} of {total} images of {dataset.root} cannot be converted:{list_problems(problems)}\n"
+            "correct them and run the same command again; it goes on where it was"
+        )
     description = DatasetDescription(
-        root=out, name=name, class_names=classes.names, colors=classes.colors, splits=described
+        root=out,
+        name=dataset.name,
+        class_names=dataset.classes.names,
+        colors=dataset.classes.colors,
+        label_ids=dataset.classes.label_ids,
+        splits={split: tuple(found.sample for found in converted) for split, converted in outcomes.items()},
     )
-    save_description(description)
-    return description
+    if not options.dry_run:
+        save_description(description)
+    return _summary_of(dataset, description, outcomes)
 
 
-def _write_pair(out: Path, split: str, pair: SourcePair, train_ids: Mapping[int, int], image_mode: ImageMode) -> Sample:
-    """Writes one image and mask."""
-    image = out / "images" / split / f"{pair.name}{pair.image.suffix}"
-    if not image.exists():
-        if image_mode == "copy":
-            write_bytes(image, pair.image.read_bytes())
+def _summary_of(
+    dataset: SourceDataset, description: DatasetDescription, outcomes: Mapping[str, list[_Outcome]]
+) -> Conversion:
+    """Adds up what became of the images."""
+    converted = [found for split in outcomes.values() for found in split]
+    skipped = Counter(dataset.skipped)
+    for found in converted:
+        skipped.update(found.skipped)
+    return Conversion(
+        description=description,
+        made=sum(found.made for found in converted),
+        kept=sum(found.kept for found in converted),
+        without_mask=sum(found.sample.mask is None for found in converted),
+        skipped=dict(skipped),
+    )
+
+
+def _claimed_settings(dataset: SourceDataset, image_mode: ImageMode) -> dict[str, object]:
+    """What decides the content of the folder; the colours and ids of the classes as a digest."""
+    table = hashlib.sha256(json.dumps(dataset.classes).encode()).hexdigest()[:16]
+    return {
+        "source": str(dataset.root.resolve()),
+        "images": image_mode,
+        **dataset.settings,
+        "classes": list(dataset.classes.names),
+        "class_table": table,
+    }
+
+
+def _check_names(dataset: SourceDataset) -> None:
+    """Refuses empty sources, names that stand twice in a split, and names that lead out of the output folder."""
+    problems = []
+    for split, images in dataset.splits.items():
+        names = [item.name for item in images]
+        problems += [
+            f"{count} images of the split {split} are named {name!r}; names without their ending must differ"
+            for name, count in count_names(names).items()
+        ]
+        problems += [
+            f"the name {name!r} of the split {split} leads out of the dataset folder"
+            for name in (split, *names)
+            if not name or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\0" in name
+        ]
+    if not any(dataset.splits.values()):
+        problems.append("there are no images")
+    if problems:
+        raise ValueError(f"{dataset.root} cannot be converted:{list_problems(problems)}")
+
+
+def _convert_all(dataset: SourceDataset, out: Path, options: OutputOptions) -> dict[str, list[_Outcome]]:
+    """Converts every image, in list order; a bounded number at a time."""
+    total = sum(len(images) for images in dataset.splits.values())
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    workers = options.workers or min(os.cpu_count() or 1, _MAX_WORKERS)
+    outcomes: dict[str, list[_Outcome]] = {}
+    with Progress(*columns, disable=not options.progress) as bar:
+        task = bar.add_task(dataset.tool, total=total)
+        for split, images in dataset.splits.items():
+            if not images:
+                continue
+            converted = outcomes.setdefault(split, [])
+            for found in _map_bounded(partial(_convert, out, split, options), images, workers):
+                converted.append(found)
+                bar.advance(task)
+    return outcomes
+
+
+def _map_bounded(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
+    """Like `map`, in threads, in order, with a few items under way at a time, so that memory does not grow.
+
+    Threads, not processes: decoding, painting and PNG compression release Python's lock, and threads need no second
+    copy of the program.
+    """
+    if workers == 1:
+        yield from map(function, items)
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        pending: deque[Future[Result]] = deque()
+        for item in items:
+            pending.append(pool.submit(function, item))
+            if len(pending) > 2 * workers:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+
+def _convert(out: Path, split: str, options: OutputOptions, item: SourceImage) -> _Outcome:
+    """Converts one image; what the user can mend becomes a problem."""
+    image = out / "images" / split / f"{item.name}{item.image.suffix}"
+    mask = None if item.mask is None else out / "masks" / split / f"{item.name}.png"
+    try:
+        return _write_pair(item, Sample(image, mask), options)
+    except (ValueError, FileNotFoundError) as error:
+        return _Outcome(Sample(image, mask), problem=str(error))
+
+
+def _write_pair(item: SourceImage, target: Sample, options: OutputOptions) -> _Outcome:
+    """Writes one image and mask where they are not there yet."""
+    size = read_image_size(item.image)
+    outcome = _Outcome(target)
+    if item.mask is not None and target.mask is not None:
+        if _is_current(target.mask, item.mask.files) and not options.dry_run:
+            outcome = _Outcome(target, kept=True)
         else:
-            image.parent.mkdir(parents=True, exist_ok=True)
-            # A link whose target is gone does not "exist", yet stands in the way of a new one.
-            image.unlink(missing_ok=True)
-            image.symlink_to(pair.image.resolve())
-    if pair.mask is None:
-        return Sample(image, None)
-    mask = out / "masks" / split / f"{pair.name}.png"
-    if not mask.exists():
-        write_mask(mask, map_mask(read_mask(pair.mask), train_ids, pair.mask))
-    return Sample(image, mask)
+            painted = item.mask.paint(size)
+            assert painted.mask.shape == size, "every mask source checks its size"
+            if not options.dry_run:
+                write_mask(target.mask, painted.mask)
+            outcome = _Outcome(target, made=True, skipped=painted.skipped)
+    if not options.dry_run:
+        _write_image(item.image, target.image, options.image_mode)
+    return outcome
+
+
+def _write_image(source: Path, target: Path, image_mode: ImageMode) -> None:
+    """Links or copies one image."""
+    if image_mode == "copy":
+        if not target.exists() or target.stat().st_mtime_ns < source.stat().st_mtime_ns:
+            write_bytes(target, source.read_bytes())
+    elif not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # A link whose target is gone does not "exist", yet stands in the way of a new one.
+        target.unlink(missing_ok=True)
+        target.symlink_to(source.resolve())
+
+
+def _is_current(mask: Path, files: tuple[Path, ...]) -> bool:
+    """Whether a mask of an earlier run can be kept: whole, and not older than what it is made of."""
+    if not mask.is_file():
+        return False
+    made = mask.stat().st_mtime_ns
+    if any(not file.exists() or file.stat().st_mtime_ns > made for file in files):
+        return False
+    try:
+        with Image.open(mask) as image:
+            image.verify()
+    except (UnidentifiedImageError, OSError, SyntaxError):
+        return False
+    return True
+
+
+def read_image_size(path: Path) -> tuple[int, int]:
+    """(height, width) of an image as it is stored, from its header alone.
+
+    Raises:
+        FileNotFoundError: The file does not exist.
+        ValueError: It is no image.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"image not found: {path}")
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise ValueError(f"image cannot be read: {path} ({error}); it is damaged or not an image") from error

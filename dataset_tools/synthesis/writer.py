@@ -16,7 +16,7 @@ from typing import NamedTuple
 import cv2
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from dataset_tools.files import claim_folder, write_bytes, write_text
+from dataset_tools.files import claim_folder, record_made, write_bytes, write_text
 from dataset_tools.labels import CITYSCAPES_LABELS, LabelDefinition, save_labels
 from dataset_tools.masks import write_mask
 from dataset_tools.polygons import POLYGON_SUFFIX, load_polygons, mask_path_of, paint_mask, polygons_to_json
@@ -163,3 +163,5 @@ def _describe(root: Path, jobs: dict[Split, list[ImageJob]]) -> None:
         splits={split: tuple(Sample(job.image, job.mask) for job in split_jobs) for split, split_jobs in jobs.items()},
     )
     save_description(description)
+    polygons = (job.polygons for split_jobs in jobs.values() for job in split_jobs)
+    record_made(root, [root / "labels.yaml", *polygons], keep_marks=True)

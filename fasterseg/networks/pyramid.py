@@ -16,7 +16,7 @@ def average_bins(feature: torch.Tensor, bins: int) -> torch.Tensor:
     Shape:
         (N, C, H, W) to (N, C, bins, bins).
     """
-    if not (torch.compiler.is_exporting() or torch.jit.is_tracing()):
+    if not (torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export()):
         return functional.adaptive_avg_pool2d(feature, bins)
     # exporters write uneven bins as hundreds of gathers, several times slower than these two products
     height, width = (int(side) for side in map_size(feature))  # tracing makes tensors of sizes

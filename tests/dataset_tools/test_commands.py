@@ -31,19 +31,11 @@ def test_synthesize_check_and_label_ids(tmp_path: Path) -> None:
     assert f"next: python -m dataset_tools check {out}" in result.output
     result = invoke("check", out)
     assert result.exit_code == 0, result.output
-    assert "no problems" in result.output
+    assert "all 4 pairs read" in result.output
     result = invoke("label-ids", "--root", out, "--labels", out / "labels.yaml", "--encoding", "ids")
     assert "wrote 4 masks *_labelIds.png" in result.output
     mask = read_mask(next(out.rglob("*_labelIds.png")))
     assert set(np.unique(mask).tolist()) <= {7, 8, 11, 17, 20, 21, 23, 24, 26}
-
-
-def test_check_names_problems(tmp_path: Path) -> None:
-    invoke("synthesize", tmp_path / "set", "--train", "2", "--val", "1", "--size", "64x96", "--workers", "1")
-    next((tmp_path / "set" / "leftImg8bit" / "train").rglob("*.png")).unlink()
-    result = invoke("check", tmp_path / "set")
-    assert "image not found" in str(result.exception)
-    assert invoke("check", tmp_path / "set", "--split", "val").exit_code == 0
 
 
 def test_convert_camvid(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from dataset_tools.files import CLAIM_NAME, claim_folder, write_bytes
+from dataset_tools.files import CLAIM_NAME, claim_folder, mark_of, read_made, record_made, write_bytes, write_text
 
 
 def test_write_leaves_no_temporary_file(tmp_path: Path) -> None:
@@ -50,3 +50,25 @@ def test_claim_names_both_settings(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="by `t`, now asked: `u`"):
         claim_folder(tmp_path / "out", tool="u", settings={"seed": 1})
     assert (tmp_path / "out" / CLAIM_NAME).is_file()
+
+
+def test_record_of_what_was_made(tmp_path: Path) -> None:
+    names = ["a b", "two\nlines", "sub/街's"]
+    paths = [tmp_path / name for name in names]
+    for path in paths:
+        write_text(path, "x")
+    record_made(tmp_path, paths)
+    assert not (tmp_path / "made_files.txt").exists()
+    claim_folder(tmp_path / "ours", tool="x", settings={})
+    ours = [tmp_path / "ours" / name for name in names]
+    for path in ours:
+        write_text(path, "x")
+    record_made(tmp_path / "ours", [*ours, tmp_path / "a b", tmp_path / "ours" / "none"])
+    made = read_made(tmp_path / "ours")
+    assert list(made) == names
+    assert made["a b"] == mark_of(ours[0])
+    write_text(ours[0], "other")
+    record_made(tmp_path / "ours", ours, keep_marks=True)
+    assert read_made(tmp_path / "ours") == made
+    record_made(tmp_path / "ours", ours)
+    assert read_made(tmp_path / "ours")["a b"].size_bytes == 5

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from dataset_tools.dataset import LabeledImage
+from dataset_tools.dataset import LabeledImage, SegmentationDataset
 from dataset_tools.description import DatasetDescription
 from dataset_tools.loader import TrainLoader, build_eval_loader, build_train_loader
+from dataset_tools.masks import read_mask
+from dataset_tools.pack import plan_pack, write_pack
 
 MakeDataset = Callable[..., DatasetDescription]
 
@@ -126,3 +128,59 @@ def test_batch_of_different_sizes(make_dataset: MakeDataset) -> None:
     cv2.imwrite(str(first.mask), np.zeros((30, 30), np.uint8))
     with pytest.raises(ValueError, match="street 0 30x30, street 1 48x80.*batch_size 1"):
         list(build_eval_loader(description, split="val", batch_size=2))
+
+
+def test_packs_give_the_same_batches(make_dataset: MakeDataset) -> None:
+    description = make_dataset()
+    files, whole = build(description), build_eval_loader(description, split="val", image_scale=0.5)
+    for split in ("train", "val"):
+        write_pack(description, plan_pack(description, split), progress=False)
+    packed = build(description, num_workers=2)
+    assert isinstance(packed.dataset, SegmentationDataset)
+    assert packed.dataset.packed is not None
+    assert equal(epoch_of(files, 2), epoch_of(packed, 2))
+    assert equal(list(whole), list(build_eval_loader(description, split="val", image_scale=0.5, num_workers=1)))
+
+
+def test_an_outdated_pack_is_said_and_not_used(make_dataset: MakeDataset) -> None:
+    description = make_dataset()
+    write_pack(description, plan_pack(description, "train"), progress=False)
+    sample = description.samples("train")[0]
+    cv2.imwrite(str(sample.image), np.full((48, 80, 3), 7, np.uint8))
+    with pytest.warns(UserWarning, match=f"python -m dataset_tools pack {description.root}"):
+        loader = build(description, crop_size_px=(32, 32), scales=[1.0], batch_size=1)
+    shown = {str(batch.name[0]): batch.image for batch in epoch_of(loader, 0)}
+    assert shown["street 0"].std(dim=(2, 3)).max() < 1e-6
+
+
+def test_values_are_those_of_the_plain_formulation(make_dataset: MakeDataset) -> None:
+    """Scale the whole image, cut, flip, normalise: written down once more without windows."""
+    description = make_dataset(train=8, size=(96, 160))
+    samples = {sample.image.stem: sample for sample in description.samples("train")}
+    loader = build(description, batch_size=1, crop_size_px=(64, 96), scales=[0.5, 0.75, 1.25], seed=3)
+    keys = list(loader.sampler)
+    for key, batch in zip(keys, epoch_of(loader, 0), strict=True):
+        generator = np.random.default_rng(key.seed)
+        flip, scale = generator.random() < 0.5, [0.5, 0.75, 1.25][int(generator.integers(3))]
+        sample = samples[batch.name[0]]
+        height, width = round(96 * scale), round(160 * scale)
+        image = cv2.resize(cv2.imread(str(sample.image))[:, :, ::-1], (width, height))
+        assert sample.mask is not None
+        rows = [int((row + 0.5) / scale) for row in range(height)]
+        columns = [int((column + 0.5) / scale) for column in range(width)]
+        label = read_mask(sample.mask)[rows][:, columns]
+        corner = [int(generator.integers(min(0, a - b), max(0, a - b) + 1)) for a, b in ((height, 64), (width, 96))]
+        inside = torch.zeros(64, 96, dtype=torch.bool)
+        expected, ids = torch.zeros(64, 96, 3), torch.full((64, 96), 255)
+        for y in range(64):
+            for x in range(96):
+                if 0 <= y + corner[0] < height and 0 <= x + corner[1] < width:
+                    inside[y, x] = True
+                    expected[y, x] = torch.from_numpy(image[y + corner[0], x + corner[1]].astype(np.float32))
+                    ids[y, x] = int(label[y + corner[0], x + corner[1]])
+        expected = (expected / 255 - torch.tensor(description.mean)) / torch.tensor(description.std)
+        if flip:
+            inside, expected, ids = inside.flip(1), expected.flip(1), ids.flip(1)
+        assert torch.equal(batch.label[0], ids)
+        assert torch.allclose(batch.image[0].permute(1, 2, 0)[inside], expected[inside], atol=1e-5)
+        assert batch.image[0].permute(1, 2, 0)[~inside].abs().sum() <= 0.02 * 3 * (~inside).sum()

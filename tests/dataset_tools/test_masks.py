@@ -5,7 +5,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dataset_tools.masks import check_mask_values, read_mask, write_mask
+from dataset_tools.masks import (
+    check_mask_values,
+    distinct_colors,
+    map_colors,
+    map_ids,
+    read_color_mask,
+    read_mask,
+    write_mask,
+)
 
 IDS = np.array([[0, 1, 2], [11, 200, 255]], np.uint8)
 
@@ -89,3 +97,54 @@ def test_values_outside_the_classes_are_counted() -> None:
     with pytest.raises(ValueError, match=r"a\.png .* 9 \(2 pixels\), 12 \(1 pixels\); allowed are 0\.\.2 .* 255"):
         check_mask_values(mask, num_classes=3, ignore_index=255, source="mask a.png")
     check_mask_values(mask, num_classes=13, ignore_index=255, source="mask a.png")
+
+
+def test_map_ids() -> None:
+    mask = np.array([[0, 3], [3, 700]], np.uint16)
+    assert map_ids(mask, {0: 1, 3: 0, 700: 255}, "m.png").tolist() == [[1, 0], [0, 255]]
+
+
+def test_unknown_ids_are_counted() -> None:
+    with pytest.raises(
+        ValueError, match=r"m\.png holds unknown values: 3 \(2 pixels\), 9 \(1 pixels\); known are \[0\]"
+    ):
+        map_ids(np.array([[0, 3], [3, 9]], np.uint8), {0: 0}, "m.png")
+
+
+def test_map_colors() -> None:
+    pixels = np.array([[(0, 0, 0), (255, 255, 255)], [(1, 2, 3), (3, 2, 1)]], np.uint8)
+    known = {(0, 0, 0): 255, (255, 255, 255): 0, (1, 2, 3): 1, (3, 2, 1): 2}
+    assert map_colors(pixels, known, "m.png").tolist() == [[255, 0], [1, 2]]
+
+
+def test_unknown_colours_are_counted_and_the_list_is_cut() -> None:
+    pixels = np.array([[(n, 0, 0) for n in range(20)], [(7, 0, 0)] * 20], np.uint8)
+    with pytest.raises(ValueError, match=r"colours: \(7, 0, 0\) \(21 pixels\), .* and 11 more; known are"):
+        map_colors(pixels, {(0, 0, 0): 0}, "m.png")
+
+
+def test_ids_to_colours_and_back(tmp_path: Path) -> None:
+    ids = np.random.default_rng(0).integers(0, 30, (20, 30))
+    table = distinct_colors(30)
+    Image.fromarray(np.array(table, np.uint8)[ids]).save(tmp_path / "c.png")
+    back = map_colors(read_color_mask(tmp_path / "c.png"), {color: n for n, color in enumerate(table)}, "c.png")
+    assert np.array_equal(back, ids)
+
+
+def test_colour_masks_may_be_palettes_but_not_grey(tmp_path: Path) -> None:
+    palette = Image.fromarray(np.array([[0, 1]], np.uint8))
+    palette.putpalette([9, 8, 7, 6, 5, 4])
+    palette.save(tmp_path / "p.png")
+    assert read_color_mask(tmp_path / "p.png").tolist() == [[[9, 8, 7], [6, 5, 4]]]
+    write_mask(tmp_path / "g.png", IDS)
+    with pytest.raises(ValueError, match=r"g\.png has the mode L, expected colours"):
+        read_color_mask(tmp_path / "g.png")
+    with pytest.raises(FileNotFoundError, match=r"none\.png"):
+        read_color_mask(tmp_path / "none.png")
+
+
+def test_colours_of_vocs_rule() -> None:
+    # The first of PASCAL VOC's colour map, and its border at 255.
+    assert distinct_colors(4) == ((0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0))
+    assert distinct_colors(256)[255] == (224, 224, 192)
+    assert distinct_colors(2, [(0, 0, 0)]) == ((128, 0, 0), (0, 128, 0))

@@ -76,6 +76,11 @@ def test_unknown_labels_are_all_named(tmp_path: Path) -> None:
         ("{", "not a JSON polygon file"),
         ('{"imgHeight": 3, "objects": []}', "imgWidth"),
         ('{"imgHeight": 0, "imgWidth": 4, "objects": []}', "0x4 is not positive"),
+        ('{"imgHeight": 3, "imgWidth": 3, "objects": {}}', "objects is no list"),
+        (
+            '{"imgHeight": 3, "imgWidth": 3, "objects": [{"label": "car", "polygon": [[1, 2], [700, 2], [1, 1]]}]}',
+            r"objects\[0\] \(car\): the point \(700, 2\) is far outside the image of 3x3",
+        ),
         ('{"imgHeight": 3, "imgWidth": 3, "objects": [{"polygon": []}]}', r"objects\[0\]"),
         ('{"imgHeight": 3, "imgWidth": 3, "objects": [{"label": "car", "polygon": [[1, 2, 3]]}]}', r"shape \(1, 3\)"),
         ('{"imgHeight": 3, "imgWidth": 3, "objects": [{"label": "car", "polygon": [["a", 2]]}]}', "not a list"),
@@ -108,6 +113,15 @@ def test_folder(tmp_path: Path) -> None:
     assert read_mask(tmp_path / "val" / "b_labelTrainIds.png")[0, 0] == 10
     assert write_label_ids(tmp_path, CITYSCAPES_LABELS, encoding="ids") == (2, 0)
     assert read_mask(tmp_path / "val" / "b_labelIds.png")[0, 0] == 23
+
+
+def test_a_dry_run_paints_and_writes_nothing(tmp_path: Path) -> None:
+    path = write(tmp_path / "a_polygons.json", square("road", 0, 0, 9))
+    assert write_label_ids(tmp_path, CITYSCAPES_LABELS, dry_run=True) == (1, 0)
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+    write(path, square("unicorn", 0, 0, 9))
+    with pytest.raises(ValueError, match="unicorn"):
+        write_label_ids(tmp_path, CITYSCAPES_LABELS, dry_run=True)
 
 
 def test_folder_without_polygons(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import random
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -13,10 +14,11 @@ import torch
 from torch import nn
 
 from fasterseg.networks import DeployedNetwork, DerivedNetwork, OperatorSpec, SpaceConfig, derived_specs
+from fasterseg.networks.baseline_specs import PyramidStageSpec, PyramidSumSpec
 from fasterseg.networks.operators import OPERATOR_NAMES
 from fasterseg.networks.specs import CellSpec, ConvNormActSpec, HeadSpec, ResizeSpec, random_input
 from fasterseg.runtime.export import onnx_bytes
-from latency.graphs import export_graph
+from latency.graphs import export_graph, half_precision_graph
 from latency.sampling import random_architecture
 
 CELLS = [
@@ -29,6 +31,8 @@ OTHERS = [
     ConvNormActSpec(in_channels=3, out_channels=8, kernel_size=3, stride=2, height=15, width=18),
     HeadSpec(in_channels=8, num_classes=3, height=6, width=8),
     ResizeSpec(in_channels=3, height=6, width=8, out_height=45, out_width=61),
+    PyramidSumSpec(in_channels=8, height=7, width=9),
+    PyramidStageSpec(in_channels=8, height=7, width=9, out_channels=4, bins=3),
 ]
 
 
@@ -104,3 +108,39 @@ def test_the_module_stays_as_it_was() -> None:
     after = io.BytesIO()
     torch.save(module.state_dict(), after)
     assert module.training and before.getvalue() == after.getvalue()
+
+
+@pytest.mark.parametrize("spec", [*CELLS[::2], *OTHERS], ids=lambda spec: spec.key)
+def test_half_precision_lies_between_casts(spec: OperatorSpec) -> None:
+    torch.manual_seed(0)
+    module, image = with_random_statistics(spec.build()), random_input(spec)
+    model = half_precision_graph(export_graph(module, spec.input_shape()))
+    with torch.inference_mode():
+        expected = module(image).numpy()
+    output = run_model(model, image)
+    assert output.dtype == np.float32
+    np.testing.assert_allclose(output, expected, atol=1e-2 * np.abs(expected).max())
+    graph = onnx.load_from_string(model).graph
+    half, single = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT
+    assert [item.type.tensor_type.elem_type for item in (*graph.input, *graph.output)] == [single, single]
+    casts = [node.attribute[0].i for node in graph.node if node.op_type == "Cast"]
+    assert sorted(casts) == sorted([half, single])
+    assert all(weight.data_type == half for weight in graph.initializer if weight.data_type in (half, single))
+
+
+def test_a_damaged_model_is_refused() -> None:
+    with pytest.raises(ValueError, match="the ONNX model is damaged"):
+        half_precision_graph(b"not an ONNX file")
+
+
+def test_a_graph_takes_milliseconds() -> None:
+    """Hundreds of operators are exported for a table; the exporter of deployed files takes half a second for each."""
+    spec = CELLS[0]
+    module = spec.build()
+    export_graph(module, spec.input_shape())
+    durations_s = []
+    for _ in range(5):
+        start = time.perf_counter()
+        export_graph(module, spec.input_shape())
+        durations_s.append(time.perf_counter() - start)
+    assert min(durations_s) < 0.1

@@ -1,21 +1,161 @@
+import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from dataset_tools.convert.output import check_output, map_mask
+from dataset_tools.convert.output import OutputOptions, check_output, read_image_size, write_dataset
+from dataset_tools.convert.source import IndexMask, SourceDataset, SourceImage
+from dataset_tools.description import load_description
+from dataset_tools.labels import ClassTable
+from dataset_tools.masks import read_mask, write_mask
+
+QUIET = OutputOptions(progress=False)
+ODD_NAMES = ("two words", "it's", 'say "hi"', "straße 東京", "line\nbreak", "back\\slash", "$'x'", "a\u2028b", "#1")
 
 
-def test_map_mask() -> None:
-    mask = np.array([[0, 3], [3, 700]], np.uint16)
-    assert map_mask(mask, {0: 1, 3: 0, 700: 255}, Path("m.png")).tolist() == [[1, 0], [0, 255]]
+@pytest.fixture
+def make_source(tmp_path: Path, picture: Callable[..., Path]) -> Callable[..., SourceDataset]:
+    def build(*names: str, split: str = "train", settings: dict[str, object] | None = None) -> SourceDataset:
+        root = tmp_path / "source"
+        images = []
+        for name in names or ("a", "b", "c"):
+            mask = root / "masks" / f"{name}.png"
+            picture(root / "images" / f"{name}.jpg")
+            if not mask.exists():
+                write_mask(mask, np.full((4, 6), 7, np.uint8))
+            images.append(SourceImage(name, root / "images" / f"{name}.jpg", IndexMask(mask, {7: 1, 9: 0})))
+        table = ClassTable(("road", "car"), ((1, 2, 3), (4, 5, 6)), (9, 7))
+        return SourceDataset("convert test", "tiny", root, table, {split: images}, settings or {})
+
+    return build
 
 
-def test_unknown_values_are_counted() -> None:
-    with pytest.raises(
-        ValueError, match=r"m\.png holds unknown values: 3 \(2 pixels\), 9 \(1 pixels\); known are \[0\]"
-    ):
-        map_mask(np.array([[0, 3], [3, 9]]), {0: 0}, Path("m.png"))
+@pytest.mark.parametrize("image_mode", ["link", "copy"])
+def test_writes_masks_and_links_or_copies_images(
+    make_source: Callable[..., SourceDataset], tmp_path: Path, image_mode: Any
+) -> None:
+    done = write_dataset(make_source(), tmp_path / "out", OutputOptions(image_mode=image_mode, progress=False))
+    assert (done.made, done.kept, done.without_mask, done.skipped) == (3, 0, 0, {})
+    description = load_description(tmp_path / "out")
+    assert (description.class_names, description.label_ids) == (("road", "car"), (9, 7))
+    sample = description.samples("train")[0]
+    assert sample.image.is_symlink() == (image_mode == "link")
+    assert sample.image.read_bytes() == (tmp_path / "source" / "images" / "a.jpg").read_bytes()
+    assert sample.mask is not None
+    with Image.open(sample.mask) as mask:
+        assert mask.mode == "L"
+    assert read_mask(sample.mask).tolist() == [[1] * 6] * 4
+
+
+def test_odd_names_survive(make_source: Callable[..., SourceDataset], tmp_path: Path) -> None:
+    write_dataset(make_source(*ODD_NAMES), tmp_path / "my out", QUIET)
+    samples = load_description(tmp_path / "my out").samples("train")
+    assert [sample.image.stem for sample in samples] == list(ODD_NAMES)
+    assert all(sample.image.is_file() and sample.mask is not None and sample.mask.is_file() for sample in samples)
+
+
+def test_a_cut_off_conversion_goes_on(make_source: Callable[..., SourceDataset], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    write_dataset(make_source(), out, QUIET)
+    masks = {name: out / "masks" / "train" / f"{name}.png" for name in "abc"}
+    written = masks["a"].stat().st_mtime_ns
+    masks["b"].unlink()
+    masks["c"].write_bytes(masks["c"].read_bytes()[:-20])
+    (out / "dataset.yaml").unlink()
+    done = write_dataset(make_source(), out, QUIET)
+    assert (done.made, done.kept) == (2, 1)
+    assert masks["a"].stat().st_mtime_ns == written
+    assert read_mask(masks["c"]).tolist() == [[1] * 6] * 4
+    assert load_description(out).num_classes == 2
+
+
+def test_a_mask_whose_source_changed_is_made_again(make_source: Callable[..., SourceDataset], tmp_path: Path) -> None:
+    write_dataset(make_source(), tmp_path / "out", QUIET)
+    changed = tmp_path / "source" / "masks" / "b.png"
+    write_mask(changed, np.full((4, 6), 9, np.uint8))
+    later = (tmp_path / "out" / "masks" / "train" / "b.png").stat().st_mtime_ns + 10**9
+    os.utime(changed, ns=(later, later))
+    done = write_dataset(make_source(), tmp_path / "out", QUIET)
+    assert (done.made, done.kept) == (1, 2)
+    assert read_mask(tmp_path / "out" / "masks" / "train" / "b.png").tolist() == [[0] * 6] * 4
+
+
+def test_other_settings_need_another_folder(make_source: Callable[..., SourceDataset], tmp_path: Path) -> None:
+    write_dataset(make_source(settings={"order": "area"}), tmp_path / "out", QUIET)
+    with pytest.raises(ValueError, match="order: found area, asked file"):
+        write_dataset(make_source(settings={"order": "file"}), tmp_path / "out", QUIET)
+
+
+def test_nothing_of_others_is_touched(make_source: Callable[..., SourceDataset], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="was not made by"):
+        write_dataset(make_source(), out, QUIET)
+    assert [path.name for path in out.iterdir()] == ["notes.txt"]
+
+
+def test_a_dry_run_checks_all_and_writes_nothing(make_source: Callable[..., SourceDataset], tmp_path: Path) -> None:
+    dry = OutputOptions(dry_run=True, progress=False)
+    assert write_dataset(make_source(), tmp_path / "out", dry).made == 3
+    assert not (tmp_path / "out").exists()
+    write_mask(tmp_path / "source" / "masks" / "b.png", np.full((4, 6), 8, np.uint8))
+    with pytest.raises(ValueError, match=r"1 of 3 images(.|\n)*b\.png holds unknown values: 8 \(24 pixels\)"):
+        write_dataset(make_source(), tmp_path / "out", dry)
+
+
+def test_all_wrong_images_are_named_and_the_others_converted(
+    make_source: Callable[..., SourceDataset], tmp_path: Path
+) -> None:
+    source = make_source()
+    write_mask(tmp_path / "source" / "masks" / "a.png", np.full((4, 5), 7, np.uint8))
+    (tmp_path / "source" / "masks" / "c.png").write_bytes(b"damaged")
+    with pytest.raises(ValueError, match="2 of 3 images") as caught:
+        write_dataset(source, tmp_path / "out", QUIET)
+    assert "a.png is 4x5, its image is 4x6" in str(caught.value)
+    assert "mask cannot be read" in str(caught.value)
+    assert (tmp_path / "out" / "masks" / "train" / "b.png").is_file()
+    assert not (tmp_path / "out" / "dataset.yaml").exists()
+
+
+def test_missing_files_are_errors(make_source: Callable[..., SourceDataset], tmp_path: Path) -> None:
+    source = make_source()
+    (tmp_path / "source" / "images" / "a.jpg").unlink()
+    (tmp_path / "source" / "masks" / "b.png").unlink()
+    with pytest.raises(ValueError, match=r"image not found: .*a\.jpg(.|\n)*mask not found: .*b\.png"):
+        write_dataset(source, tmp_path / "out", QUIET)
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/x", "a/../../x", ""])
+def test_names_that_lead_out_are_refused(make_source: Callable[..., SourceDataset], tmp_path: Path, name: str) -> None:
+    source = make_source("a")
+    item = source.splits["train"][0]._replace(name=name)
+    outside = SourceDataset(source.tool, source.name, source.root, source.classes, {"train": [item]})
+    with pytest.raises(ValueError, match="leads out of the dataset folder"):
+        write_dataset(outside, tmp_path / "out", QUIET)
+    assert not (tmp_path / "out").exists()
+
+
+def test_twins_and_empty_sources_are_refused(make_source: Callable[..., SourceDataset], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="2 images of the split train are named 'a'"):
+        write_dataset(make_source("a", "a"), tmp_path / "out", QUIET)
+    source = make_source("a")
+    with pytest.raises(ValueError, match="there are no images"):
+        write_dataset(
+            SourceDataset(source.tool, source.name, source.root, source.classes, {"train": []}), tmp_path / "out", QUIET
+        )
+
+
+def test_the_number_of_workers_does_not_matter(make_source: Callable[..., SourceDataset], tmp_path: Path) -> None:
+    names = [f"n{number}" for number in range(40)]
+    for workers in (1, 5):
+        write_dataset(make_source(*names), tmp_path / f"out{workers}", OutputOptions(workers=workers, progress=False))
+    assert (tmp_path / "out1" / "train.txt").read_text() == (tmp_path / "out5" / "train.txt").read_text()
+    assert len((tmp_path / "out1" / "train.txt").read_text().splitlines()) == 40
 
 
 def test_output_and_source_are_apart(tmp_path: Path) -> None:
@@ -27,3 +167,10 @@ def test_output_and_source_are_apart(tmp_path: Path) -> None:
     check_output(source, tmp_path / "source2")
     with pytest.raises(FileNotFoundError, match="none"):
         check_output(tmp_path / "none", tmp_path / "out")
+
+
+def test_image_size(tmp_path: Path, picture: Callable[..., Path]) -> None:
+    assert read_image_size(picture(tmp_path / "a.png", (3, 5))) == (3, 5)
+    (tmp_path / "b.png").write_bytes(b"no image")
+    with pytest.raises(ValueError, match=r"image cannot be read: .*b\.png"):
+        read_image_size(tmp_path / "b.png")

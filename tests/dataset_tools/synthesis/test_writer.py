@@ -4,9 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dataset_tools.checks import verify_split
 from dataset_tools.dataset import read_image
 from dataset_tools.description import load_description
+from dataset_tools.doctor.fast import verify_split
 from dataset_tools.labels import load_labels
 from dataset_tools.masks import read_mask
 from dataset_tools.polygons import load_polygons, paint_mask

@@ -1,0 +1,1 @@
+"""Looking at a dataset: contact sheets of images with their masks laid over, before and after augmentation."""

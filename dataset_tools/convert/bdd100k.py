@@ -1,0 +1,69 @@
+"""BDD100K's semantic segmentation (10,000 images) to a dataset folder.
+
+    images/10k/<split>/X.jpg with labels/sem_seg/masks/<split>/X.png        as distributed since 2021
+    images/<split>/X.jpg with labels/<split>/X_train_id.png                 the older `seg` folder
+
+Masks hold Cityscapes' 19 train ids and 255. Source: Yu et al., "BDD100K", CVPR 2020, and its documentation of the label
+format.
+"""
+
+from pathlib import Path
+
+from dataset_tools.convert.pairing import IMAGE_ENDINGS, find_files, match, need_folders, refuse
+from dataset_tools.convert.source import IndexMask, SourceDataset, SourceImage
+from dataset_tools.labels import CITYSCAPES_LABELS, IGNORE_TRAIN_ID, ClassTable, class_table
+
+_CITYSCAPES = class_table(CITYSCAPES_LABELS, "Cityscapes")
+# The labelling of the masks is the train ids themselves.
+BDD100K_CLASSES = ClassTable(_CITYSCAPES.names, _CITYSCAPES.colors, tuple(range(len(_CITYSCAPES.names))))
+_TRAIN_IDS = {value: value for value in (*range(len(_CITYSCAPES.names)), IGNORE_TRAIN_ID)}
+_UNPUBLISHED_SPLIT = "test"
+
+
+def read_bdd100k(source: Path) -> SourceDataset:
+    """Lists BDD100K.
+
+    Args:
+        source: The folder that holds `images` and `labels`; only read. Images of `test`, whose labels are not public,
+            are taken without masks.
+
+    Returns:
+        The source.
+
+    Raises:
+        FileNotFoundError: A folder is missing.
+        ValueError: Images and masks do not match; names all of them.
+    """
+    if (source / "images" / "10k").is_dir():
+        layout, suffix = "10k", ""
+        images, labels = source / "images" / "10k", source / "labels" / "sem_seg" / "masks"
+    else:
+        layout, suffix = "seg", "_train_id"
+        images, labels = source / "images", source / "labels"
+    need_folders(
+        [images / "train", labels / "train"],
+        f"BDD100K's images/10k/<split> and labels/sem_seg/masks/<split>, or the older images/<split> and "
+        f"labels/<split>, in {source}",
+    )
+    problems: list[str] = []
+    splits: dict[str, list[SourceImage]] = {}
+    for folder in sorted(path for path in images.iterdir() if path.is_dir()):
+        found = find_files("image", folder, IMAGE_ENDINGS, problems)
+        if folder.name == _UNPUBLISHED_SPLIT and not (labels / folder.name).is_dir():
+            splits[folder.name] = [SourceImage(name, path, None) for name, path in found.by_name.items()]
+            continue
+        need_folders([labels / folder.name], f"the masks of {folder}")
+        masks = find_files("mask", labels / folder.name, (".png",), problems, suffix=suffix)
+        splits[folder.name] = [
+            SourceImage(pair.name, pair.image, IndexMask(pair.mask, _TRAIN_IDS))
+            for pair in match(found, masks, problems)
+        ]
+    refuse(problems, source)
+    return SourceDataset(
+        tool="convert bdd100k",
+        name="BDD100K",
+        root=source,
+        classes=BDD100K_CLASSES,
+        splits=splits,
+        settings={"layout": layout},
+    )

@@ -1,0 +1,255 @@
+"""labelme's JSON files to a dataset folder, all shape types.
+
+One JSON file per image: shapes: [{label, points: [[x, y], ...], shape_type, mask}], imagePath, imageHeight, imageWidth.
+imagePath is relative to the file and holds backslashes where it was written on Windows. The labels `__ignore__` and
+`_background_` are the ignore index and the background, as in labelme's own examples.
+
+Source: the documentation and file format of labelme (github.com/wkentaro/labelme).
+"""
+
+import base64
+import binascii
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from dataset_tools.convert.jsonfile import read_json_object
+from dataset_tools.convert.painting import BACKGROUND_NAMES, Canvas, ShapeOptions, ShapePlan, plan_shapes
+from dataset_tools.convert.pairing import IMAGE_ENDINGS, list_problems, standard_split
+from dataset_tools.convert.regions import Outline, Patch, Region, Stroke, lies_outside
+from dataset_tools.convert.source import NamedClass, PaintedMask, SourceDataset, SourceImage
+from dataset_tools.polygons import check_points
+
+IGNORE_LABEL = "__ignore__"
+LABELME_OPTIONS = ShapeOptions(order="file")
+_SPLIT_FOLDERS = ("train", "training", "val", "valid", "validation", "test", "testing")
+# How many points each shape type has: exactly, or at least where the second number is None.
+_POINTS: dict[str, tuple[int, int | None]] = {
+    "polygon": (3, None),
+    "rectangle": (2, 2),
+    "oriented_rectangle": (4, 4),
+    "circle": (2, 2),
+    "line": (2, 2),
+    "linestrip": (2, None),
+    "point": (1, 1),
+    "mask": (2, 2),
+}
+
+
+class LineWidths(NamedTuple):
+    """How thick shapes without an area are painted; labelme's own values by default."""
+
+    line_width_px: float = 10
+    point_radius_px: float = 5
+
+
+class LabelmeMask(NamedTuple):
+    """The shapes of one file."""
+
+    file: Path
+    plan: ShapePlan
+    class_ids: Mapping[str, int]
+    widths: LineWidths
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The JSON file."""
+        return (self.file,)
+
+    def paint(self, size: tuple[int, int]) -> PaintedMask:
+        """Paints the shapes."""
+        content = read_json_object(self.file)
+        stated = (content.get("imageHeight"), content.get("imageWidth"))
+        if None not in stated and stated != size:
+            raise ValueError(
+                f"{self.file}: imageHeight x imageWidth is {stated[0]}x{stated[1]}, but the image is "
+                f"{size[0]}x{size[1]}; it was resized, or is stored turned with an orientation tag"
+            )
+        canvas = Canvas(self.plan, size)
+        for number, shape in enumerate(content["shapes"]):
+            label = shape.get("label")
+            place = f"{self.file}: shapes[{number}] ({label})"
+            region = read_shape(shape, size, self.widths, place)
+            if label == IGNORE_LABEL:
+                canvas.add_ignored(region)
+            elif label in self.class_ids:
+                canvas.add(self.class_ids[label], region)
+            else:
+                known = ", ".join(self.class_ids)
+                raise ValueError(f"{place}: no class of this name (known: {known}); add it to the labels")
+        return canvas.finish()
+
+
+def read_shape(shape: Mapping[str, Any], size: tuple[int, int], widths: LineWidths, place: str) -> Region | None:
+    """Reads one shape.
+
+    Args:
+        shape: The JSON object.
+        size: (height, width) of the image.
+        widths: How thick lines and points are.
+        place: What errors name.
+
+    Returns:
+        Its pixels; None where it lies wholly outside the image. Polygons and rectangles, rounded to whole pixels,
+        include their border. A circle, given by its centre and a point on it, holds the pixels whose centre is not
+        farther away than that point.
+
+    Raises:
+        ValueError: The type is unknown, or its points are malformed or far outside the image.
+    """
+    kind = shape.get("shape_type") or "polygon"
+    if kind not in _POINTS:
+        raise ValueError(f"{place}: shape_type {kind!r} is unknown; known are {', '.join(_POINTS)}")
+    points = _read_points(shape, kind, place)
+    check_points(points, size, place)
+    if kind == "mask":
+        return _read_mask(shape, points, place)
+    if kind == "circle":
+        return Stroke(points[:1], float(np.hypot(*(points[1] - points[0]))))
+    if kind in ("line", "linestrip", "point"):
+        return Stroke(points, widths.point_radius_px if kind == "point" else widths.line_width_px / 2)
+    if lies_outside(points, size):
+        return None
+    corners = np.rint(points).astype(np.int32)
+    if kind == "rectangle":
+        (x1, y1), (x2, y2) = corners.tolist()
+        corners = np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]], np.int32)
+    return Outline(corners)
+
+
+def _read_points(shape: Mapping[str, Any], kind: str, place: str) -> NDArray[np.float64]:
+    """The points of a shape, (points, 2)."""
+    low, high = _POINTS[kind]
+    try:
+        points = np.asarray(shape.get("points"), np.float64)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{place}: points is not a list of [x, y] numbers") from error
+    if points.ndim != 2 or points.shape[1] != 2 or not low <= len(points) <= (high or len(points)):
+        expected = f"{low} points" if high == low else f"{low} or more points"
+        raise ValueError(f"{place}: points has the shape {points.shape}, a {kind} has {expected} [x, y]")
+    return points
+
+
+def _read_mask(shape: Mapping[str, Any], points: NDArray[np.float64], place: str) -> Patch:
+    """The pixels of a shape of the type mask: a PNG in base64 at the first of its two points."""
+    try:
+        with Image.open(io.BytesIO(base64.b64decode(shape.get("mask") or "", validate=True))) as image:
+            pixels = np.asarray(image.convert("L")) > 0
+    except (binascii.Error, TypeError, UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise ValueError(f"{place}: mask is no PNG in base64 ({error})") from error
+    left, top = np.rint(points[0]).astype(int).tolist()
+    return Patch(pixels, left, top)
+
+
+def read_labelme(
+    source: Path,
+    *,
+    labels: Sequence[str] | None = None,
+    options: ShapeOptions = LABELME_OPTIONS,
+    widths: LineWidths | None = None,
+) -> SourceDataset:
+    """Lists a folder of labelme's files.
+
+    Args:
+        source: The folder; JSON files are found at any depth. Folders `train`, `val`, `test` right below it are splits;
+            without them, all images are `train`.
+        labels: Names of the classes in the order of their train ids; all labels of the files, sorted, when not given.
+        options: How shapes become masks. By default the later one of two overlapping shapes is seen, and pixels without
+            a shape are a class `background` with the train id 0.
+        widths: How thick lines and points are painted.
+
+    Returns:
+        The source.
+
+    Raises:
+        FileNotFoundError: There are no JSON files.
+        ValueError: Files cannot be read, or their images are not found; names all of them.
+    """
+    widths = widths or LineWidths()
+    skipped: dict[str, int] = {}
+    files = _list_files(source, skipped)
+    found = list(labels) if labels is not None else sorted({label for file in files for label in file.labels})
+    names = [name for name in found if name != IGNORE_LABEL]
+    names.sort(key=lambda name: name not in BACKGROUND_NAMES)
+    class_ids = {name: number for number, name in enumerate(names)}
+    plan = plan_shapes([NamedClass(name, number) for number, name in enumerate(names)], options, source)
+    unlabelled = len(_list_images(source) - {file.image.resolve() for file in files})
+    if unlabelled:
+        skipped["images without a JSON file"] = unlabelled
+    splits: dict[str, list[SourceImage]] = {}
+    for file in files:
+        folder, *below = file.path.relative_to(source).with_suffix("").parts
+        split = standard_split(folder) if below and folder in _SPLIT_FOLDERS else "train"
+        name = PurePosixPath(*below) if below and folder in _SPLIT_FOLDERS else PurePosixPath(folder, *below)
+        mask = LabelmeMask(file.path, plan, class_ids, widths)
+        splits.setdefault(split, []).append(SourceImage(str(name), file.image, mask))
+    return SourceDataset(
+        tool="convert labelme",
+        name=source.resolve().name,
+        root=source,
+        classes=plan.table,
+        splits=splits,
+        settings={**options.settings(), **widths._asdict()},
+        skipped=skipped,
+    )
+
+
+class _LabelmeFile(NamedTuple):
+    """A file, its image, and the labels that it uses."""
+
+    path: Path
+    image: Path
+    labels: frozenset[str]
+
+
+def _list_files(source: Path, skipped: dict[str, int]) -> list[_LabelmeFile]:
+    """Reads the labels and image of every file; their shapes are read again when their mask is painted."""
+    paths = sorted(source.rglob("*.json")) if source.is_dir() else []
+    if not paths:
+        raise FileNotFoundError(f"no JSON files below {source}")
+    files, problems = [], []
+    for path in paths:
+        try:
+            content = read_json_object(path)
+            if "shapes" not in content:
+                reason = "JSON files without shapes"
+                skipped[reason] = skipped.get(reason, 0) + 1
+                continue
+            labels = frozenset(str(shape["label"]) for shape in content["shapes"])
+            files.append(_LabelmeFile(path, _find_image(path, content, skipped), labels))
+        except (TypeError, KeyError) as error:
+            problems.append(f"{path}: shapes must hold objects with a label ({error!r})")
+        except (ValueError, FileNotFoundError) as error:
+            problems.append(str(error))
+    if problems:
+        raise ValueError(f"{source}: files of labelme that cannot be converted:{list_problems(problems)}")
+    if not files:
+        raise FileNotFoundError(f"none of the {len(paths)} JSON files below {source} has shapes; is it labelme's form?")
+    return files
+
+
+def _list_images(source: Path) -> set[Path]:
+    """All images below a folder."""
+    return {path.resolve() for path in source.rglob("*") if path.suffix.lower() in IMAGE_ENDINGS}
+
+
+def _find_image(path: Path, content: Mapping[str, Any], skipped: dict[str, int]) -> Path:
+    """The image of a file: where imagePath says, or of that name right beside the file, which is counted."""
+    stated = content.get("imagePath")
+    if not isinstance(stated, str) or not stated:
+        raise ValueError(f"{path}: imagePath is {stated!r}, expected the path of the image")
+    relative = PurePosixPath(stated.replace("\\", "/"))
+    for candidate in (path.parent / relative, path.parent / relative.name):
+        if candidate.is_file():
+            if candidate.parent != (path.parent / relative).parent:
+                reason = "stale imagePaths: the image of that name beside the file was taken"
+                skipped[reason] = skipped.get(reason, 0) + 1
+            return candidate
+    raise FileNotFoundError(
+        f"{path}: image {stated!r} not found, neither there nor beside the file; put it beside (imageData is not read)"
+    )

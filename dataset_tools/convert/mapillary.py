@@ -1,0 +1,94 @@
+"""Mapillary Vistas, version 1.2 or 2.0, to a dataset folder.
+
+    {training,validation,testing}/images/X.jpg
+    {training,validation}/{v1.2,v2.0}/labels/X.png       8-bit index into the list of labels
+    config_v1.2.json, config_v2.0.json                   labels: [{name, readable, color, evaluate, ...}, ...]
+
+Source: Neuhold et al., "The Mapillary Vistas dataset", ICCV 2017, and the files that come with it.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from dataset_tools.convert.pairing import IMAGE_ENDINGS, find_files, match, need_folders, refuse, standard_split
+from dataset_tools.convert.source import IndexMask, NamedClass, SourceDataset, SourceImage, plan_classes
+
+Version = Literal["v1.2", "v2.0"]
+_SPLITS = ("training", "validation", "testing")
+_UNPUBLISHED_SPLIT = "testing"
+
+
+def read_mapillary(
+    source: Path, *, version: Version = "v2.0", ignore: Sequence[str] = (), all_labels: bool = False
+) -> SourceDataset:
+    """Lists Mapillary Vistas.
+
+    Args:
+        source: The folder that holds the splits and the configuration files; only read.
+        version: Which of the two labellings.
+        ignore: Classes, by their readable names, whose pixels become the ignore index.
+        all_labels: Take labels that are not evaluated for classes; otherwise they are ignored.
+
+    Returns:
+        The source.
+
+    Raises:
+        FileNotFoundError: A folder or the configuration is missing.
+        ValueError: The configuration is malformed, or images and masks do not match; names all of them.
+    """
+    config = source / f"config_{version}.json"
+    found, unevaluated = _read_labels(config)
+    left_out = () if all_labels else tuple(unevaluated)
+    plan = plan_classes(found, {*ignore, *left_out}, config)
+    folders = [split for split in _SPLITS if (source / split).is_dir()]
+    if not folders:
+        raise FileNotFoundError(f"none of Vistas' folders {', '.join(_SPLITS)} in {source}")
+    problems: list[str] = []
+    splits: dict[str, list[SourceImage]] = {}
+    for split in folders:
+        label_folder = source / split / version / "labels"
+        need_folders([source / split / "images"], f"the images of {split}")
+        images = find_files("image", source / split / "images", IMAGE_ENDINGS, problems)
+        if split == _UNPUBLISHED_SPLIT and not label_folder.is_dir():
+            splits[standard_split(split)] = [SourceImage(name, path, None) for name, path in images.by_name.items()]
+            continue
+        need_folders([label_folder], f"the masks of {split}")
+        masks = find_files("mask", label_folder, (".png",), problems)
+        splits[standard_split(split)] = [
+            SourceImage(pair.name, pair.image, IndexMask(pair.mask, plan.train_ids))
+            for pair in match(images, masks, problems)
+        ]
+    refuse(problems, source)
+    return SourceDataset(
+        tool="convert mapillary",
+        name=f"Mapillary Vistas {version}",
+        root=source,
+        classes=plan.table,
+        splits=splits,
+        settings={"version": version, "ignore": sorted(ignore), "all_labels": all_labels},
+        skipped={f"labels that are ignored because they are not evaluated: {', '.join(left_out)}": len(left_out)}
+        if left_out
+        else {},
+    )
+
+
+def _read_labels(config: Path) -> tuple[list[NamedClass], list[str]]:
+    """The labels of a configuration, in the order of their ids, and the names of those that are not evaluated."""
+    if not config.is_file():
+        raise FileNotFoundError(f"{config} not found; it comes with Vistas and names the labels of that version")
+    try:
+        labels: list[dict[str, Any]] = json.loads(config.read_bytes())["labels"]
+        readable = [str(label["readable"]) for label in labels]
+        # Full names, such as construction--flat--road, where the short ones repeat.
+        names = readable if len(set(readable)) == len(readable) else [str(label["name"]) for label in labels]
+        colors = [tuple(int(value) for value in label["color"]) for label in labels]
+        unevaluated = [name for name, label in zip(names, labels, strict=True) if not label["evaluate"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{config} is no configuration of Vistas: {error!r}") from error
+    found = [
+        NamedClass(name, number, (color[0], color[1], color[2]))
+        for number, (name, color) in enumerate(zip(names, colors, strict=True))
+    ]
+    return found, unevaluated

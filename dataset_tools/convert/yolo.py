@@ -1,0 +1,198 @@
+"""YOLO's segmentation labels (Ultralytics) to a dataset folder.
+
+    data.yaml: path, train, val, test (a folder, a list of files, or several of them), names
+    images/<split>/X.jpg with labels/<split>/X.txt, one object per line: class x1 y1 x2 y2 x3 y3 ...
+
+Coordinates are shares of the image's width and height. A line of four numbers after the class is a box: centre and
+size.
+
+Source: the Ultralytics documentation of instance segmentation datasets.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import yaml
+
+from dataset_tools.convert.painting import Canvas, ShapeOptions, ShapePlan, plan_shapes
+from dataset_tools.convert.pairing import IMAGE_ENDINGS, list_problems, standard_split
+from dataset_tools.convert.regions import trace_polygons
+from dataset_tools.convert.source import NamedClass, PaintedMask, SourceDataset, SourceImage
+from dataset_tools.quoting import read_list_lines
+
+Boxes = Literal["error", "paint", "skip"]
+Unlabelled = Literal["error", "background"]
+YOLO_OPTIONS = ShapeOptions(order="area")
+_SPLITS = ("train", "val", "valid", "test")
+# Tools round, and clip late: a thousandth of the image beyond its edge is accepted and clipped.
+_TOLERANCE = 1e-3
+
+
+class YoloMask(NamedTuple):
+    """The label file of one image; None where it has none, which is an image of background."""
+
+    file: Path | None
+    image: Path
+    plan: ShapePlan
+    boxes: Boxes
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The label file, or the image where there is none."""
+        return (self.file or self.image,)
+
+    def paint(self, size: tuple[int, int]) -> PaintedMask:
+        """Paints the polygons, in the rule of COCO's tools."""
+        canvas = Canvas(self.plan, size)
+        if self.file is None:
+            canvas.skip("images without a label file: all background (--unlabelled background)")
+            return canvas.finish()
+        for number, line in read_list_lines(self.file):
+            self._add(canvas, line.split(), f"{self.file}:{number}")
+        return canvas.finish()
+
+    def _add(self, canvas: Canvas, fields: Sequence[str], place: str) -> None:
+        """Adds one line."""
+        try:
+            class_id, values = int(fields[0]), np.array([float(field) for field in fields[1:]])
+        except ValueError as error:
+            raise ValueError(f"{place}: {' '.join(fields[:6])!r}, expected a class and coordinates") from error
+        if class_id not in self.plan.values and class_id not in self.plan.skipped:
+            raise ValueError(f"{place}: class {class_id} is none of the names in the data file")
+        if len(values) == 4:
+            if self.boxes == "error":
+                raise ValueError(f"{place}: a box, no polygon; choose what becomes of boxes with --boxes paint or skip")
+            if self.boxes == "skip":
+                canvas.skip("boxes (--boxes skip)")
+                return
+            (x, y, width, height) = values.tolist()
+            left, top, right, bottom = x - width / 2, y - height / 2, x + width / 2, y + height / 2
+            values = np.array([left, top, right, top, right, bottom, left, bottom])
+        if len(values) < 6 or len(values) % 2:
+            raise ValueError(f"{place}: {len(values)} coordinates, expected x and y of 3 or more corners")
+        if not np.isfinite(values).all() or values.min() < -_TOLERANCE or values.max() > 1 + _TOLERANCE:
+            raise ValueError(
+                f"{place}: coordinates {values.min():g}..{values.max():g}, expected shares of the image size, 0..1; "
+                "are they in pixels?"
+            )
+        height_px, width_px = canvas.size
+        points = np.clip(values, 0, 1).reshape(-1, 2) * (width_px, height_px)
+        canvas.add(class_id, trace_polygons([points], canvas.size))
+
+
+def read_yolo(
+    source: Path,
+    *,
+    data: Path | None = None,
+    options: ShapeOptions = YOLO_OPTIONS,
+    boxes: Boxes = "error",
+    unlabelled: Unlabelled = "error",
+) -> SourceDataset:
+    """Lists a set in YOLO's form.
+
+    Args:
+        source: The folder; only read.
+        data: The data file; when not given, the one YAML file in the folder that has `names`.
+        options: How polygons become masks. By default the smaller one of two overlapping objects is seen, and pixels
+            without an object are a class `background` with the train id 0.
+        boxes: What becomes of lines that are boxes: an error, painted as rectangles, or left out.
+        unlabelled: What an image without a label file is: an error, or an image of background alone.
+
+    Returns:
+        The source.
+
+    Raises:
+        FileNotFoundError: The data file or a folder of images is missing.
+        ValueError: The data file is malformed, or images have no label file; names all of them.
+    """
+    file = data or _find_data_file(source)
+    content = _read_data_file(file)
+    plan = plan_shapes(_read_names(content, file), options, file)
+    problems: list[str] = []
+    splits: dict[str, list[SourceImage]] = {}
+    for key in _SPLITS:
+        entries = content.get(key)
+        if not entries:
+            continue
+        images = splits.setdefault(standard_split(key), [])
+        for entry in entries if isinstance(entries, list) else [entries]:
+            for name, image in _list_images(source, content.get("path"), str(entry), file):
+                label: Path | None = _label_path(image)
+                if label is not None and not label.is_file():
+                    if unlabelled == "error":
+                        problems.append(f"no label file for {image}: {label} is missing")
+                    label = None
+                images.append(SourceImage(name, image, YoloMask(label, image, plan, boxes)))
+    if problems:
+        raise ValueError(
+            f"{source}: images without labels:{list_problems(problems)}\nif they show background alone, say so with "
+            "--unlabelled background"
+        )
+    return SourceDataset(
+        tool="convert yolo",
+        name=source.resolve().name,
+        root=source,
+        classes=plan.table,
+        splits=splits,
+        settings={**options.settings(), "boxes": boxes, "unlabelled": unlabelled},
+    )
+
+
+def _find_data_file(source: Path) -> Path:
+    """The one YAML file of a folder that names classes."""
+    paths = sorted((*source.glob("*.yaml"), *source.glob("*.yml")))
+    found = [path for path in paths if "names" in _read_data_file(path)]
+    if len(found) != 1:
+        listed = ", ".join(map(str, found)) or "none"
+        raise FileNotFoundError(f"expected one YAML file with `names` in {source}, found {listed}; give it with --data")
+    return found[0]
+
+
+def _read_data_file(path: Path) -> dict[str, Any]:
+    """Reads a data file."""
+    if not path.is_file():
+        raise FileNotFoundError(f"data file not found: {path}")
+    try:
+        content = yaml.safe_load(path.read_bytes())
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not valid YAML: {error}") from error
+    return content if isinstance(content, dict) else {}
+
+
+def _read_names(content: Mapping[str, Any], file: Path) -> list[NamedClass]:
+    """The classes of a data file: a list, or numbers with names."""
+    names = content.get("names")
+    numbered = dict(enumerate(names)) if isinstance(names, list) else names
+    if not isinstance(numbered, dict) or not all(isinstance(number, int) for number in numbered):
+        raise ValueError(f"{file}: names must be a list, or numbers with names; found {names!r}")
+    return [NamedClass(str(name), number) for number, name in sorted(numbered.items())]
+
+
+def _list_images(source: Path, path: object, entry: str, file: Path) -> list[tuple[str, Path]]:
+    """The images of one entry and their names; the entry is below `path`, the data file's folder or the source.
+
+    Exports often hold a `path` of another computer, or lead one folder too high; the places are tried in that order.
+    """
+    bases = [*([file.parent / str(path)] if path else []), file.parent, source]
+    below = entry.removeprefix("../")
+    candidates = [base / name for name in dict.fromkeys((entry, below)) for base in dict.fromkeys(bases)]
+    found = next((candidate for candidate in candidates if candidate.exists()), None)
+    if found is None:
+        raise FileNotFoundError(f"{file}: {entry} not found; looked for {', '.join(map(str, candidates))}")
+    if found.is_dir():
+        images = sorted(path for path in found.rglob("*") if path.suffix.lower() in IMAGE_ENDINGS)
+        return [(image.relative_to(found).with_suffix("").as_posix(), image) for image in images]
+    listed = [found.parent / line.strip() for _, line in read_list_lines(found)]
+    return [(image.stem, image) for image in listed]
+
+
+def _label_path(image: Path) -> Path:
+    """Where the label file of an image is: the last folder `images` becomes `labels`, the ending .txt."""
+    parts = list(image.parts)
+    for position in range(len(parts) - 2, -1, -1):
+        if parts[position] == "images":
+            parts[position] = "labels"
+            break
+    return Path(*parts).with_suffix(".txt")

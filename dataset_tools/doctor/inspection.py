@@ -1,0 +1,204 @@
+"""Reads one pair of files and keeps what the checks need: sizes, modes, hashes and counts, never pixels.
+
+Runs in the doctor's worker processes. Images and masks are read by the readers of training, so that what passes here
+can be trained on; besides, Pillow looks for what OpenCV reads over: files that were cut off, and orientation tags.
+"""
+
+import hashlib
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from dataset_tools.dataset import Sample, described, read_image
+from dataset_tools.doctor.perceptual import difference_hash
+from dataset_tools.masks import READABLE_MODES, Rgb, read_mask
+
+_COLOR_MODES = frozenset(("RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"))
+_LOSSY_FORMATS = frozenset(("JPEG", "MPO"))
+_ORIENTATION_TAG = 0x0112
+_COLOR_SAMPLES = 20_000
+# What Pillow raises on damaged files, by format and kind of damage.
+_DAMAGE = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
+
+
+class Problem(NamedTuple):
+    """Something wrong with one pair: a code of `findings.FINDING_KINDS` and what was found."""
+
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What is kept of an image.
+
+    Attributes:
+        size: (height, width) as stored.
+        mode: Pillow's name of its channels, such as RGB or L.
+        orientation: EXIF orientation, 1 when there is none.
+        digest: Hash of the pixels, the same for the same picture in another lossless format.
+        near_hash: `perceptual.difference_hash` of it.
+    """
+
+    size: tuple[int, int]
+    mode: str
+    orientation: int
+    digest: bytes
+    near_hash: bytes | None
+
+
+@dataclass(frozen=True)
+class MaskFacts:
+    """What is kept of a mask.
+
+    Attributes:
+        size: (height, width).
+        pixels: Number of pixels of each value that occurs.
+        palette: Colour of each value that occurs, where the file has a palette.
+    """
+
+    size: tuple[int, int]
+    pixels: Mapping[int, int]
+    palette: Mapping[int, Rgb]
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What is kept of a pair; a part is None where it is missing or cannot be read."""
+
+    image: ImageFacts | None
+    mask: MaskFacts | None
+    problems: tuple[Problem, ...]
+
+
+def missing_files(sample: Sample) -> list[Problem]:
+    """Names the files of a pair that do not exist."""
+    kinds = (("image", sample.image), ("mask", sample.mask))
+    return [
+        Problem("missing-file", f"{kind} not found: {described(path, sample.origin)}")
+        for kind, path in kinds
+        if path is not None and not path.is_file()
+    ]
+
+
+def inspect_pair(sample: Sample, colors: tuple[Rgb, ...]) -> Observation:
+    """Reads a pair.
+
+    Args:
+        sample: The pair.
+        colors: Colour of each class, to tell which classes a mask of colours shows.
+
+    Returns:
+        What was found.
+    """
+    problems = missing_files(sample)
+    image: ImageFacts | None = None
+    mask: MaskFacts | None = None
+    if sample.image.is_file():
+        image = _inspect_image(sample, problems)
+    if sample.mask is not None and sample.mask.is_file():
+        mask = _inspect_mask(sample.mask, sample.origin, colors, problems)
+    return Observation(image, mask, tuple(problems))
+
+
+def inspect_pairs(samples: tuple[Sample, ...], colors: tuple[Rgb, ...]) -> list[Observation]:
+    """Reads several pairs; the unit of work of a worker process."""
+    return [inspect_pair(sample, colors) for sample in samples]
+
+
+def _inspect_image(sample: Sample, problems: list[Problem]) -> ImageFacts | None:
+    """Decodes an image twice: as training does, and for what that decoder does not tell."""
+    try:
+        pixels = read_image(sample.image, sample.origin)
+    except ValueError as error:
+        problems.append(Problem("unreadable", str(error)))
+        return None
+    try:
+        mode, orientation = _look_closer(sample.image)
+    except _DAMAGE as error:
+        name = described(sample.image, sample.origin)
+        problems.append(Problem("unreadable", f"image is damaged or cut off: {name} ({error})"))
+        return None
+    digest = hashlib.blake2b(str(pixels.shape).encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(pixels).data)
+    size = (pixels.shape[0], pixels.shape[1])
+    return ImageFacts(size, mode, orientation, digest.digest(), difference_hash(pixels))
+
+
+def _look_closer(path: Path) -> tuple[str, int]:
+    """Mode and orientation of an image that is whole.
+
+    Raises:
+        OSError: It is cut off or damaged (or one of the other errors of `_DAMAGE`).
+    """
+    with Image.open(path) as image:
+        mode, orientation = image.mode, int(image.getexif().get(_ORIENTATION_TAG, 1))
+        if image.format != "PNG":
+            # JPEG decodes at an eighth of its size, still reading the file to its end.
+            image.draft(None, (1, 1))
+            image.load()
+            return mode, orientation
+    with Image.open(path) as image:
+        # Checks the length and checksum of every chunk without decoding.
+        image.verify()
+    return mode, orientation
+
+
+def _inspect_mask(path: Path, origin: str, colors: tuple[Rgb, ...], problems: list[Problem]) -> MaskFacts | None:
+    """Decodes a mask, after its form was found to be that of a mask."""
+    name = described(path, origin)
+    try:
+        with Image.open(path) as opened:
+            form = _form_problem(opened, name, colors)
+            palette = _palette(opened)
+        ids = read_mask(path) if form is None else None
+    except _DAMAGE as error:
+        refused = isinstance(error, ValueError) and error.__cause__ is None and str(path) in str(error)
+        problems.append(Problem("mask-mode" if refused else "unreadable", f"mask cannot be read: {name} ({error})"))
+        return None
+    if form is not None or ids is None:
+        problems.extend([form] if form else [])
+        return None
+    counts = np.bincount(ids.ravel())
+    pixels = {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
+    used = {value: palette[value] for value in pixels if value in palette}
+    return MaskFacts((ids.shape[0], ids.shape[1]), pixels, used)
+
+
+def _form_problem(image: Image.Image, name: str, colors: tuple[Rgb, ...]) -> Problem | None:
+    """Says what speaks against a file as a mask before its values are looked at."""
+    if image.mode in _COLOR_MODES:
+        return Problem(
+            "color-mask", f"mask {name} is a colour picture ({image.mode}): {_describe_colors(image, colors)}"
+        )
+    if image.mode not in READABLE_MODES:
+        return Problem("mask-mode", f"mask {name} has the mode {image.mode}, expected {', '.join(READABLE_MODES)}")
+    if image.format in _LOSSY_FORMATS:
+        return Problem("lossy-mask", f"mask {name} is a {image.format} file")
+    return None
+
+
+def _describe_colors(image: Image.Image, colors: tuple[Rgb, ...]) -> str:
+    """Tells a mask of class colours, class ids written as grey, and a photograph apart."""
+    pixels: NDArray[np.uint8] = np.asarray(image.convert("RGB")).reshape(-1, 3)
+    found = np.unique(pixels[:: max(1, len(pixels) // _COLOR_SAMPLES)], axis=0)
+    if (found == found[:, :1]).all():
+        return f"its channels are equal, with {len(found)} grey levels; it may hold ids that were saved as RGB"
+    known = {color for color in colors if (found == color).all(axis=1).any()}
+    if known:
+        return f"{len(found)} colours, {len(known)} of them those of classes in dataset.yaml"
+    return f"{len(found)} colours, none of them that of a class in dataset.yaml"
+
+
+def _palette(image: Image.Image) -> dict[int, Rgb]:
+    """Colour of each index of a palette image."""
+    flat = image.getpalette("RGB") if image.mode == "P" else None
+    if not flat:
+        return {}
+    return {index: (flat[3 * index], flat[3 * index + 1], flat[3 * index + 2]) for index in range(len(flat) // 3)}

@@ -1,0 +1,207 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pycocotools import mask as run_lengths
+
+from dataset_tools.convert.coco import CocoSplit, read_coco
+from dataset_tools.convert.output import OutputOptions, write_dataset
+from dataset_tools.convert.painting import PaintOrder, ShapeOptions
+
+# Ids with gaps, not in order; 4x6 pixels (height x width).
+CATEGORIES = [{"id": 18, "name": "dog"}, {"id": 3, "name": "car"}, {"id": 90, "name": "crowd of people"}]
+IMAGE = {"id": 7, "file_name": "a b.jpg", "height": 4, "width": 6}
+# Columns 1..3 of rows 1..2: x from 1 to 4, y from 1 to 3.
+CAR = {"id": 1, "image_id": 7, "category_id": 3, "iscrowd": 0, "segmentation": [[1, 1, 4, 1, 4, 3, 1, 3]]}
+# Column by column: column 0 has 1 pixel of background and 3 of the object; column 5 the object in all 4 rows.
+LIST_RLE = {"size": [4, 6], "counts": [1, 3, 16, 4]}
+
+
+def annotate(root: Path, *annotations: dict[str, Any], **more: Any) -> Path:
+    file = root / "annotations" / "instances_train2017.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    content = {"images": [IMAGE], "annotations": list(annotations), "categories": CATEGORIES, **more}
+    file.write_text(json.dumps(content))
+    return root
+
+
+@pytest.fixture
+def root(tmp_path: Path, picture: Callable[..., Path]) -> Path:
+    picture(tmp_path / "coco" / "train2017" / "a b.jpg")
+    return tmp_path / "coco"
+
+
+def failing(root: Path, tmp_path: Path, message: str, **options: Any) -> None:
+    with pytest.raises(ValueError, match=message):
+        write_dataset(read_coco(root, **options), tmp_path / "out", OutputOptions(progress=False))
+
+
+def test_polygons_cover_the_pixels_between_their_edges(root: Path, convert: Callable[..., Any]) -> None:
+    dataset = read_coco(annotate(root, CAR))
+    # Train ids in the order of the category ids, the background first.
+    assert dataset.classes.names == ("background", "car", "dog", "crowd of people")
+    assert dataset.classes.label_ids == (0, 3, 18, 90)
+    expected = [[0] * 6, [0, 1, 1, 1, 0, 0], [0, 1, 1, 1, 0, 0], [0] * 6]
+    assert convert(dataset) == {"train": {"a b": expected}}
+
+
+def test_several_polygons_are_one_object(root: Path, convert: Callable[..., Any]) -> None:
+    parts = [[0, 0, 2, 0, 2, 1, 0, 1], [4, 3, 6, 3, 6, 4, 4, 4]]
+    masks = convert(read_coco(annotate(root, {**CAR, "segmentation": parts})))
+    assert masks["train"]["a b"] == [[1, 1, 0, 0, 0, 0], [0] * 6, [0] * 6, [0, 0, 0, 0, 1, 1]]
+
+
+def test_run_lengths_as_a_list_are_column_major_and_begin_with_background(
+    root: Path, convert: Callable[..., Any]
+) -> None:
+    masks = convert(read_coco(annotate(root, {**CAR, "category_id": 90, "iscrowd": 1, "segmentation": LIST_RLE})))
+    assert masks["train"]["a b"] == [[0, 0, 0, 0, 0, 3], [3, 0, 0, 0, 0, 3], [3, 0, 0, 0, 0, 3], [3, 0, 0, 0, 0, 3]]
+
+
+def test_compressed_run_lengths(root: Path, convert: Callable[..., Any]) -> None:
+    # Worked out by hand from COCO's rule: 5 bits a character from "0" (48), the sixth bit (32) for "goes on", the fifth
+    # of the last one for the sign; from the fourth number on, the difference to the last but one. 1 -> "1", 3 -> "3",
+    # 16 -> 16 + 32 + 48 = "`" and 0 -> "0" lest it be negative, 4 - 3 -> "1".
+    masks = convert(read_coco(annotate(root, {**CAR, "segmentation": {"size": [4, 6], "counts": "13`01"}})))
+    assert masks["train"]["a b"] == [[0, 0, 0, 0, 0, 1], [1, 0, 0, 0, 0, 1], [1, 0, 0, 0, 0, 1], [1, 0, 0, 0, 0, 1]]
+
+
+def test_compressed_run_lengths_of_any_mask_come_back(root: Path, convert: Callable[..., Any]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 2, (4, 6), np.uint8)
+    encoded = run_lengths.encode(np.asfortranarray(pixels))
+    segmentation = {"size": [4, 6], "counts": encoded["counts"].decode()}
+    assert convert(read_coco(annotate(root, {**CAR, "segmentation": segmentation})))["train"]["a b"] == pixels.tolist()
+
+
+@pytest.mark.parametrize(
+    ("order", "seen"), [("area", [3, 1, 2]), ("file", [1, 1, 2]), ("reversed", [3, 2, 2]), ("class", [3, 2, 2])]
+)
+def test_painting_order(root: Path, convert: Callable[..., Any], order: PaintOrder, seen: list[int]) -> None:
+    widths = ((90, 1), (18, 3), (3, 2))
+    objects = [
+        {**CAR, "category_id": category, "segmentation": [[0, 0, width, 0, width, 1, 0, 1]]}
+        for category, width in widths
+    ]
+    dataset = read_coco(annotate(root, *objects), options=ShapeOptions(order))
+    assert convert(dataset)["train"]["a b"][0] == [*seen, 0, 0, 0]
+
+
+def test_background_ignored_and_classes_ignored_or_skipped(
+    root: Path, tmp_path: Path, convert: Callable[..., Any]
+) -> None:
+    dog = {**CAR, "category_id": 18, "segmentation": [[0, 0, 6, 0, 6, 2, 0, 2]]}
+    crowd = {**CAR, "category_id": 90, "segmentation": [[0, 0, 6, 0, 6, 4, 0, 4]]}
+    options = ShapeOptions("area", "ignore", ignore=("car",), skip=("crowd of people",))
+    dataset = read_coco(annotate(root, crowd, dog, CAR), options=options)
+    assert dataset.classes.names == ("dog",)
+    assert convert(dataset)["train"]["a b"] == [
+        [0, 0, 0, 0, 0, 0],
+        [0, 255, 255, 255, 0, 0],
+        [255] * 6,
+        [255] * 6,
+    ]
+    done = write_dataset(dataset, tmp_path / "again", OutputOptions(progress=False))
+    assert done.skipped == {"objects of the class 'crowd of people' (--skip)": 1}
+
+
+@pytest.mark.parametrize(("crowd", "value"), [("paint", 1), ("ignore", 255), ("skip", 0)])
+def test_crowds(root: Path, convert: Callable[..., Any], crowd: Any, value: int) -> None:
+    dataset = read_coco(annotate(root, {**CAR, "iscrowd": 1, "segmentation": LIST_RLE}), crowd=crowd)
+    assert convert(dataset)["train"]["a b"][3] == [value, 0, 0, 0, 0, value]
+
+
+def test_what_is_left_out_is_counted(root: Path, tmp_path: Path) -> None:
+    outside = {**CAR, "segmentation": [[7, 1, 9, 1, 9, 3]]}
+    box = {**CAR, "segmentation": []}
+    stray = {**CAR, "image_id": 99}
+    dataset = read_coco(annotate(root, outside, box, stray))
+    assert write_dataset(dataset, tmp_path / "out", OutputOptions(progress=False)).skipped == {
+        "objects that lie wholly outside their image": 1,
+        "annotations without a segmentation, such as boxes alone": 1,
+        "annotations of images that instances_train2017.json does not list": 1,
+    }
+
+
+def test_polygons_may_leave_the_image_a_little(root: Path, convert: Callable[..., Any]) -> None:
+    masks = convert(read_coco(annotate(root, {**CAR, "segmentation": [[-2, -1, 2, -1, 2, 2, -2, 2]]})))
+    assert masks["train"]["a b"] == [[1, 1, 0, 0, 0, 0], [1, 1, 0, 0, 0, 0], [0] * 6, [0] * 6]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"category_id": 0}, "category_id 0 is none of the categories"),
+        ({"category_id": 4}, "category_id 4 is none of the categories"),
+        ({"segmentation": [[1, 1, 2, 2]]}, "4 numbers, expected x and y of 3 or more"),
+        ({"segmentation": [[1, 1, 2, 2, 3]]}, "5 numbers"),
+        ({"segmentation": [[[1, 1], [2, 2], [3, 3]]]}, "6 numbers"),
+        ({"segmentation": [[1, 1, 2, "x", 3, 4]]}, "not a list of numbers"),
+        ({"segmentation": [[1, 1, 640, 1, 640, 480]]}, r"\(640, 1\) is far outside the image of 4x6"),
+        ({"segmentation": "13?1"}, "segmentation is str"),
+        ({"segmentation": {"size": [6, 4], "counts": [24]}}, r"of the size \[6, 4\], the image is \[4, 6\]"),
+        ({"segmentation": {"size": [4, 6], "counts": [1, 2]}}, "add up to 3 pixels, the image has 24"),
+        ({"segmentation": {"size": [4, 6], "counts": [25, -1]}}, r"counts is \[25, -1\], expected"),
+        ({"segmentation": {"size": [4, 6], "counts": "13"}}, "add up to 4 pixels"),
+        ({"segmentation": {"size": [4, 6], "counts": "13`"}}, "ends within a number"),
+        ({"segmentation": {"size": [4, 6], "counts": "O"}}, "negative lengths"),
+        ({"segmentation": {"size": [4, 6], "counts": "1 3"}}, "the character ' ' does not occur"),
+        ({"segmentation": {"size": [4, 6]}}, "counts is None"),
+    ],
+)
+def test_bad_annotations(root: Path, tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    failing(annotate(root, {**CAR, **change}), tmp_path, message)
+
+
+def test_bad_files(root: Path, tmp_path: Path, picture: Callable[..., Path]) -> None:
+    file = root / "annotations" / "instances_train2017.json"
+    failing(annotate(root, CAR, images=[IMAGE, IMAGE]), tmp_path, "1 images have the id of another")
+    failing(annotate(root, CAR, images=[{"id": 1}]), tmp_path, r"images\[0\] lacks file_name, height, width")
+    failing(annotate(root, CAR, images=None), tmp_path, "has no list `images`")
+    failing(annotate(root, CAR, categories=[{"id": 1}]), tmp_path, "categories must hold id and name")
+    failing(annotate(root, CAR, categories=[*CATEGORIES, {"id": 5, "name": "dog"}]), tmp_path, "'dog' stands twice")
+    failing(annotate(root, CAR, images=[{**IMAGE, "width": 4, "height": 6}]), tmp_path, "6x4 .* but the file is 4x6")
+    failing(annotate(root, CAR, images=[{**IMAGE, "file_name": "../x.jpg"}]), tmp_path, "leads out of the dataset")
+    failing(annotate(root, CAR, images=[{**IMAGE, "file_name": "none.jpg"}]), tmp_path, r"image not found: .*none\.jpg")
+    failing(annotate(root, CAR), tmp_path, "no class is named cat", options=ShapeOptions("area", skip=("cat",)))
+    file.write_text(file.read_text()[:-9])
+    failing(root, tmp_path, r"instances_train2017\.json is not JSON")
+    file.write_text("[]")
+    failing(root, tmp_path, "holds a JSON list")
+    file.unlink()
+    with pytest.raises(FileNotFoundError, match=r"no annotations/instances_\*\.json .*--split"):
+        read_coco(root)
+
+
+def test_other_places(tmp_path: Path, picture: Callable[..., Path], convert: Callable[..., Any]) -> None:
+    root = annotate(tmp_path / "own", CAR)
+    with pytest.raises(FileNotFoundError, match="images of .* not found"):
+        read_coco(root)
+    picture(root / "photos" / "a b.jpg")
+    split = CocoSplit(root / "annotations" / "instances_train2017.json", root / "photos")
+    assert set(convert(read_coco(root, splits={"mine": split}))) == {"mine"}
+    exported = tmp_path / "export"
+    picture(exported / "valid" / "a b.jpg")
+    (exported / "valid" / "_annotations.coco.json").write_bytes(split.annotations.read_bytes())
+    assert list(read_coco(exported).splits) == ["val"]
+
+
+def test_files_without_annotations_are_images_alone(root: Path, convert: Callable[..., Any]) -> None:
+    file = root / "annotations" / "instances_train2017.json"
+    annotate(root, CAR)
+    content = json.loads(file.read_text())
+    del content["annotations"]
+    file.write_text(json.dumps(content))
+    assert convert(read_coco(root)) == {"train": {"a b": None}}
+
+
+def test_splits_must_agree_on_the_categories(root: Path, picture: Callable[..., Path]) -> None:
+    annotate(root, CAR)
+    picture(root / "val2017" / "a b.jpg")
+    content = json.loads((root / "annotations" / "instances_train2017.json").read_text())
+    content["categories"] = CATEGORIES[:2]
+    (root / "annotations" / "instances_val2017.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"instances_val2017\.json has other categories"):
+        read_coco(root)

@@ -1,0 +1,178 @@
+import base64
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dataset_tools.convert.labelme import LineWidths, read_labelme
+from dataset_tools.convert.output import OutputOptions, write_dataset
+from dataset_tools.convert.painting import ShapeOptions
+
+HEIGHT, WIDTH = 7, 8
+
+
+def shape(kind: str | None, points: Any, label: str = "car", **more: Any) -> dict[str, Any]:
+    return {"label": label, "points": points, "group_id": None, "shape_type": kind, "flags": {}, **more}
+
+
+def png_in_base64(rows: list[list[int]]) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(np.array(rows, np.uint8)).save(buffer, format="PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+@pytest.fixture
+def write(tmp_path: Path, picture: Callable[..., Path]) -> Callable[..., Path]:
+    def build(*shapes: dict[str, Any], name: str = "a", **more: Any) -> Path:
+        root = tmp_path / "labelme"
+        picture(root / f"{name}.jpg", (HEIGHT, WIDTH))
+        content = {
+            "version": "5.5.0",
+            "flags": {},
+            "shapes": list(shapes),
+            "imagePath": f"{Path(name).name}.jpg",
+            "imageData": None,
+            "imageHeight": HEIGHT,
+            "imageWidth": WIDTH,
+            **more,
+        }
+        (root / f"{name}.json").write_text(json.dumps(content))
+        return root
+
+    return build
+
+
+def rows(*texts: str) -> list[list[int]]:
+    """A mask drawn with `.` for the background and digits for the classes."""
+    return [[0 if char == "." else 255 if char == "#" else int(char) for char in text] for text in texts]
+
+
+SHAPES = {
+    # Corners are rounded, and the border belongs to the shape.
+    "polygon": (shape("polygon", [[1.2, 0.8], [3.4, 1.1], [3, 3], [1, 3]]), {}, (1, 3, 1, 3)),
+    "no type": (shape(None, [[1, 1], [3, 1], [3, 3], [1, 3]]), {}, (1, 3, 1, 3)),
+    "rectangle": (shape("rectangle", [[5, 4], [2, 1]]), {}, (1, 4, 2, 5)),
+    "oriented_rectangle": (shape("oriented_rectangle", [[0, 0], [2, 0], [2, 1], [0, 1]]), {}, (0, 1, 0, 2)),
+    "mask": (shape("mask", [[2, 3], [4, 4]], mask=png_in_base64([[255] * 3] * 2)), {}, (3, 4, 2, 4)),
+    "mask beyond the edge": (shape("mask", [[6, -1], [8, 0]], mask=png_in_base64([[1] * 3] * 2)), {}, (0, 0, 6, 7)),
+    "line": (shape("line", [[2, 3], [5, 3]]), {"line_width_px": 1}, (3, 3, 2, 5)),
+    "point": (shape("point", [[3, 3]]), {"point_radius_px": 1.5}, (2, 4, 2, 4)),
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_shapes_that_fill_a_box(write: Callable[..., Path], convert: Callable[..., Any], name: str) -> None:
+    drawn, widths, (top, bottom, left, right) = SHAPES[name]
+    expected = np.zeros((HEIGHT, WIDTH), int)
+    expected[top : bottom + 1, left : right + 1] = 1
+    dataset = read_labelme(write(drawn), widths=LineWidths(**widths))
+    assert dataset.classes.names == ("background", "car")
+    assert convert(dataset) == {"train": {"a": expected.tolist()}}
+
+
+def test_circle_holds_what_is_not_farther_than_its_point(
+    write: Callable[..., Path], convert: Callable[..., Any]
+) -> None:
+    masks = convert(read_labelme(write(shape("circle", [[3, 3], [3, 5]]))))
+    assert masks["train"]["a"] == rows(
+        "........", "...1....", "..111...", ".11111..", "..111...", "...1....", "........"
+    )
+
+
+def test_line_strips_turn(write: Callable[..., Path], convert: Callable[..., Any]) -> None:
+    strip = shape("linestrip", [[1, 1], [4, 1], [4, 4]])
+    masks = convert(read_labelme(write(strip), widths=LineWidths(line_width_px=1)))
+    assert masks["train"]["a"] == rows(
+        "........", ".1111...", "....1...", "....1...", "....1...", "........", "........"
+    )
+
+
+def test_masks_hold_their_own_pixels(write: Callable[..., Path], convert: Callable[..., Any]) -> None:
+    drawn = shape("mask", [[1, 1], [3, 2]], mask=png_in_base64([[1, 0, 1], [0, 1, 0]]))
+    assert convert(read_labelme(write(drawn)))["train"]["a"] == rows(
+        "........", ".1.1....", "..1.....", "........", "........", "........", "........"
+    )
+
+
+def test_later_shapes_are_seen_and_special_labels_known(
+    write: Callable[..., Path], convert: Callable[..., Any]
+) -> None:
+    root = write(
+        shape("rectangle", [[0, 0], [7, 2]], "sky"),
+        shape("rectangle", [[0, 1], [3, 3]], "car"),
+        shape("rectangle", [[0, 0], [0, 0]], "__ignore__"),
+        shape("rectangle", [[3, 3], [3, 3]], "_background_"),
+    )
+    dataset = read_labelme(root)
+    assert dataset.classes.names == ("_background_", "car", "sky")
+    assert convert(dataset)["train"]["a"] == rows(
+        "#2222222", "11112222", "11112222", "111.....", "........", "........", "........"
+    )
+
+
+def test_order_and_names_are_the_users(write: Callable[..., Path], convert: Callable[..., Any]) -> None:
+    root = write(shape("rectangle", [[0, 0], [1, 1]], "car"), shape("rectangle", [[0, 0], [7, 6]], "sky"))
+    dataset = read_labelme(root, labels=["sky", "tree", "car"], options=ShapeOptions("area", "ignore"))
+    assert dataset.classes.names == ("sky", "tree", "car")
+    assert convert(dataset)["train"]["a"][:3] == [[2, 2, *[0] * 6], [2, 2, *[0] * 6], [0] * 8]
+
+
+def test_splits_and_image_paths(write: Callable[..., Path], tmp_path: Path, convert: Callable[..., Any]) -> None:
+    (tmp_path / "labelme" / "photos").mkdir(parents=True)
+    write(shape("point", [[1, 1]]), name="valid/night/b")
+    write(shape("point", [[1, 1]]), name="c", imagePath=".\\photos\\c.jpg")
+    (tmp_path / "labelme" / "c.jpg").rename(tmp_path / "labelme" / "photos" / "c.jpg")
+    root = write(shape("point", [[1, 1]]), name="d", imagePath="C:\\Users\\me\\d.jpg")
+    (root / "notes.json").write_text("{}")
+    (root / "d.jpg").with_name("new.jpg").write_bytes((root / "d.jpg").read_bytes())
+    dataset = read_labelme(root)
+    assert dataset.skipped == {
+        "JSON files without shapes": 1,
+        "images without a JSON file": 1,
+        "stale imagePaths: the image of that name beside the file was taken": 1,
+    }
+    assert {split: set(names) for split, names in convert(dataset).items()} == {
+        "train": {"c", "d"},
+        "val": {"night/b"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("drawn", "message"),
+    [
+        (shape("spline", [[0, 0]]), "shape_type 'spline' is unknown"),
+        (shape("polygon", [[0, 0], [1, 1]]), "3 or more points"),
+        (shape("circle", [[0, 0]]), "a circle has 2 points"),
+        (shape("polygon", [[0, 0], [1, 1], [2, "x"]]), r"not a list of \[x, y\] numbers"),
+        (shape("polygon", [[0, 0], [1, 1], [999, 2]]), r"\(999, 2\) is far outside"),
+        (shape("mask", [[0, 0], [1, 1]], mask="%%"), "no PNG in base64"),
+        (shape("mask", [[0, 0], [1, 1]]), "no PNG in base64"),
+    ],
+)
+def test_bad_shapes(write: Callable[..., Path], tmp_path: Path, drawn: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=rf"shapes\[0\] \(car\).*{message}"):
+        write_dataset(read_labelme(write(drawn)), tmp_path / "out", OutputOptions(progress=False))
+
+
+def test_bad_files_are_all_named(write: Callable[..., Path], tmp_path: Path) -> None:
+    write(shape("point", [[1, 1]]), name="lost", imagePath="gone.jpg")
+    root = write(shape("point", [[1, 1]]), name="b")
+    (root / "b.json").write_text((root / "b.json").read_text()[:-5])
+    with pytest.raises(ValueError, match=r"b\.json is not JSON(.|\n)*lost\.json: image 'gone\.jpg' not found"):
+        read_labelme(root)
+    with pytest.raises(FileNotFoundError, match="no JSON files"):
+        read_labelme(tmp_path / "none")
+
+
+def test_unknown_labels_and_wrong_sizes(write: Callable[..., Path], tmp_path: Path) -> None:
+    root = write(shape("point", [[1, 1]], "cat"), imageHeight=8)
+    with pytest.raises(ValueError, match="imageHeight x imageWidth is 8x8, but the image is 7x8"):
+        write_dataset(read_labelme(root), tmp_path / "out", OutputOptions(progress=False))
+    root = write(shape("point", [[1, 1]], "cat"))
+    with pytest.raises(ValueError, match=r"\(cat\): no class of this name \(known: dog\)"):
+        write_dataset(read_labelme(root, labels=["dog"]), tmp_path / "out2", OutputOptions(progress=False))

@@ -1,0 +1,113 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dataset_tools.convert.output import OutputOptions, write_dataset
+from dataset_tools.convert.painting import ShapeOptions
+from dataset_tools.convert.yolo import read_yolo
+
+DATA = "path: ../datasets/mine\ntrain: images/train\nval: images/val\nnames:\n  0: car\n  1: traffic light\n"
+# 4x6 pixels: the left half, and columns 1..3 of rows 1..2.
+LEFT_HALF = "0 0 0 0.5 0 0.5 1 0 1\n"
+MIDDLE = "1 0.16666667 0.25 0.66666667 0.25 0.66666667 0.75 0.16666667 0.75\n"
+
+
+@pytest.fixture
+def root(tmp_path: Path, picture: Callable[..., Path]) -> Path:
+    root = tmp_path / "yolo"
+    for split in ("train", "val"):
+        picture(root / "images" / split / "a.jpg")
+        (root / "labels" / split).mkdir(parents=True)
+        (root / "labels" / split / "a.txt").write_text(LEFT_HALF + MIDDLE)
+    (root / "data.yaml").write_text(DATA)
+    return root
+
+
+def label(root: Path, text: str) -> Path:
+    (root / "labels" / "train" / "a.txt").write_text(text)
+    return root
+
+
+def failing(root: Path, tmp_path: Path, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        write_dataset(read_yolo(root), tmp_path / "out", OutputOptions(progress=False))
+
+
+def test_polygons(root: Path, convert: Callable[..., Any]) -> None:
+    dataset = read_yolo(root)
+    assert dataset.classes.names == ("background", "car", "traffic light")
+    # The smaller object is seen where they overlap.
+    expected = [[1, 1, 1, 0, 0, 0], [1, 2, 2, 2, 0, 0], [1, 2, 2, 2, 0, 0], [1, 1, 1, 0, 0, 0]]
+    assert convert(dataset) == {"train": {"a": expected}, "val": {"a": expected}}
+
+
+def test_order_and_background_are_options(root: Path, convert: Callable[..., Any]) -> None:
+    dataset = read_yolo(root, options=ShapeOptions("reversed", "ignore", skip=()))
+    assert convert(dataset)["train"]["a"][1] == [0, 0, 0, 1, 255, 255]
+
+
+def test_boxes(root: Path, tmp_path: Path, convert: Callable[..., Any]) -> None:
+    label(root, "0 0.5 0.5 0.33333333 0.5\n")
+    failing(root, tmp_path, r"a\.txt:1: a box, no polygon; .*--boxes")
+    assert convert(read_yolo(root, boxes="paint"))["train"]["a"] == [
+        [0] * 6,
+        [0, 0, 1, 1, 0, 0],
+        [0, 0, 1, 1, 0, 0],
+        [0] * 6,
+    ]
+    done = write_dataset(read_yolo(root, boxes="skip"), tmp_path / "skipped", OutputOptions(progress=False))
+    assert done.skipped == {"boxes (--boxes skip)": 1}
+
+
+def test_a_missing_label_file_is_no_background_unasked(root: Path, convert: Callable[..., Any]) -> None:
+    (root / "labels" / "val" / "a.txt").unlink()
+    with pytest.raises(ValueError, match=r"no label file for .*val/a\.jpg(.|\n)*--unlabelled background"):
+        read_yolo(root)
+    assert convert(read_yolo(root, unlabelled="background"))["val"]["a"] == [[0] * 6] * 4
+
+
+def test_lists_of_images_and_exports(
+    root: Path, tmp_path: Path, picture: Callable[..., Path], convert: Callable[..., Any]
+) -> None:
+    picture(root / "images" / "b c.jpg")
+    (root / "labels" / "b c.txt").write_text(LEFT_HALF)
+    (root / "train.txt").write_text("./images/train/a.jpg\n./images/b c.jpg\n")
+    # The list of names, and a folder one too high, as some exports have it.
+    (root / "data.yaml").write_text("train: train.txt\nval: ../images/val\nnames: [car, traffic light]\n")
+    masks = convert(read_yolo(root))
+    assert set(masks["train"]) == {"a", "b c"}
+    assert set(masks["val"]) == {"a"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("2 0 0 0.5 0 0.5 1\n", r"a\.txt:1: class 2 is none of the names"),
+        ("0 0 0 320 0 320 240\n", r"coordinates 0\.\.320, expected shares .* pixels"),
+        ("0 0 0 nan 0 0.5 1\n", "expected shares"),
+        ("0 0 0 0.5 0 0.5\n", "5 coordinates"),
+        ("0 0 0\n", "2 coordinates"),
+        ("car 0 0 0.5 0 0.5 1\n", "expected a class and coordinates"),
+        (LEFT_HALF + "0 0 0 x 0 0.5 1\n", r"a\.txt:2: "),
+    ],
+)
+def test_bad_labels(root: Path, tmp_path: Path, text: str, message: str) -> None:
+    failing(label(root, text), tmp_path, message)
+
+
+def test_bad_data_files(root: Path) -> None:
+    for text, message in (
+        ("names: 3\ntrain: images/train\n", "names must be a list"),
+        ("names: [a\n", "not valid YAML"),
+    ):
+        (root / "data.yaml").write_text(text)
+        with pytest.raises(ValueError, match=message):
+            read_yolo(root)
+    (root / "data.yaml").write_text("names: [a]\ntrain: nowhere\n")
+    with pytest.raises(FileNotFoundError, match="nowhere not found; looked for"):
+        read_yolo(root)
+    (root / "data.yaml").rename(root / "data.txt")
+    with pytest.raises(FileNotFoundError, match="found none; give it with --data"):
+        read_yolo(root)

@@ -1,0 +1,9 @@
+from pathlib import Path
+
+from dataset_tools.text import printable
+
+
+def test_printable() -> None:
+    assert printable(Path("a b/Straße 東京.png")) == "a b/Straße 東京.png"
+    assert printable("x\ny\x1b[0m\u2028") == r"x\ny\x1b[0m\u2028"
+    assert printable(b"caf\xe9".decode("utf-8", "surrogateescape")) == r"caf\udce9"
