@@ -5,12 +5,14 @@
 # The devel image is needed once: pycuda is compiled from source against the CUDA toolkit's headers.
 FROM nvidia/cuda:13.0.1-devel-ubuntu24.04
 
+# the cache lies with the runs, so that TensorRT's built engines outlive the container
 ENV DEBIAN_FRONTEND=noninteractive \
     PIP_NO_CACHE_DIR=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PYTHONUNBUFFERED=1 \
     VIRTUAL_ENV=/opt/venv \
     CUDA_ROOT=/usr/local/cuda \
+    XDG_CACHE_HOME=/app/runs/.cache \
     PATH=/opt/venv/bin:/usr/local/cuda/bin:$PATH
 
 RUN apt-get update \

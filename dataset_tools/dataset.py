@@ -4,6 +4,7 @@ Reads and checks one pair of files at a time; which pairs there are comes from `
 `transforms`, in which order from `sampler`.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -12,9 +13,10 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 
 from dataset_tools.masks import check_mask_values, read_mask
+from dataset_tools.transforms import Color, normalize
 
 
 class Sample(NamedTuple):
@@ -45,12 +47,20 @@ class Draw(NamedTuple):
 
 
 class Transform(Protocol):
-    """Turns a decoded pair into tensors; every random choice comes from the generator."""
+    """Augments a decoded pair, and knows the normalisation; every random choice comes from the generator."""
 
-    def __call__(
+    @property
+    def mean(self) -> Color:
+        """Mean per RGB channel, for values in 0..1."""
+
+    @property
+    def std(self) -> Color:
+        """Standard deviation per RGB channel."""
+
+    def augment(
         self, image: NDArray[np.uint8], label: NDArray[np.integer], generator: np.random.Generator, /
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Maps (H, W, 3) RGB bytes and (H, W) ids to a (3, h, w) float32 and an (h, w) int64 tensor."""
+    ) -> tuple[NDArray[np.uint8], NDArray[np.integer]]:
+        """Maps (H, W, 3) RGB bytes and (H, W) ids to another such pair."""
 
 
 def described(path: Path, origin: str) -> str:
@@ -165,10 +175,43 @@ class SegmentationDataset(Dataset[LabeledImage]):
         Returns:
             The item; its name is the image's file name without its ending.
         """
-        draw = key if isinstance(key, Draw) else Draw(key, (key,))
-        image, label = self._read(draw.position)
-        tensors = self.transform(image, label, np.random.default_rng(draw.seed))
-        return LabeledImage(*tensors, name=self.samples[draw.position].image.stem)
+        batch = self.__getitems__([key])
+        return LabeledImage(batch.image[0], batch.label[0], batch.name[0])
+
+    def __getitems__(self, keys: Sequence[int | Draw]) -> LabeledImage:
+        """Reads a batch; PyTorch's loaders call this where it is there.
+
+        The tensors are allocated once and every item is normalised into its place: to touch new memory is most of the
+        work that there is besides decoding. In a worker they lie in shared memory, through which they go to the
+        training process.
+
+        Args:
+            keys: Those of its items.
+
+        Returns:
+            The batch: image (N, 3, H, W), label (N, H, W), name a list of N.
+
+        Raises:
+            ValueError: The images differ in size.
+        """
+        draws = [key if isinstance(key, Draw) else Draw(key, (key,)) for key in keys]
+        names = [self.samples[draw.position].image.stem for draw in draws]
+        pairs = [self._augmented(draw) for draw in draws]
+        size = pairs[0][1].shape
+        for name, (_, label) in zip(names, pairs, strict=True):
+            if label.shape != size:
+                sizes = f"{names[0]} {size[0]}x{size[1]}, {name} {label.shape[0]}x{label.shape[1]}"
+                raise ValueError(f"images of one batch differ in size ({sizes}); evaluate with batch_size 1")
+        images = _allocate((len(pairs), 3, *size), torch.float32)
+        labels = _allocate((len(pairs), *size), torch.int64)
+        for (image, label), image_place, label_place in zip(pairs, images, labels, strict=True):
+            normalize(image, self.transform.mean, self.transform.std, out=image_place)
+            label_place.numpy()[...] = label
+        return LabeledImage(images, labels, names)
+
+    def _augmented(self, draw: Draw) -> tuple[NDArray[np.uint8], NDArray[np.integer]]:
+        """The augmented pair of a draw."""
+        return self.transform.augment(*self._read(draw.position), np.random.default_rng(draw.seed))
 
     def _read(self, position: int) -> tuple[NDArray[np.uint8], NDArray[np.integer]]:
         """The pair of a sample, checked."""
@@ -178,3 +221,11 @@ class SegmentationDataset(Dataset[LabeledImage]):
         image = read_image(sample.image, sample.origin)
         size = (image.shape[0], image.shape[1])
         return image, read_label(sample, size, num_classes=self.num_classes, ignore_index=self.ignore_index)
+
+
+def _allocate(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    """Memory for a batch; in a worker shared with the training process, as PyTorch's own collation does it."""
+    if get_worker_info() is None:
+        return torch.empty(shape, dtype=dtype)
+    storage = torch.UntypedStorage._new_shared(math.prod(shape) * dtype.itemsize)
+    return torch.empty(0, dtype=dtype).set_(storage, 0, shape)

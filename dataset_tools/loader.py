@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import cv2
 import torch
-from torch.utils.data import DataLoader, default_collate
+from torch.utils.data import DataLoader
 
 from dataset_tools.dataset import LabeledImage, Sample, SegmentationDataset, Transform
 from dataset_tools.description import DatasetDescription
@@ -18,28 +18,9 @@ from dataset_tools.sampler import EndlessSampler, Subset, select_subset
 from dataset_tools.transforms import DEFAULT_SCALES, EvalTransform, TrainTransform
 
 
-def collate(items: Sequence[LabeledImage]) -> LabeledImage:
-    """Stacks items to a batch.
-
-    Args:
-        items: Items of one size.
-
-    Returns:
-        The batch: image (N, 3, H, W), label (N, H, W), name a list of N.
-
-    Raises:
-        ValueError: The images differ in size.
-    """
-    for item in items:
-        if item.image.shape != items[0].image.shape:
-            sizes = ", ".join(f"{each.name} {each.image.shape[1]}x{each.image.shape[2]}" for each in (items[0], item))
-            raise ValueError(f"images of one batch differ in size ({sizes}); evaluate with batch_size 1")
-    return LabeledImage(
-        # Stacks; in a worker straight into the shared memory through which the batch goes to the training process.
-        default_collate([item.image for item in items]),
-        default_collate([item.label for item in items]),
-        [str(item.name) for item in items],
-    )
+def _whole(batch: LabeledImage) -> LabeledImage:
+    """The dataset gives whole batches: nothing is left to collate."""
+    return batch
 
 
 def _prepare_worker(_worker: int) -> None:
@@ -78,7 +59,7 @@ class TrainLoader(DataLoader[LabeledImage]):
             # The dataset takes Draw keys as well as positions; DataLoader's annotation knows only positions.
             sampler=sampler,
             num_workers=num_workers,
-            collate_fn=collate,
+            collate_fn=_whole,
             worker_init_fn=_prepare_worker,
             persistent_workers=num_workers > 0,
             pin_memory=torch.cuda.is_available(),
@@ -198,7 +179,7 @@ def build_eval_loader(
         dataset,
         batch_size=batch_size,
         num_workers=num_workers,
-        collate_fn=collate,
+        collate_fn=_whole,
         worker_init_fn=_prepare_worker,
         persistent_workers=num_workers > 0,
         pin_memory=torch.cuda.is_available(),

@@ -67,21 +67,34 @@ def resize_pair(
     return resize_image_window(image, size, Window(0, 0, *size)), resize_label(label, size)
 
 
-def normalize(image: NDArray[np.uint8], mean: Color, std: Color) -> torch.Tensor:
+def normalize(image: NDArray[np.uint8], mean: Color, std: Color, *, out: torch.Tensor | None = None) -> torch.Tensor:
     """Turns RGB bytes into the networks' input, (x / 255 - mean) / std.
 
     Args:
         image: Shape (H, W, 3), uint8.
         mean: Mean per channel for values in 0..1.
         std: Standard deviation per channel.
+        out: Where the result goes, shape (3, H, W), float32; new memory when None.
 
     Returns:
         Shape (3, H, W), float32.
     """
-    tensor = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).float()
-    scale = 1.0 / torch.tensor(std, dtype=torch.float32)
-    shift = torch.tensor(mean, dtype=torch.float32) * scale
-    return tensor.mul_((scale / 255).view(3, 1, 1)).sub_(shift.view(3, 1, 1))
+    if out is None:
+        out = torch.empty(3, *image.shape[:2])
+    scale = 1.0 / np.asarray(std, np.float32)
+    shift = np.asarray(mean, np.float32) * scale
+    # One channel after the other stays in the processor's cache, and needs no copy of the bytes in another order.
+    for channel, plane in enumerate(out.numpy()):
+        np.multiply(image[..., channel], scale[channel] / np.float32(255), out=plane)
+        plane -= shift[channel]
+    return out
+
+
+def _as_tensors(
+    image: NDArray[np.uint8], label: NDArray[np.integer], mean: Color, std: Color
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """An augmented pair as the networks take it."""
+    return normalize(image, mean, std), torch.from_numpy(label.astype(np.int64))
 
 
 def _check_positive(field: str, value: float) -> None:
@@ -107,12 +120,17 @@ class EvalTransform:
         """Checks the fields."""
         _check_positive("image_scale", self.image_scale)
 
-    def __call__(
+    def augment(
         self, image: NDArray[np.uint8], label: NDArray[np.integer], _generator: np.random.Generator
+    ) -> tuple[NDArray[np.uint8], NDArray[np.integer]]:
+        """Scales; see `dataset.Transform`. The generator is not used."""
+        return resize_pair(image, label, self.image_scale)
+
+    def __call__(
+        self, image: NDArray[np.uint8], label: NDArray[np.integer], generator: np.random.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Scales and normalises; see `dataset.Transform`. The generator is not used."""
-        image, label = resize_pair(image, label, self.image_scale)
-        return normalize(image, self.mean, self.std), torch.from_numpy(label.astype(np.int64))
+        """Scales and normalises to (3, h, w) float32 and (h, w) int64."""
+        return _as_tensors(*self.augment(image, label, generator), self.mean, self.std)
 
 
 @dataclass(frozen=True)
@@ -158,16 +176,22 @@ class TrainTransform:
             if not 0 <= value <= 1:
                 raise ValueError(f"{field} is {value}, expected 0..1")
 
-    def __call__(
+    def augment(
         self, image: NDArray[np.uint8], label: NDArray[np.integer], generator: np.random.Generator
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Augments and normalises; see `dataset.Transform`."""
+    ) -> tuple[NDArray[np.uint8], NDArray[np.integer]]:
+        """Scales, crops and flips; see `dataset.Transform`."""
         flip = generator.random() < self.flip_probability
         scale = self.scales[int(generator.integers(len(self.scales)))]
         image, label = self._scaled_crop(image, label, self.image_scale * scale, generator)
         if flip:
             image, label = image[:, ::-1], label[:, ::-1]
-        return normalize(image, self.mean, self.std), torch.from_numpy(label.astype(np.int64))
+        return image, label
+
+    def __call__(
+        self, image: NDArray[np.uint8], label: NDArray[np.integer], generator: np.random.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Augments and normalises to (3, h, w) float32 and (h, w) int64."""
+        return _as_tensors(*self.augment(image, label, generator), self.mean, self.std)
 
     def _scaled_crop(
         self, image: NDArray[np.uint8], label: NDArray[np.integer], factor: float, generator: np.random.Generator

@@ -3,7 +3,8 @@
 import typer
 
 from fasterseg.engine.commandline import run_app
-from latency.commands import measure_command, table_command
+from latency.commands import measure_command, table_command, validate_command
+from latency.exchange import export_command, import_command
 
 app = typer.Typer(
     help="Measure operators and networks on the target.",
@@ -12,7 +13,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("table")(table_command)
+app.command("validate")(validate_command)
 app.command("measure")(measure_command)
+app.command("import")(import_command)
+app.command("export")(export_command)
 
 if __name__ == "__main__":
     run_app(app)

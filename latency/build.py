@@ -1,7 +1,9 @@
 """Building a latency table: measure what the space can reach, keep it as it comes, fit the correction, write it."""
 
 import statistics
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +12,8 @@ import torch
 from pydantic import BaseModel
 
 from fasterseg.engine.config import Experiment, dataset_num_classes
-from fasterseg.engine.progress import CONSOLE, epoch_progress
+from fasterseg.engine.progress import CONSOLE, epoch_progress, format_duration
+from fasterseg.networks.families import AnyArchitecture, network_specs
 from fasterseg.networks.space import SpaceConfig
 from fasterseg.networks.specs import OperatorSpec
 from latency.config import LatencyConfig, TargetConfig
@@ -19,20 +22,31 @@ from latency.journal import EntryJournal, journal_path
 from latency.pace import reference_session
 from latency.reachable import reachable_specs
 from latency.records import TableEntry, TableTarget
-from latency.runners import Conditions, Runner, build_runner
+from latency.runners import Runner, build_runner
 from latency.table import TABLE_NAME, LatencyTable
 from latency.timing import groups, measure_sessions
 
 STAGE = "latency"
 SECTIONS: Mapping[str, type[BaseModel]] = {"target": TargetConfig, "space": SpaceConfig, "latency": LatencyConfig}
+_MAX_LISTED = 5
 
 
-def run_table(experiment: Experiment, *, out: Path) -> Path:
+def run_table(
+    experiment: Experiment,
+    *,
+    out: Path,
+    num_classes: int | None = None,
+    networks: Sequence[AnyArchitecture] = (),
+    only_missing: bool = False,
+) -> Path:
     """Measures the table of an experiment; a table that is complete stays as it is, a cut-off run goes on.
 
     Args:
         experiment: Read with at least the sections in `SECTIONS`.
         out: The folder that the table goes to.
+        num_classes: Channels of the logits; None takes those of the experiment's dataset.
+        networks: Networks outside the space whose operators belong in the table too.
+        only_missing: Whether a table that is there gets what it lacks; see `build_table`.
 
     Returns:
         The table's file.
@@ -42,12 +56,18 @@ def run_table(experiment: Experiment, *, out: Path) -> Path:
         FileNotFoundError: The experiment's dataset, which says how many classes there are, does not exist.
     """
     path = out / TABLE_NAME
+    target = experiment.section("target", TargetConfig)
+    classes = dataset_num_classes(experiment) if num_classes is None else num_classes
     build_table(
         path,
-        target=experiment.section("target", TargetConfig),
+        target=target,
         space=experiment.section("space", SpaceConfig),
         protocol=experiment.section("latency", LatencyConfig),
-        num_classes=dataset_num_classes(experiment),
+        num_classes=classes,
+        extra_specs=[
+            spec for network in networks for spec in network_specs(network, classes, input_size=target.input_size)
+        ],
+        only_missing=only_missing,
     )
     return path
 
@@ -60,8 +80,9 @@ def build_table(
     protocol: LatencyConfig,
     num_classes: int,
     extra_specs: Sequence[OperatorSpec] = (),
+    only_missing: bool = False,
 ) -> LatencyTable:
-    """Measures what a table lacks and writes it; returns an existing table that lacks nothing as it is.
+    """Measures a table and writes it; an existing table that lacks nothing is returned as it is.
 
     Args:
         path: The table's file.
@@ -70,64 +91,89 @@ def build_table(
         protocol: How to measure, and how many networks to fit the correction on.
         num_classes: Channels of the logits.
         extra_specs: Operators beyond the space, such as another network's.
+        only_missing: Whether an existing table gets what it lacks, entries or correction, and keeps what it has.
 
     Raises:
-        ValueError: The runtime is absent, or the file holds a table of another target, space or machine.
+        ValueError: The runtime is absent; or the file holds a table of another target, space, machine or protocol, or
+            one that lacks something while `only_missing` is not set.
     """
+    started_s = time.monotonic()
     specs = tuple(dict.fromkeys((*reachable_specs(space, num_classes, input_size=target.input_size), *extra_specs)))
-    existing = _existing_table(path, target=target, space=space, num_classes=num_classes)
-    if existing is not None and existing.is_complete(specs, protocol):
-        CONSOLE.print(f"{path} holds all {len(specs)} operators already", soft_wrap=True)
-        return existing
     runner, reason = build_runner(target)
+    existing = LatencyTable.load(path) if path.exists() else None
+    if existing is not None:
+        existing.check_target(target, space=space, num_classes=num_classes)
+        existing.check_machine(runner.conditions())
+        existing.check_protocol(protocol)
+        lacking = existing.missing(specs)
+        if not lacking and existing.has_correction_of(protocol):
+            # a run that was killed between its last two steps leaves its journal behind
+            journal_path(path).unlink(missing_ok=True)
+            CONSOLE.print(f"{path} holds all {len(specs)} operators already", soft_wrap=True)
+            return existing
+        if not only_missing:
+            raise ValueError(_lacking(existing, lacking, protocol))
     CONSOLE.print(f"measuring with {reason}", soft_wrap=True)
-    _check_machine(existing, runner.conditions())
-    table_target = TableTarget(
+    table = _measure_table(
+        path,
+        existing=existing,
+        specs=specs,
+        runner=runner,
+        target=_table_target(runner, target, num_classes),
+        space=space,
+        protocol=protocol,
+    )
+    if existing is None or not existing.has_correction_of(protocol):
+        table = replace(table, correction=measure_correction(table, runner=runner, protocol=protocol))
+    table.save(path)
+    journal_path(path).unlink()
+    _tell(table, duration_s=time.monotonic() - started_s)
+    return table
+
+
+def _table_target(runner: Runner, target: TargetConfig, num_classes: int) -> TableTarget:
+    return TableTarget(
         runner=runner.name,
         device=runner.device,
         precision=runner.precision,
         threads=runner.threads,
         input_size=target.input_size,
         num_classes=num_classes,
+        mode=runner.mode,
+        tf32=runner.tf32,
     )
-    timing = protocol.model_dump(mode="json", exclude={"correction_networks", "seed"})
-    header = {"target": vars(table_target), "conditions": runner.conditions().to_dict(), "protocol": timing}
+
+
+def _measure_table(
+    path: Path,
+    *,
+    existing: LatencyTable | None,
+    specs: Sequence[OperatorSpec],
+    runner: Runner,
+    target: TableTarget,
+    space: SpaceConfig,
+    protocol: LatencyConfig,
+) -> LatencyTable:
+    """The table with all its entries, and with the correction that it had."""
+    conditions = runner.conditions()
+    same_conditions = {name: value for name, value in conditions.to_dict().items() if name != "clocks_mhz"}
+    header = {"target": vars(target), "conditions": same_conditions, "protocol": protocol.timing()}
     journal = EntryJournal(journal_path(path), header)
     known = existing.entries if existing is not None else {}
     _measure_entries([spec for spec in specs if spec not in known], journal, runner=runner, protocol=protocol)
     reference_ms = existing.reference_ms if existing is not None else _usual_pace(journal.entries)
     measured = {**known, **{spec: entry.at_pace(reference_ms) for spec, entry in journal.entries.items()}}
     table = LatencyTable(
-        target=table_target,
+        target=target,
         space=space,
-        conditions=runner.conditions(),
+        conditions=conditions,
         protocol=protocol,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         reference_ms=reference_ms,
         entries={spec: measured[spec] for spec in dict.fromkeys((*specs, *measured))},
         source=str(path),
     )
-    table = replace(table, correction=measure_correction(table, runner=runner, protocol=protocol))
-    table.save(path)
-    journal.remove()
-    _tell(table)
-    return table
-
-
-def _existing_table(path: Path, *, target: TargetConfig, space: SpaceConfig, num_classes: int) -> LatencyTable | None:
-    if not path.exists():
-        return None
-    table = LatencyTable.load(path)
-    table.check_target(target, space=space, num_classes=num_classes)
-    return table
-
-
-def _check_machine(table: LatencyTable | None, conditions: Conditions) -> None:
-    if table is not None and table.conditions != conditions:
-        raise ValueError(
-            f"{table.source} was measured under {table.conditions}, now it is {conditions}; entries of both do not "
-            "belong in one table: use another --out folder, or remove that file"
-        )
+    return table if existing is None else replace(table, correction=existing.correction)
 
 
 def _measure_entries(
@@ -135,13 +181,16 @@ def _measure_entries(
 ) -> None:
     """Measures the operators that the journal lacks, a group at a time; what a group gave is kept before the next."""
     missing = [spec for spec in specs if spec not in journal.entries]
-    reference = reference_session(runner)
-    with epoch_progress("latency table", len(specs), completed=len(specs) - len(missing)) as progress:
+    with (
+        epoch_progress("latency table", len(specs), completed=len(specs) - len(missing)) as progress,
+        reference_session(runner) as reference,
+    ):
         for group in groups(missing, protocol.interleave):
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(protocol.seed)
-                sessions = [runner.prepare(spec.build(), spec.input_shape()) for spec in group]
-            measurements = measure_sessions(sessions, runner.conditions(), protocol=protocol, reference=reference)
+            with ExitStack() as stack:
+                with torch.random.fork_rng(devices=[]):
+                    torch.manual_seed(protocol.seed)
+                    sessions = [stack.enter_context(runner.prepare(spec.build(), spec.input_shape())) for spec in group]
+                measurements = measure_sessions(sessions, runner.conditions(), protocol=protocol, reference=reference)
             journal.append(dict(zip(group, map(TableEntry.of, measurements), strict=True)))
             progress.advance(len(group), note=group[-1].key)
 
@@ -151,14 +200,29 @@ def _usual_pace(entries: Mapping[OperatorSpec, TableEntry]) -> float:
     return statistics.median(entry.reference_ms for entry in entries.values())
 
 
-def _tell(table: LatencyTable) -> None:
-    unstable = sum(not entry.stable for entry in table.entries.values())
-    correction = table.correction
-    CONSOLE.print(f"{len(table.entries)} operators measured, {unstable} of them with an unsteady time", soft_wrap=True)
-    if correction.mean_error is not None:
-        CONSOLE.print(
-            f"prediction: {correction.slope:.4g} * sum + {correction.per_operator_ms:.4g} ms * operators + "
-            f"{correction.constant_ms:.4g} ms, fitted on {correction.networks} random networks; cross-validated error "
-            f"{correction.mean_error:.1%} on average, {correction.largest_error:.1%} at most",
-            soft_wrap=True,
-        )
+def _lacking(table: LatencyTable, lacking: Sequence[OperatorSpec], protocol: LatencyConfig) -> str:
+    wanted = []
+    if lacking:
+        wanted.append(f"{len(lacking)} of the operators asked for, {lacking[0].key} among them")
+    if not table.has_correction_of(protocol):
+        wanted.append(f"a correction fitted on {_named(protocol)} (its own is of {_named(table.protocol)})")
+    return (
+        f"{table.source} lacks {' and '.join(wanted)}; add it with `python -m latency table --config FILE "
+        "--only-missing`, or remove that file to measure everything anew"
+    )
+
+
+def _named(protocol: LatencyConfig) -> str:
+    return ", ".join(f"latency.{name} {value}" for name, value in protocol.fitting().items())
+
+
+def _tell(table: LatencyTable, *, duration_s: float) -> None:
+    unstable = [spec.key for spec, entry in table.entries.items() if not entry.stable]
+    named = f": {', '.join(unstable[:_MAX_LISTED])}{', ...' * (len(unstable) > _MAX_LISTED)}" if unstable else ""
+    CONSOLE.print(
+        f"{len(table.entries)} operators measured in {format_duration(duration_s)}, {len(unstable)} of them with an "
+        f"unsteady time (spread above {table.protocol.spread_bound:.0%}){named}",
+        soft_wrap=True,
+    )
+    if table.correction.mean_error is not None:
+        CONSOLE.print(f"prediction: {table.correction.describe()}", soft_wrap=True)

@@ -6,42 +6,140 @@ from typing import Annotated
 import typer
 
 from fasterseg.engine.commandline import ConfigOption, OutOption, SetOption, say
-from fasterseg.engine.config import load_experiment
-from latency import build, measure
-from latency.table import TABLE_NAME
+from fasterseg.engine.config import Experiment, load_experiment
+from fasterseg.networks.presets import resolve_architecture
+from latency import build, comparison, measure
+from latency.agreement import AgreementBounds
+from latency.config import TargetConfig
+from latency.table import TABLE_NAME, LatencyTable
+from latency.validate import validate_table
+
+MISSED_BOUND_EXIT_CODE = 1
+
+ClassesOption = Annotated[
+    int | None, typer.Option("--classes", min=1, help="Channels of the logits; those of the dataset when not given.")
+]
+TableOption = Annotated[
+    Path | None, typer.Option("--table", help="The latency table; the experiment's when not given.")
+]
 
 
-def table_command(config: ConfigOption, settings: SetOption = None, out: OutOption = None) -> None:
+def table_command(
+    config: ConfigOption,
+    settings: SetOption = None,
+    out: OutOption = None,
+    only_missing: Annotated[
+        bool, typer.Option("--only-missing", help="Add what an existing table lacks, and keep what it has.")
+    ] = False,
+    networks: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--for",
+            help="A network outside the space whose operators to measure too: a preset or an "
+            "architecture file; may be given repeatedly.",
+        ),
+    ] = None,
+    classes: ClassesOption = None,
+) -> None:
     """Measure every operator that the space can reach; goes on where a run was cut off.
 
     Example: python -m latency table --config configs/toy.yaml
     """
     experiment = load_experiment(config, settings or [], build.SECTIONS)
-    path = build.run_table(experiment, out=out or experiment.stage_folder(build.STAGE))
+    path = build.run_table(
+        experiment,
+        out=out or experiment.stage_folder(build.STAGE),
+        num_classes=classes,
+        networks=[resolve_architecture(name) for name in networks or []],
+        only_missing=only_missing,
+    )
     say(f"wrote {path}", f"next: python -m search pretrain --config {config}")
 
 
-def measure_command(
-    network: Annotated[Path, typer.Argument(help="An architecture (.json), an exported file (.onnx) or a best.pt.")],
+def validate_command(
     config: ConfigOption,
     settings: SetOption = None,
     out: OutOption = None,
-    table: Annotated[
-        Path | None, typer.Option("--table", help="The table to predict from; the experiment's, if it is there.")
+    table: TableOption = None,
+    count: Annotated[int, typer.Option("--count", help="How many networks to measure.")] = 50,
+    mape_bound: Annotated[
+        float | None, typer.Option("--mape-bound", help="The largest mean error, such as 0.02 for 2 %.")
+    ] = None,
+    max_bound: Annotated[float | None, typer.Option("--max-bound", help="The largest single error.")] = None,
+    spearman_bound: Annotated[
+        float | None, typer.Option("--spearman-bound", help="The smallest rank correlation.")
     ] = None,
 ) -> None:
-    """Time a whole network on the target and compare it with the table's prediction.
+    """Hold the table's predictions against random networks that its fit has not seen; exit code 1 if a bound is missed.
 
-    Example: python -m latency measure runs/toy/search/architecture_student.json --config configs/toy.yaml
+    Example: python -m latency validate --config configs/toy.yaml --mape-bound 0.02
     """
     experiment = load_experiment(config, settings or [], build.SECTIONS)
-    usual_table = experiment.stage_folder(build.STAGE) / TABLE_NAME
-    table_path = table or (usual_table if usual_table.is_file() else None)
-    # every stage calls its network best.pt, so a checkpoint goes by its folder's name
-    name = network.parent.name if network.suffix == ".pt" else network.stem
-    result = (out or experiment.stage_folder(build.STAGE)) / f"measured_{name}.json"
-    measured = measure.run_measure(experiment, network, table_path=table_path, out=result)
-    say(measured.describe())
+    loaded = LatencyTable.load(table or usual_table(experiment))
+    validation = validate_table(loaded, experiment.section("target", TargetConfig), count=count)
+    say(validation.describe())
+    for path in validation.save(out or experiment.stage_folder(build.STAGE)):
+        say(f"wrote {path}")
+    missed = validation.scores.missed(AgreementBounds(mape_bound, max_bound, spearman_bound))
+    for miss in missed:
+        say(f"MISSED: {miss}")
+    if missed:
+        raise typer.Exit(MISSED_BOUND_EXIT_CODE)
+    say(f"next: python -m search pretrain --config {config}")
+
+
+def measure_command(
+    networks: Annotated[
+        list[str],
+        typer.Argument(
+            help="Each an architecture (.json), an exported file (.onnx), a best.pt or a preset, such as icnet."
+        ),
+    ],
+    config: ConfigOption,
+    settings: SetOption = None,
+    out: OutOption = None,
+    table: TableOption = None,
+    runners: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--runner",
+            help="Runner to time on, such as openvino or pytorch:channels_last; may be given "
+            "repeatedly; the target's when not given.",
+        ),
+    ] = None,
+    layers: Annotated[bool, typer.Option("--layers", help="Profile each network layer by layer, too.")] = False,
+    classes: ClassesOption = None,
+) -> None:
+    """Time whole networks, in one interleaved run, and compare them with the table's prediction.
+
+    Example: python -m latency measure runs/toy/search/architecture_student.json icnet --config configs/toy.yaml
+    """
+    experiment = load_experiment(config, settings or [], build.SECTIONS)
+    usual = usual_table(experiment)
+    table_path = table or (usual if usual.is_file() else None)
+    measured = measure.run_measure(
+        experiment,
+        networks,
+        runners=runners or [],
+        table_path=table_path,
+        num_classes=classes,
+        with_layers=layers,
+    )
+    folder = out or experiment.stage_folder(build.STAGE)
+    stem = measured.rows[0].name if len(measured.rows) == 1 else "comparison"
+    say(*(row.describe() for row in measured.rows))
+    if len(measured.rows) > 1:
+        comparison.print_comparison(measured.rows)
     if table_path is None:
-        say(f"no table at {usual_table} to compare with: python -m latency table --config {config}")
-    say(f"wrote {result}", f"next: python -m train student --config {config}")
+        say(f"no table at {usual} to compare with: python -m latency table --config {config}")
+    paths = comparison.save_comparison(measured.rows, folder, stem=stem)
+    for row, times in zip(measured.rows, measured.layers, strict=bool(measured.layers)):
+        comparison.print_layers(row, times)
+        paths.append(folder / f"layers_{row.name}_{row.runner.replace(':', '_')}.csv")
+        comparison.save_layers(times, paths[-1])
+    say(*(f"wrote {path}" for path in paths), f"next: python -m train student --config {config}")
+
+
+def usual_table(experiment: Experiment) -> Path:
+    """Where an experiment's table lies."""
+    return experiment.stage_folder(build.STAGE) / TABLE_NAME

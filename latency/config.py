@@ -1,24 +1,33 @@
 """The sections of an experiment file that this room owns: `target` (device, budget) and `latency` (how to measure)."""
 
-from typing import Annotated, Literal, Self
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from fasterseg.engine.config import Section
+from latency.support import find_devices
 
-RunnerChoice = Literal["auto", "onnxruntime", "openvino", "pytorch"]
-DeviceChoice = Literal["auto", "cpu", "cuda"]
-Precision = Literal["fp32"]
+RunnerChoice = Literal["auto", "onnxruntime", "openvino", "pytorch", "tensorrt"]
+DeviceChoice = Literal["auto", "cpu", "cuda", "gpu", "npu"]
+Precision = Literal["fp32", "fp16", "bf16"]
+Mode = Literal["auto", "default", "eager", "channels_last", "cuda_graph", "compile", "cpu", "cuda", "tensorrt"]
 
 
 class TargetConfig(Section):
     """What the network has to run on, and how fast: the `target` section.
 
     Attributes:
-        runner: The runtime that executes the network; `auto` takes ONNX Runtime on a CPU and PyTorch on a GPU.
-        device: Where it runs; `auto` takes a GPU where the runner can use one.
-        precision: Number format of the deployed network.
+        runner: The runtime that executes the network; `auto` takes TensorRT or PyTorch on a CUDA device, and ONNX
+            Runtime on a CPU.
+        device: Where it runs; `auto` takes a CUDA device where there is one and the runner can use it. `gpu` and `npu`
+            are OpenVINO's.
+        precision: Number format of the deployed network's arithmetic; images and logits are float32 in any case.
+        mode: How the runtime executes it. PyTorch: `eager`, `channels_last`, `cuda_graph` or `compile`; ONNX Runtime:
+            its execution provider `cpu`, `cuda` or `tensorrt`. `auto` takes the runner's usual one for the device.
+        tf32: Whether float32 convolutions on a CUDA device may round their inputs to TF32's 10 bits of mantissa.
         threads: CPU threads that one inference may use.
+        engine_cache: Folder where TensorRT keeps built engines and kernel timings; the user's cache folder when null.
         input_size: (height, width) of the image.
         budget_ms: The most that one inference may take.
         budget_share: The budget as a share of what the space can reach: 0 is its fastest network, 1 its slowest.
@@ -28,7 +37,10 @@ class TargetConfig(Section):
     runner: RunnerChoice = "auto"
     device: DeviceChoice = "auto"
     precision: Precision = "fp32"
+    mode: Mode = "auto"
+    tf32: bool = False
     threads: Annotated[int, Field(ge=1)] = 1
+    engine_cache: Path | None = None
     input_size: tuple[Annotated[int, Field(ge=32)], Annotated[int, Field(ge=32)]] = (1024, 2048)
     budget_ms: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     budget_share: Annotated[float, Field(ge=0, le=1)] | None = None
@@ -42,17 +54,21 @@ class TargetConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _runner_fits_device(self) -> Self:
-        if self.device == "cuda" and self.runner not in ("auto", "pytorch"):
-            raise ValueError(f"runner {self.runner} runs on the CPU only; use runner pytorch, or device cpu")
+    def _runner_can_do_it(self) -> Self:
+        if self.runner != "auto":
+            find_devices(self.runner, self.device, precision=self.precision, mode=self.mode, tf32=self.tf32)
         return self
+
+
+_FITTING = {"correction_networks", "network_rounds", "seed"}
 
 
 class LatencyConfig(Section):
     """How times are measured and how the prediction is fitted: the `latency` section.
 
     Attributes:
-        rounds: Rounds that a measurement consists of; its time is the median of their medians.
+        rounds: Rounds that the measurement of an operator consists of; its time is the median of their medians.
+        network_rounds: Likewise of a whole network; networks are few, and predictions are held against them.
         round_ms: How long one operator or network runs in one round, at least.
         warmup_ms: How long it runs before the first round, at least.
         spread_bound: Interquartile range of the rounds' medians over their median; a measurement above it is
@@ -63,7 +79,8 @@ class LatencyConfig(Section):
         seed: Seed of the random networks.
     """
 
-    rounds: Annotated[int, Field(ge=3)] = 5
+    rounds: Annotated[int, Field(ge=3)] = 7
+    network_rounds: Annotated[int, Field(ge=3)] = 11
     round_ms: Annotated[float, Field(gt=0)] = 20.0
     warmup_ms: Annotated[float, Field(ge=0)] = 20.0
     spread_bound: Annotated[float, Field(gt=0)] = 0.1
@@ -80,3 +97,15 @@ class LatencyConfig(Section):
                 "use 0 (plain sum) or at least 6"
             )
         return self
+
+    def timing(self) -> dict[str, Any]:
+        """The fields that decide how one operator is timed, as JSON-ready data."""
+        return self.model_dump(mode="json", exclude=_FITTING)
+
+    def fitting(self) -> dict[str, Any]:
+        """The fields that decide what the correction is fitted on, as JSON-ready data."""
+        return self.model_dump(mode="json", include=_FITTING)
+
+    def for_networks(self) -> Self:
+        """The protocol with the rounds of a whole network."""
+        return self.model_copy(update={"rounds": self.network_rounds})

@@ -7,6 +7,7 @@ function, which the search's expected latency can use as it is.
 
 import random
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import NamedTuple
 
 import numpy as np
@@ -16,8 +17,9 @@ from scipy.optimize import least_squares
 
 from fasterseg.engine.progress import epoch_progress
 from fasterseg.networks.architecture import Architecture
-from fasterseg.networks.derived import DerivedNetwork, derived_specs
+from fasterseg.networks.families import AnyArchitecture, build_network, network_specs
 from fasterseg.networks.network import DeployedNetwork
+from fasterseg.networks.resizing import Size
 from fasterseg.networks.space import SpaceConfig
 from latency.config import LatencyConfig
 from latency.pace import reference_session
@@ -25,10 +27,12 @@ from latency.records import Correction
 from latency.runners import Runner
 from latency.sampling import random_architecture
 from latency.table import LatencyTable
-from latency.timing import groups, measure_sessions
+from latency.timing import LatencyMeasurement, groups, measure_sessions
 
 _FOLDS = 5
 _OUTLIER_SCALE = 0.03
+# how much of the fastest measured network the constant may take off
+_MOST_SAVED = 0.25
 
 
 class NetworkSample(NamedTuple):
@@ -56,34 +60,52 @@ def measure_correction(table: LatencyTable, *, runner: Runner, protocol: Latency
     if protocol.correction_networks == 0:
         return Correction()
     architectures = correction_architectures(table.space, protocol.correction_networks, seed=protocol.seed)
-    samples = measure_samples(table, architectures, runner=runner, protocol=protocol)
+    measurements = measure_networks(
+        architectures,
+        runner=runner,
+        protocol=protocol,
+        num_classes=table.target.num_classes,
+        input_size=table.target.input_size,
+    )
+    samples = [network_sample(table, *pair) for pair in zip(architectures, measurements, strict=True)]
     return fit_correction(samples, smallest_entry_ms=min(entry.median_ms for entry in table.entries.values()))
 
 
-def measure_samples(
-    table: LatencyTable, architectures: Sequence[Architecture], *, runner: Runner, protocol: LatencyConfig
-) -> list[NetworkSample]:
-    """Measures derived networks whole, at the table's pace, beside the sums of their entries."""
-    target, reference = table.target, reference_session(runner)
-    samples: list[NetworkSample] = []
-    with epoch_progress("whole networks", len(architectures)) as progress:
+def network_sample(
+    table: LatencyTable, architecture: AnyArchitecture, measurement: LatencyMeasurement
+) -> NetworkSample:
+    """A measured network beside the sum of its entries."""
+    specs = network_specs(architecture, table.target.num_classes, input_size=table.target.input_size)
+    return NetworkSample(table.sum_ms(specs), len(specs), measurement.at_pace(table.reference_ms))
+
+
+def measure_networks(
+    architectures: Sequence[AnyArchitecture],
+    *,
+    runner: Runner,
+    protocol: LatencyConfig,
+    num_classes: int,
+    input_size: Size,
+) -> list[LatencyMeasurement]:
+    """Measures networks whole, as they are deployed, with the machine's pace beside them."""
+    measurements: list[LatencyMeasurement] = []
+    with epoch_progress("whole networks", len(architectures)) as progress, reference_session(runner) as reference:
         for group in groups(architectures, protocol.interleave):
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(protocol.seed)
-                networks = [deployed_network(architecture, target.num_classes) for architecture in group]
-            sessions = [runner.prepare(network, (1, 3, *target.input_size)) for network in networks]
-            measurements = measure_sessions(sessions, runner.conditions(), protocol=protocol, reference=reference)
-            for architecture, measurement in zip(group, measurements, strict=True):
-                specs = derived_specs(architecture, target.num_classes, input_size=target.input_size)
-                measured_ms = measurement.at_pace(table.reference_ms)
-                samples.append(NetworkSample(table.sum_ms(specs), len(specs), measured_ms))
+            with ExitStack() as stack:
+                with torch.random.fork_rng(devices=[]):
+                    torch.manual_seed(protocol.seed)
+                    networks = [deployed_network(architecture, num_classes) for architecture in group]
+                sessions = [stack.enter_context(runner.prepare(network, (1, 3, *input_size))) for network in networks]
+                measurements += measure_sessions(
+                    sessions, runner.conditions(), protocol=protocol.for_networks(), reference=reference
+                )
             progress.advance(len(group))
-    return samples
+    return measurements
 
 
-def deployed_network(architecture: Architecture, num_classes: int) -> DeployedNetwork:
-    """The derived network with fresh weights as it is deployed; times do not depend on the weights."""
-    return DeployedNetwork(DerivedNetwork(architecture, num_classes)).eval()
+def deployed_network(architecture: AnyArchitecture, num_classes: int) -> DeployedNetwork:
+    """The network with fresh weights as it is deployed; times do not depend on the weights."""
+    return DeployedNetwork(build_network(architecture, num_classes)).eval()
 
 
 def fit_correction(samples: Sequence[NetworkSample], *, smallest_entry_ms: float) -> Correction:
@@ -123,8 +145,9 @@ def _predict(coefficients: npt.NDArray[np.float64], values: npt.NDArray[np.float
 def _fit(values: npt.NDArray[np.float64], smallest_entry_ms: float) -> npt.NDArray[np.float64]:
     """Least squares of the relative error; a network that the machine disturbed weighs less than its square.
 
-    Fitted as a · (Σ - n · smallest entry) + b · n + c with a, b, c ≥ 0, so that no operator can make a
-    predicted network faster.
+    Fitted as a · (Σ - n · smallest entry) + b · n + c with a, b ≥ 0, so that no operator can make a predicted
+    network faster. The constant may be negative: what every network has, such as the final resize, can be dearer
+    alone than in a network, where it finds its map in the layout it wants.
     """
     measured_ms, scale = values[:, 2], float(values[:, 2].mean())
     beyond_smallest = values[:, 0] - smallest_entry_ms * values[:, 1]
@@ -136,8 +159,8 @@ def _fit(values: npt.NDArray[np.float64], smallest_entry_ms: float) -> npt.NDArr
 
     fit = least_squares(
         relative_errors,
-        x0=[1.0, smallest_entry_ms, 0.01 * scale],
-        bounds=(0, np.inf),
+        x0=[1.0, smallest_entry_ms, 0.0],
+        bounds=([0, 0, -_MOST_SAVED * float(measured_ms.min())], np.inf),
         loss="soft_l1",
         f_scale=_OUTLIER_SCALE,
         x_scale=[1.0, smallest_entry_ms, scale],

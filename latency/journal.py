@@ -1,13 +1,16 @@
 """What a table run has measured so far, on disk after every group of operators, so that a cut-off run goes on.
 
-The journal lies beside the table: a first line with target, conditions and protocol, then one line for each entry.
+The journal lies beside the table: a first line with target, conditions and protocol, then one line for each entry. It
+only ever grows; of a run that was killed in the middle of a line, that line is cut off and measured again.
 """
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fasterseg.engine.files import write_text
 from fasterseg.networks.specs import OperatorSpec
 from latency.records import TableEntry, entry_from_data, entry_to_data
 
@@ -36,45 +39,51 @@ class EntryJournal:
         self.entries: dict[OperatorSpec, TableEntry] = {}
         text = json.dumps(header, sort_keys=True)
         lines = self._complete_lines()
-        if lines:
-            self._check_header(lines[0], json.loads(text))
-            for number, line in enumerate(lines[1:], start=2):
-                try:
-                    spec, entry = entry_from_data(json.loads(line))
-                except ValueError as error:
-                    raise ValueError(f"{path}, line {number} is damaged ({error}); remove the file") from error
-                self.entries[spec] = entry
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # a line that was cut off in the middle is measured again
-        path.write_text("".join(line + "\n" for line in lines or [text]), encoding="utf-8")
+        if not lines:
+            write_text(path, text + "\n")
+            return
+        self._check_header(lines[0], json.loads(text))
+        for number, line in enumerate(lines[1:], start=2):
+            try:
+                spec, entry = entry_from_data(json.loads(line))
+            except ValueError as error:
+                raise ValueError(f"{path}, line {number} is damaged ({error}); remove the file") from error
+            self.entries[spec] = entry
 
     def append(self, entries: Mapping[OperatorSpec, TableEntry]) -> None:
-        """Keeps further entries."""
+        """Keeps further entries, on disk when this returns."""
+        lines = [json.dumps(entry_to_data(spec, entry)) + "\n" for spec, entry in entries.items()]
         with self.path.open("a", encoding="utf-8") as file:
-            for spec, entry in entries.items():
-                file.write(json.dumps(entry_to_data(spec, entry)) + "\n")
+            file.write("".join(lines))
+            file.flush()
+            os.fsync(file.fileno())
         self.entries.update(entries)
 
-    def remove(self) -> None:
-        """Removes the journal, once the table is written."""
-        self.path.unlink()
-
     def _complete_lines(self) -> list[str]:
+        """The lines up to the last line break; what was cut off after it is taken off the file."""
         if not self.path.is_file():
             return []
-        text = self.path.read_text(encoding="utf-8")
-        return text[: text.rfind("\n") + 1].splitlines()
+        data = self.path.read_bytes()
+        complete = data[: data.rfind(b"\n") + 1]
+        if len(complete) < len(data):
+            os.truncate(self.path, len(complete))
+        try:
+            return complete.decode("utf-8").splitlines()
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{self.path} is not a table's journal ({error}); remove the file") from error
 
     def _check_header(self, line: str, header: dict[str, Any]) -> None:
         try:
             found = json.loads(line)
         except json.JSONDecodeError as error:
             raise ValueError(f"{self.path} is not a table's journal ({error}); remove the file") from error
+        if not isinstance(found, dict) or not all(isinstance(found.get(section), dict) for section in header):
+            raise ValueError(f"{self.path} is not a table's journal: its first line is no header; remove the file")
         differing = [
-            f"{section}.{name} {found.get(section, {}).get(name)} (now: {value})"
+            f"{section}.{name} {found[section].get(name)} (now: {value})"
             for section, values in header.items()
             for name, value in values.items()
-            if found.get(section, {}).get(name) != value
+            if found[section].get(name) != value
         ]
         if differing:
             raise ValueError(

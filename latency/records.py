@@ -84,6 +84,16 @@ class Correction:
         """The predicted time of a network of `operators` operators whose entries sum to `sum_ms`."""
         return self.slope * sum_ms + self.per_operator_ms * operators + self.constant_ms
 
+    def describe(self) -> str:
+        """The fit and its error in one line."""
+        if self.mean_error is None or self.largest_error is None:
+            return "the plain sum of the entries; no correction was fitted"
+        return (
+            f"{self.slope:.4g} * sum + {self.per_operator_ms:.4g} ms * operators + {self.constant_ms:.4g} ms, fitted "
+            f"on {self.networks} random networks; cross-validated error {self.mean_error:.1%} on average, "
+            f"{self.largest_error:.1%} at most"
+        )
+
 
 @validated(frozen=True, config=STRICT)
 class TableTarget:
@@ -96,12 +106,14 @@ class TableTarget:
     input_size: Size
     num_classes: int
     batch_size: int = 1
+    mode: str = "default"
+    tf32: bool = False
 
     def describe(self) -> str:
         """The target in one line."""
         return (
-            f"runner {self.runner}, device {self.device}, precision {self.precision}, threads {self.threads}, "
-            f"input_size {self.input_size[0]}x{self.input_size[1]}, {self.num_classes} classes"
+            f"runner {self.runner}, device {self.device}, mode {self.mode}, precision {self.precision}, "
+            f"threads {self.threads}, input_size {self.input_size[0]}x{self.input_size[1]}, {self.num_classes} classes"
         )
 
 

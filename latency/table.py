@@ -14,8 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as validated
 
 from fasterseg.engine.files import write_text
-from fasterseg.networks.architecture import Architecture
-from fasterseg.networks.derived import derived_specs
+from fasterseg.networks.families import AnyArchitecture, network_specs
 from fasterseg.networks.space import SpaceConfig
 from fasterseg.networks.specs import OperatorSpec
 from latency.config import LatencyConfig, TargetConfig
@@ -32,9 +31,11 @@ from latency.records import (
 from latency.runners.base import Conditions
 
 FORMAT: Literal["fasterseg-latency-table"] = "fasterseg-latency-table"
-FORMAT_VERSION: Literal[1] = 1
+# 2: times at the pace of another reference network
+FORMAT_VERSION: Literal[2] = 2
 TABLE_NAME = "latency_table.json"
 _MAX_LISTED = 5
+_TARGET_FIELDS = {"runner", "device", "mode", "precision", "tf32", "threads", "input_size"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +51,8 @@ class LatencyTable:
         reference_ms: What the reference of `pace` takes at the pace that the entries hold for.
         entries: The measured times.
         correction: From the sum to a network's time.
+        uncounted_kinds: Kinds of operators that the times leave out, and that count nothing in a sum; an imported table
+            has them, a measured one has none.
         source: What messages call the table, such as its file.
     """
 
@@ -61,6 +64,7 @@ class LatencyTable:
     reference_ms: float
     entries: Mapping[OperatorSpec, TableEntry]
     correction: Correction = field(default_factory=Correction)
+    uncounted_kinds: tuple[str, ...] = ()
     source: str = "the latency table"
 
     def entry_ms(self, spec: OperatorSpec) -> float:
@@ -69,10 +73,13 @@ class LatencyTable:
         Raises:
             ValueError: The table lacks it.
         """
+        if spec.kind in self.uncounted_kinds:
+            return 0.0
         if spec not in self.entries:
             raise ValueError(
                 f"{self.source} has no entry for {spec.key}; it was measured for another space or input size: measure "
-                "this one with `python -m latency table --config FILE`"
+                "this one with `python -m latency table --config FILE`, or a network outside the space with "
+                "`python -m latency table --config FILE --only-missing --for NETWORK`"
             )
         return self.entries[spec].median_ms
 
@@ -93,22 +100,62 @@ class LatencyTable:
         listed = tuple(specs)
         return self.correction.apply(self.sum_ms(listed), len(listed))
 
-    def predict_architecture(self, architecture: Architecture) -> float:
-        """The predicted time of a derived network at the table's input size and class count.
+    def predict_architecture(self, architecture: AnyArchitecture) -> float:
+        """The predicted time of a network of any family at the table's input size and class count.
 
         Raises:
             ValueError: The table lacks an operator.
         """
-        return self.predict_ms(derived_specs(architecture, self.target.num_classes, input_size=self.target.input_size))
+        return self.predict_ms(network_specs(architecture, self.target.num_classes, input_size=self.target.input_size))
 
-    def is_complete(self, specs: Iterable[OperatorSpec], protocol: LatencyConfig) -> bool:
-        """Whether the table holds these operators and a correction from as many networks as asked for."""
-        return self.correction.networks == protocol.correction_networks and all(spec in self.entries for spec in specs)
+    def missing(self, specs: Iterable[OperatorSpec]) -> tuple[OperatorSpec, ...]:
+        """Those of the operators that the table lacks, each once."""
+        return tuple(spec for spec in dict.fromkeys(specs) if spec not in self.entries)
+
+    def has_correction_of(self, protocol: LatencyConfig) -> bool:
+        """Whether its correction is one fitted as a protocol asks for; the plain sum is fitted on nothing."""
+        if self.correction.networks == protocol.correction_networks == 0:
+            return True
+        return self.correction.networks > 0 and self.protocol.fitting() == protocol.fitting()
+
+    def check_protocol(self, protocol: LatencyConfig) -> None:
+        """Makes sure that the entries were measured the way that is asked for now.
+
+        Raises:
+            ValueError: They were not; the message names what differs.
+        """
+        own, asked = self.protocol.timing(), protocol.timing()
+        differing = [
+            f"latency.{name} {own[name]} (asked for: {asked[name]})" for name in own if own[name] != asked[name]
+        ]
+        if differing:
+            raise ValueError(
+                f"{self.source} was measured another way: {', '.join(differing)}; set these back, or measure into "
+                "another --out folder or after removing that file"
+            )
+
+    def check_machine(self, conditions: Conditions) -> None:
+        """Makes sure that the machine and its software are those the table was measured with.
+
+        Raises:
+            ValueError: They are not; the message names what differs.
+        """
+        own, now = _flat(self.conditions), _flat(conditions)
+        differing = [
+            f"{name} {own.get(name)} (now: {now.get(name)})"
+            for name in dict.fromkeys((*own, *now))
+            if own.get(name) != now.get(name)
+        ]
+        if differing:
+            raise ValueError(
+                f"{self.source} was measured on another machine or with other versions: {', '.join(differing)}; "
+                "entries of both do not belong in one table: use another --out folder, or remove that file"
+            )
 
     def check_target(
         self, target: TargetConfig, *, space: SpaceConfig | None = None, num_classes: int | None = None
     ) -> None:
-        """Makes sure that the table answers for a target; a runner or device of `auto` takes what was measured.
+        """Makes sure that the table answers for a target; a runner, device or mode of `auto` takes what was measured.
 
         Args:
             target: The target asked for.
@@ -119,13 +166,13 @@ class LatencyTable:
             ValueError: It was measured for another target or space; the message names both.
         """
         own: dict[str, object] = {**vars(self.target), **_prefixed(self.space)}
-        asked: dict[str, object] = target.model_dump(include={"runner", "device", "precision", "threads", "input_size"})
+        asked: dict[str, object] = target.model_dump(include=_TARGET_FIELDS)
         asked |= {} if space is None else _prefixed(space)
         asked |= {} if num_classes is None else {"num_classes": num_classes}
         differing = [
             f"{name} {own[name]} (asked for: {value})"
             for name, value in asked.items()
-            if value != own[name] and not (name in ("runner", "device") and value == "auto")
+            if value != own[name] and not (name in ("runner", "device", "mode") and value == "auto")
         ]
         if differing:
             raise ValueError(
@@ -145,6 +192,7 @@ class LatencyTable:
             "protocol": self.protocol.model_dump(mode="json"),
             "space": self.space.model_dump(mode="json"),
             "correction": asdict(self.correction),
+            "uncounted_kinds": list(self.uncounted_kinds),
         }
         lines = [
             f"    {json.dumps(spec.key)}: " + json.dumps(entry_to_data(spec, entry))
@@ -178,7 +226,7 @@ class _TableFile:
     """The layout of a table's file."""
 
     format: Literal["fasterseg-latency-table"]
-    version: Literal[1]
+    version: Literal[2]
     created: str
     reference_ms: Positive
     target: TableTarget
@@ -187,6 +235,7 @@ class _TableFile:
     space: SpaceConfig
     correction: Correction
     entries: dict[str, dict[str, Any]]
+    uncounted_kinds: tuple[str, ...] = ()
 
 
 def _from_data(data: object, source: str) -> LatencyTable:
@@ -223,6 +272,7 @@ def _from_data(data: object, source: str) -> LatencyTable:
         reference_ms=file.reference_ms,
         entries=entries,
         correction=file.correction,
+        uncounted_kinds=file.uncounted_kinds,
         source=source,
     )
 
@@ -234,3 +284,9 @@ def _corrupted(source: str, problems: list[str]) -> str:
 
 def _prefixed(space: SpaceConfig) -> dict[str, object]:
     return {f"space.{name}": value for name, value in space.model_dump().items()}
+
+
+def _flat(conditions: Conditions) -> dict[str, object]:
+    """What two measurements have to have in common; clocks change by themselves."""
+    values = {name: value for name, value in vars(conditions).items() if name not in ("versions", "clocks_mhz")}
+    return {**values, **{f"version of {package}": version for package, version in conditions.versions.items()}}

@@ -1,26 +1,30 @@
 """Timing of sessions: warm-up, rounds in which several sessions take turns, the median of the rounds' medians.
 
-Two things keep other work on the machine out of the figures. Sessions take turns, so that a disturbance spoils one
-round of many measurements, which the median ignores, instead of one measurement altogether. And a call in which the
-process lost a core does not count; a round that has too few calls left goes on for a while.
+Three things keep other work on the machine out of the figures. Sessions take turns, so that a disturbance spoils one
+round of many measurements, which the median ignores, instead of one measurement altogether. A short call in which the
+process lost a core does not count; a round that has too few calls left goes on for a while. And a reference that is
+timed between the turns tells how fast the machine is at that moment (`latency.pace`).
 """
 
 import gc
 import math
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from latency.config import LatencyConfig
 from latency.runners.base import Conditions, Session, Shape, TimedCall
 
-_MIN_CALLS, _MAX_CALLS = 3, 2000
-REFERENCE_CALLS = 6
+_MIN_CALLS, _MAX_CALLS = 2, 2000
+LONG_CALL_MS = 50.0
+REFERENCE_CALLS = 3
+PACE_INTERVAL_S = 0.06
+_MIN_UNDISTURBED, _MAX_TRIES = 2, 4
 Item = TypeVar("Item")
-_MIN_UNDISTURBED, _MAX_TRIES = 2, 6
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ class LatencyMeasurement:
 
 def measure_sessions(
     sessions: Sequence[Session],
-    conditions: Conditions,
+    conditions: Conditions | Sequence[Conditions],
     *,
     protocol: LatencyConfig,
     reference: Session | None = None,
@@ -96,21 +100,23 @@ def measure_sessions(
     """Times sessions that take turns, and repeats those whose rounds disagree.
 
     Args:
-        sessions: What to time; all of one runner.
-        conditions: The runner's conditions, recorded with each measurement.
+        sessions: What to time.
+        conditions: The runner's conditions, recorded with each measurement; one for each session where they are of
+            several runners.
         protocol: Rounds, their length and the bound on the spread.
         reference: Measures the machine's pace between the turns (`pace.reference_session`); None leaves it out.
 
     Returns:
         One measurement per session, in their order.
     """
-    best = _measure_once(sessions, conditions, protocol=protocol, reference=reference)
+    shared = [conditions] * len(sessions) if isinstance(conditions, Conditions) else list(conditions)
+    subjects = list(zip(sessions, shared, strict=True))
+    best = _measure_once(subjects, protocol=protocol, reference=reference)
     for attempt in range(2, protocol.repeats + 2):
         unstable = [index for index, measurement in enumerate(best) if not measurement.stable]
         if not unstable:
             break
-        shaky = [sessions[index] for index in unstable]
-        again = _measure_once(shaky, conditions, protocol=protocol, reference=reference)
+        again = _measure_once([subjects[index] for index in unstable], protocol=protocol, reference=reference)
         for index, measurement in zip(unstable, again, strict=True):
             steadiest = min(best[index], measurement, key=lambda candidate: (not candidate.stable, candidate.spread))
             best[index] = replace(steadiest, attempts=attempt)
@@ -118,32 +124,75 @@ def measure_sessions(
 
 
 def _measure_once(
-    sessions: Sequence[Session], conditions: Conditions, *, protocol: LatencyConfig, reference: Session | None
+    subjects: Sequence[tuple[Session, Conditions]], *, protocol: LatencyConfig, reference: Session | None
 ) -> list[LatencyMeasurement]:
-    rounds: list[list[list[TimedCall]]] = [[] for _ in sessions]
-    paces: list[list[float]] = [[] for _ in sessions]
+    rounds: list[list[list[TimedCall]]] = [[] for _ in subjects]
+    paces: list[list[float]] = [[] for _ in subjects]
     with _without_garbage_collection():
-        warmups = [_warm_up(session, protocol) for session in sessions]
-        counts = [_calls_per_round(calls, protocol) for calls in warmups]
+        warmups = [_warm_up(session, protocol) for session, _ in subjects]
+        plans = [_plan_round(calls, protocol) for calls in warmups]
+        if reference is not None:
+            _warm_up(reference, protocol)
         for _ in range(protocol.rounds):
-            before_ms = _pace(reference)
-            for session, count, timed, pace in zip(sessions, counts, rounds, paces, strict=True):
-                timed.append(_run_round(session, count))
-                after_ms = _pace(reference)
-                pace.append((before_ms + after_ms) / 2)
-                before_ms = after_ms
+            marks = _PaceMarks(reference)
+            for (session, _), plan, timed in zip(subjects, plans, rounds, strict=True):
+                timed.append(_run_round(session, plan))
+                marks.follow()
+            for pace, pace_ms in zip(paces, marks.close(), strict=True):
+                pace.append(pace_ms)
     measurements = [
         _summarise(session, timed, pace, conditions=conditions, protocol=protocol, warmup_count=len(warmup))
-        for session, timed, pace, warmup in zip(sessions, rounds, paces, warmups, strict=True)
+        for (session, conditions), timed, pace, warmup in zip(subjects, rounds, paces, warmups, strict=True)
     ]
     if reference is None:
         return [replace(measurement, reference_ms=None, relative=None) for measurement in measurements]
     return measurements
 
 
-def _pace(reference: Session | None) -> float:
-    """What the reference takes at this moment; a constant where there is none."""
-    return 1.0 if reference is None else _round_median(_run_round(reference, REFERENCE_CALLS))
+class _PaceMarks:
+    """The machine's pace along one round: before its first session, after its last, and every so often between.
+
+    Args:
+        reference: What is timed; None for a pace that is always 1.
+    """
+
+    def __init__(self, reference: Session | None) -> None:
+        self._reference = reference
+        self._paces_ms: list[float] = []
+        self._before: list[int] = []
+        self._measure()
+
+    def follow(self) -> None:
+        """Notes that a session had its turn."""
+        self._before.append(len(self._paces_ms) - 1)
+        if time.monotonic() - self._measured_s >= PACE_INTERVAL_S:
+            self._measure()
+
+    def close(self) -> list[float]:
+        """The pace around each session's turn: the mean of the marks before and after it."""
+        if self._before and self._before[-1] == len(self._paces_ms) - 1:
+            self._measure()
+        return [(self._paces_ms[index] + self._paces_ms[index + 1]) / 2 for index in self._before]
+
+    def _measure(self) -> None:
+        pace_ms = 1.0 if self._reference is None else _round_median(_run_round(self._reference, _REFERENCE_PLAN))
+        self._paces_ms.append(pace_ms)
+        self._measured_s = time.monotonic()
+
+
+class _RoundPlan(NamedTuple):
+    """What a session does in its turn.
+
+    Attributes:
+        calls: Timed calls.
+        lead: Calls before them that do not count: they find the caches full of the session that ran before.
+    """
+
+    calls: int
+    lead: int = 1
+
+
+_REFERENCE_PLAN = _RoundPlan(REFERENCE_CALLS)
 
 
 def _warm_up(session: Session, protocol: LatencyConfig) -> list[TimedCall]:
@@ -154,27 +203,36 @@ def _warm_up(session: Session, protocol: LatencyConfig) -> list[TimedCall]:
     return calls
 
 
-def _calls_per_round(warmup: Sequence[TimedCall], protocol: LatencyConfig) -> int:
+def _plan_round(warmup: Sequence[TimedCall], protocol: LatencyConfig) -> _RoundPlan:
+    """As many calls as fill the round; few of an operator or network that takes longer than that."""
     settled = [call.duration_ms for call in warmup[len(warmup) // 2 :]]
     call_ms = max(float(np.percentile(settled, 25)), 1e-6)
-    return max(_MIN_CALLS, min(_MAX_CALLS, math.ceil(protocol.round_ms / call_ms)))
+    if call_ms >= LONG_CALL_MS:
+        # it fills the caches by itself, so that its own first call is as good as any
+        return _RoundPlan(calls=1, lead=0)
+    return _RoundPlan(max(_MIN_CALLS, min(_MAX_CALLS, math.ceil(protocol.round_ms / call_ms))))
 
 
-def _run_round(session: Session, count: int) -> list[TimedCall]:
-    # the first call finds the caches full of the session that ran before
-    session.time_calls(1)
-    calls = session.time_calls(count)
+def _run_round(session: Session, plan: _RoundPlan) -> list[TimedCall]:
+    if plan.lead:
+        session.time_calls(plan.lead)
+    calls = session.time_calls(plan.calls)
     for _ in range(_MAX_TRIES):
-        if sum(call.undisturbed for call in calls) >= _MIN_UNDISTURBED:
+        if sum(map(_counts, calls)) >= min(_MIN_UNDISTURBED, plan.calls):
             break
-        calls += session.time_calls(count)
+        calls += session.time_calls(plan.calls)
     return calls
 
 
+def _counts(call: TimedCall) -> bool:
+    """Whether a call counts: an interruption takes a few milliseconds, which spoils short calls only."""
+    return call.undisturbed or call.duration_ms >= LONG_CALL_MS
+
+
 def _round_median(calls: Sequence[TimedCall]) -> float:
-    undisturbed = [call.duration_ms for call in calls if call.undisturbed]
+    counted = [call.duration_ms for call in calls if _counts(call)]
     # where every call was disturbed, the fastest was disturbed least; the measurement is marked as unstable
-    return float(np.median(undisturbed)) if undisturbed else min(call.duration_ms for call in calls)
+    return float(np.median(counted)) if counted else min(call.duration_ms for call in calls)
 
 
 def _summarise(
@@ -196,11 +254,11 @@ def _summarise(
         p95_ms=float(np.percentile([call.duration_ms for call in calls], 95)),
         spread=spread,
         count=len(calls),
-        disturbed_count=sum(not call.undisturbed for call in calls),
+        disturbed_count=sum(not _counts(call) for call in calls),
         rounds=len(rounds),
         warmup_count=warmup_count,
         attempts=1,
-        stable=spread <= protocol.spread_bound and all(any(call.undisturbed for call in timed) for timed in rounds),
+        stable=spread <= protocol.spread_bound and all(any(map(_counts, timed)) for timed in rounds),
         input_shape=session.input_shape,
         conditions=conditions,
         reference_ms=float(np.median(paces_ms)),

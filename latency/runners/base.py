@@ -4,13 +4,16 @@ One file per runtime, each with a `Runner` and a `Session` of this shape; heavy 
 an absent runtime costs nothing until it is asked for.
 """
 
+import importlib.util
+import statistics
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +21,8 @@ import torch
 from torch import nn
 
 from fasterseg.engine.devices import processor_name
+from latency.runners.clocks import read_clocks_mhz
+from latency.support import AUTO, usual_mode
 
 Array = npt.NDArray[np.float32]
 Shape = tuple[int, int, int, int]
@@ -30,11 +35,15 @@ class Conditions:
 
     Attributes:
         runner: Name of the runner.
-        device: `cpu` or `cuda`.
+        device: `cpu`, `cuda`, `gpu` or `npu`.
         device_name: The processor's name.
         threads: CPU threads of one inference.
         precision: Number format.
         versions: Versions of what takes part, by package.
+        mode: Way of execution.
+        tf32: Whether float32 convolutions may round their inputs to TF32.
+        clocks_mhz: The device's clocks when the conditions were taken, where they can be read; they change by
+            themselves, so they take no part in comparisons.
     """
 
     runner: str
@@ -43,6 +52,9 @@ class Conditions:
     threads: int
     precision: str
     versions: dict[str, str]
+    mode: str = "default"
+    tf32: bool = False
+    clocks_mhz: dict[str, int] = field(default_factory=dict, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """The conditions as JSON-ready plain data."""
@@ -61,8 +73,24 @@ class TimedCall(NamedTuple):
     undisturbed: bool
 
 
+class LayerTime(NamedTuple):
+    """The time of one layer of a compiled network.
+
+    Attributes:
+        name: The runtime's name of the layer; of several layers that it joined, if it joined them.
+        kind: The runtime's name of the operation.
+        ms: Median over the profiled runs, in milliseconds.
+    """
+
+    name: str
+    kind: str
+    ms: float
+
+
 class Session(ABC):
     """One network, ready to run at one input shape.
+
+    A session is a context manager; leaving it, or `close`, frees what it holds on its device.
 
     Attributes:
         input_shape: The (N, C, H, W) of its input.
@@ -81,6 +109,28 @@ class Session(ABC):
     @abstractmethod
     def time_calls(self, count: int) -> list[TimedCall]:
         """Times each of `count` runs on a fixed random input; copying it in and out is not included."""
+
+    def layer_times(self, count: int = 10) -> tuple[LayerTime, ...]:  # noqa: ARG002 - for runtimes that can
+        """The time of each layer in the order of execution, over `count` profiled runs on the fixed random input.
+
+        Profiling slows a network down, so these times sum to more than `time_calls` measures. The session that is
+        timed stays free of it.
+
+        Raises:
+            ValueError: The runtime tells no times of layers, or not on this device.
+        """
+        raise ValueError(f"{type(self).__name__} tells no times of layers; set target.runner to another runner")
+
+    def close(self) -> None:  # noqa: B027 - most runtimes free their memory with their objects
+        """Frees what the session holds on its device; it cannot run afterwards."""
+
+    def __enter__(self) -> Self:
+        """The session itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Closes the session."""
+        self.close()
 
     def check_input(self, image: Array) -> Array:
         """The image as contiguous float32, after its shape was compared with the session's.
@@ -101,18 +151,46 @@ class Runner(ABC):
     """Prepares networks for one runtime.
 
     Args:
-        device: `cpu` or `cuda`.
+        device: `cpu`, `cuda`, `gpu` or `npu`; see `latency.support` for what a runner has.
         threads: CPU threads of one inference.
         precision: Number format.
+        mode: Way of execution; `auto` for the runner's usual one.
+        tf32: Whether float32 convolutions may round their inputs to TF32.
+        engine_cache: Folder for compiled networks, for a runtime that takes long to compile.
+
+    Attributes:
+        name: What the runner is called in experiment files.
+        package: What has to be importable.
+        install: The command that installs it.
+        more_packages: What else has to be importable.
     """
 
     name: ClassVar[str]
     package: ClassVar[str]
+    install: ClassVar[str]
+    more_packages: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, *, device: str = "cpu", threads: int = 1, precision: str = "fp32") -> None:
+    def __init__(
+        self,
+        *,
+        device: str = "cpu",
+        threads: int = 1,
+        precision: str = "fp32",
+        mode: str = AUTO,
+        tf32: bool = False,
+        engine_cache: Path | None = None,
+    ) -> None:
         self.device = device
         self.threads = threads
         self.precision = precision
+        self.mode = usual_mode(self.name, device) if mode == AUTO else mode
+        self.tf32 = tf32
+        self.engine_cache = engine_cache
+
+    @classmethod
+    def missing_packages(cls) -> tuple[str, ...]:
+        """The packages that this runner needs and that are not installed."""
+        return tuple(name for name in (cls.package, *cls.more_packages) if importlib.util.find_spec(name) is None)
 
     @abstractmethod
     def prepare(self, module: nn.Module, input_shape: Shape) -> Session:
@@ -131,11 +209,28 @@ class Runner(ABC):
     def version(self) -> str:
         """The runtime's version."""
 
+    def device_name(self) -> str:
+        """The processor's name."""
+        return torch.cuda.get_device_name() if self.device == "cuda" else processor_name()
+
     def conditions(self) -> Conditions:
         """Under what this runner's sessions are timed."""
-        name = torch.cuda.get_device_name() if self.device == "cuda" else processor_name()
         versions = {"torch": str(torch.__version__), self.package: self.version()}
-        return Conditions(self.name, self.device, name, self.threads, self.precision, versions)
+        clocks_mhz: dict[str, int] = {}
+        if self.device == "cuda":
+            versions["cuda"] = str(torch.version.cuda)
+            clocks_mhz = read_clocks_mhz()
+        return Conditions(
+            runner=self.name,
+            device=self.device,
+            device_name=self.device_name(),
+            threads=self.threads,
+            precision=self.precision,
+            versions=versions,
+            mode=self.mode,
+            tf32=self.tf32,
+            clocks_mhz=clocks_mhz,
+        )
 
 
 def time_on_host(call: Callable[[], object], count: int) -> list[TimedCall]:
@@ -162,6 +257,23 @@ def involuntary_switches() -> int:
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+
+
+def median_layer_times(runs: Iterable[Iterable[LayerTime]]) -> tuple[LayerTime, ...]:
+    """For each layer the median over several runs, in the order of the first appearance.
+
+    Layers are told apart by name; one that runs twice in a run counts with the sum of both.
+    """
+    kinds: dict[str, str] = {}
+    times: dict[str, list[float]] = defaultdict(list)
+    for run in runs:
+        total: dict[str, float] = defaultdict(float)
+        for layer in run:
+            kinds.setdefault(layer.name, layer.kind)
+            total[layer.name] += layer.ms
+        for name, ms in total.items():
+            times[name].append(ms)
+    return tuple(LayerTime(name, kind, statistics.median(times[name])) for name, kind in kinds.items())
 
 
 def require_file(path: Path) -> Path:

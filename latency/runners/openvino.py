@@ -1,4 +1,7 @@
-"""The OpenVINO runner: CPU, one stream, latency as the goal, float32 kept as float32."""
+"""The OpenVINO runner: one stream, latency as the goal, the number format asked for; on a CPU, or Intel's GPU and NPU.
+
+The CPU is run by the tests; `gpu` and `npu` are OpenVINO's names of devices of Intel, which the tests had none of.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +10,19 @@ import numpy as np
 from torch import nn
 
 from latency.graphs import export_graph
-from latency.runners.base import Array, Runner, Session, Shape, TimedCall, require_file, time_on_host
+from latency.runners.base import (
+    Array,
+    LayerTime,
+    Runner,
+    Session,
+    Shape,
+    TimedCall,
+    median_layer_times,
+    require_file,
+    time_on_host,
+)
+
+_HINTS = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}
 
 
 class OpenVinoSession(Session):
@@ -15,21 +30,16 @@ class OpenVinoSession(Session):
 
     Args:
         model: A serialised ONNX model, or the path of one.
-        threads: Threads of the inference.
+        runner: Device, threads and precision.
+
+    Raises:
+        ValueError: The model's input has no fixed shape.
     """
 
-    def __init__(self, model: bytes | str, threads: int) -> None:
-        import openvino
-
-        options = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": threads,
-            "NUM_STREAMS": 1,
-            "ENABLE_CPU_PINNING": True,
-            # without it a CPU that can compute in bfloat16 does so
-            "INFERENCE_PRECISION_HINT": "f32",
-        }
-        compiled = openvino.compile_model(openvino.Core().read_model(model), "CPU", options)
+    def __init__(self, model: bytes | str, *, runner: "OpenVinoRunner") -> None:
+        self._model = model
+        self._runner = runner
+        compiled = _compile(model, runner)
         shape = compiled.input(0).partial_shape
         if shape.is_dynamic or len(shape) != 4:
             raise ValueError(f"the ONNX model's input has shape {shape}, expected four fixed sizes (N, C, H, W)")
@@ -54,22 +64,44 @@ class OpenVinoSession(Session):
         # `infer` stays on this thread
         return time_on_host(lambda: infer(share_inputs=True, share_outputs=True), count)
 
+    def layer_times(self, count: int = 10) -> tuple[LayerTime, ...]:
+        """See `Session.layer_times`; layers that OpenVINO joined to others are left out."""
+        request = _compile(self._model, self._runner, PERF_COUNT=True).create_infer_request()
+        request.get_input_tensor(0).data[:] = self.random_input()
+        request.infer()
+        runs = []
+        for _ in range(count):
+            request.infer()
+            runs.append(
+                [
+                    LayerTime(layer.node_name, layer.node_type, layer.real_time.total_seconds() * 1e3)
+                    for layer in request.get_profiling_info()
+                    if layer.status.name == "EXECUTED"
+                ]
+            )
+        return median_layer_times(runs)
+
 
 class OpenVinoRunner(Runner):
-    """Runs ONNX graphs with OpenVINO on the CPU."""
+    """Runs ONNX graphs with OpenVINO."""
 
     name = "openvino"
     package = "openvino"
+    install = "pip install openvino"
 
     def prepare(self, module: nn.Module, input_shape: Shape) -> Session:
-        """See `Runner.prepare`."""
-        return OpenVinoSession(export_graph(module, input_shape), self.threads)
+        """See `Runner.prepare`.
+
+        Raises:
+            ValueError: OpenVINO does not find the device, or the device cannot compute in the precision.
+        """
+        return OpenVinoSession(export_graph(module, input_shape), runner=self)
 
     def from_onnx_path(self, path: Path) -> Session:
         """See `Runner.from_onnx_path`."""
         require_file(path)
         try:
-            return OpenVinoSession(str(path), self.threads)
+            return OpenVinoSession(str(path), runner=self)
         except RuntimeError as error:
             raise ValueError(f"OpenVINO cannot load {path}: {error}") from error
 
@@ -78,3 +110,46 @@ class OpenVinoRunner(Runner):
         import openvino
 
         return str(openvino.__version__)
+
+    def device_name(self) -> str:
+        """See `Runner.device_name`."""
+        if self.device == "cpu":
+            return super().device_name()
+        return str(_find_device(self).get_property(self.device.upper(), "FULL_DEVICE_NAME"))
+
+
+def _find_device(runner: Runner) -> Any:
+    """OpenVINO's core, after it was asked for the device and for what that can compute.
+
+    Raises:
+        ValueError: It has no such device, or not that precision, which it would replace without a word.
+    """
+    import openvino
+
+    core = openvino.Core()
+    device = runner.device.upper()
+    if not any(name.split(".")[0] == device for name in core.available_devices):
+        raise ValueError(
+            f"OpenVINO finds no {device} (it finds {', '.join(core.available_devices)}); install that device's driver, "
+            "or set target.device to cpu"
+        )
+    capabilities = core.get_property(device, "OPTIMIZATION_CAPABILITIES")
+    if runner.precision.upper() not in capabilities:
+        raise ValueError(
+            f"this {device} cannot compute in {runner.precision} (OpenVINO names {', '.join(capabilities)}); set "
+            "target.precision to fp32"
+        )
+    return core
+
+
+def _compile(model: bytes | str, runner: Runner, **more: object) -> Any:
+    options: dict[str, object] = {
+        "PERFORMANCE_HINT": "LATENCY",
+        # without it a CPU that can compute in bfloat16 does so
+        "INFERENCE_PRECISION_HINT": _HINTS[runner.precision],
+        **more,
+    }
+    if runner.device == "cpu":
+        options |= {"INFERENCE_NUM_THREADS": runner.threads, "NUM_STREAMS": 1, "ENABLE_CPU_PINNING": True}
+    core = _find_device(runner)
+    return core.compile_model(core.read_model(model), runner.device.upper(), options)

@@ -1,60 +1,129 @@
-"""The PyTorch runner: eager execution on the CPU or on a GPU, where events on the stream stop the time."""
+"""The PyTorch runner: eager, channels last, as a CUDA graph or compiled; on the CPU or on a CUDA device.
+
+On a CUDA device events on a stream of its own stop the time (`streams`).
+"""
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
-from latency.runners.base import Array, Runner, Session, Shape, TimedCall, time_on_host
+from fasterseg.engine.devices import use_channels_last
+from latency.runners.base import Array, LayerTime, Runner, Session, Shape, TimedCall, median_layer_times, time_on_host
+from latency.runners.pytorch_profile import profile_layers
+from latency.runners.streams import TorchStream, time_on_stream
+
+_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+_WARMUP_RUNS = 3
 
 
 class PyTorchSession(Session):
-    """A module in evaluation mode on its device.
+    """A module in evaluation mode on its device, with an input of its own that stays where it is.
 
     Args:
         module: The module to run; this session's own.
         input_shape: The (N, C, H, W) of its input.
-        device: `cpu` or `cuda`.
-        threads: CPU threads of one inference.
+        runner: Device, threads, precision, mode and TF32.
     """
 
-    def __init__(self, module: nn.Module, input_shape: Shape, *, device: str, threads: int) -> None:
+    def __init__(self, module: nn.Module, input_shape: Shape, *, runner: "PyTorchRunner") -> None:
         self.input_shape = input_shape
-        self._module = module.to(device).eval()
-        self._device = device
-        self._threads = threads
-        self._input: torch.Tensor | None = None
+        self._threads = runner.threads
+        self._tf32 = runner.tf32
+        self._mode = runner.mode
+        channels_last = runner.mode == "channels_last"
+        precise = module if runner.precision == "fp32" else _InPrecision(module, _DTYPES[runner.precision])
+        self._module = precise.to(runner.device).eval()
+        if channels_last:
+            use_channels_last(self._module)
+        memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self._input = torch.zeros(input_shape, device=runner.device).contiguous(memory_format=memory_format)
+        self._holds_random_input = False
+        self._stream = TorchStream() if runner.device == "cuda" else None
+        with self._execution():
+            self._launch = self._build_launch()
 
     def run(self, image: Array) -> Array:
         """See `Session.run`."""
-        with _threads(self._threads), torch.inference_mode():
-            output: torch.Tensor = self._module(torch.from_numpy(self.check_input(image)).to(self._device))
-        array: Array = output.float().cpu().numpy()
-        return array
+        self._holds_random_input = False
+        checked = torch.from_numpy(self.check_input(image))
+        with self._execution():
+            self._input.copy_(checked)
+            # from the stream's own queue, so after the work on it
+            output = self._launch().cpu()
+        # an identity's output is the input that the next run overwrites
+        return np.array(output.numpy(), order="C")
 
     def time_calls(self, count: int) -> list[TimedCall]:
         """See `Session.time_calls`."""
-        if self._input is None:
-            self._input = torch.from_numpy(self.random_input()).to(self._device)
-        module, image = self._module, self._input
-        with _threads(self._threads), torch.inference_mode():
-            if self._device == "cuda":
-                return _time_on_stream(module, image, count)
-            return time_on_host(lambda: module(image), count)
+        with self._execution():
+            self._fill()
+            if self._stream is not None:
+                return time_on_stream(self._launch, count, self._stream)
+            return time_on_host(self._launch, count)
+
+    def layer_times(self, count: int = 10) -> tuple[LayerTime, ...]:
+        """See `Session.layer_times`; a CUDA graph's layers are those of the eager run it was captured from.
+
+        Raises:
+            ValueError: The session is compiled, so that layers have become one.
+        """
+        if self._mode == "compile":
+            raise ValueError("torch.compile joins layers, so they have no times of their own; set target.mode to eager")
+        with self._execution():
+            self._fill()
+            for _ in range(_WARMUP_RUNS):
+                self._module(self._input)
+            runs = profile_layers(self._module, self._input, count)
+        return median_layer_times(runs)
+
+    def _fill(self) -> None:
+        if not self._holds_random_input:
+            self._input.copy_(torch.from_numpy(self.random_input()))
+            self._holds_random_input = True
+
+    def _build_launch(self) -> Callable[[], torch.Tensor]:
+        """What runs the network on the session's input."""
+        module: Callable[[torch.Tensor], torch.Tensor] = self._module
+        if self._mode == "compile":
+            module = _compiled(self._module, self._input)
+        if self._mode != "cuda_graph":
+            return lambda: module(self._input)
+        assert self._stream is not None
+        for _ in range(_WARMUP_RUNS):
+            module(self._input)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=self._stream.stream):
+            output = module(self._input)
+
+        def replay() -> torch.Tensor:
+            graph.replay()
+            return output
+
+        return replay
+
+    @contextmanager
+    def _execution(self) -> Iterator[None]:
+        """Threads, stream and settings that the network runs under, for the duration of the block."""
+        on_stream = nullcontext() if self._stream is None else torch.cuda.stream(self._stream.stream)
+        with _threads(self._threads), _convolution_settings(tf32=self._tf32), torch.inference_mode(), on_stream:
+            yield
 
 
 class PyTorchRunner(Runner):
-    """Runs modules with PyTorch itself, eagerly."""
+    """Runs modules with PyTorch itself."""
 
     name = "pytorch"
     package = "torch"
+    install = "pip install torch (for a GPU: see https://pytorch.org/get-started)"
 
     def prepare(self, module: nn.Module, input_shape: Shape) -> Session:
         """See `Runner.prepare`."""
-        return PyTorchSession(copy.deepcopy(module), input_shape, device=self.device, threads=self.threads)
+        return PyTorchSession(copy.deepcopy(module), input_shape, runner=self)
 
     def from_onnx_path(self, path: Path) -> Session:
         """See `Runner.from_onnx_path`; PyTorch has no way to run an ONNX file."""
@@ -63,6 +132,31 @@ class PyTorchRunner(Runner):
     def version(self) -> str:
         """See `Runner.version`."""
         return str(torch.__version__)
+
+
+class _InPrecision(nn.Module):
+    """A module that computes in another number format, between casts: float32 in, float32 out."""
+
+    def __init__(self, module: nn.Module, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.module = module.to(dtype)
+        self.dtype = dtype
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        output: torch.Tensor = self.module(image.to(self.dtype))
+        return output.float()
+
+
+def _compiled(module: nn.Module, image: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The module compiled for one input shape.
+
+    An exported module has code of its own. Modules of one class share theirs, and PyTorch compiles one piece of code a
+    few times only before it gives up, while a table has hundreds of modules of the same classes.
+    """
+    exported = torch.export.export(module, (image,)).module()
+    compiled: Callable[[torch.Tensor], torch.Tensor] = torch.compile(exported, fullgraph=True, dynamic=False)
+    compiled(image)
+    return compiled
 
 
 @contextmanager
@@ -76,17 +170,13 @@ def _threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _time_on_stream(module: nn.Module, image: torch.Tensor, count: int) -> list[TimedCall]:
-    """Times each call by a pair of events around it, on a stream of its own that is synchronised once, at the end."""
-    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    stream.wait_stream(torch.cuda.current_stream())
-    pairs = []
-    with torch.cuda.stream(stream):
-        for _ in range(count):
-            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
-            start.record()
-            module(image)
-            end.record()
-            pairs.append((start, end))
-    stream.synchronize()
-    return [TimedCall(start.elapsed_time(end), undisturbed=True) for start, end in pairs]
+@contextmanager
+def _convolution_settings(*, tf32: bool) -> Iterator[None]:
+    """The choice of TF32 by cuDNN, and its search for the fastest kernel, for the duration of the block."""
+    cudnn = torch.backends.cudnn
+    before = cudnn.allow_tf32, cudnn.benchmark
+    cudnn.allow_tf32, cudnn.benchmark = tf32, True
+    try:
+        yield
+    finally:
+        cudnn.allow_tf32, cudnn.benchmark = before

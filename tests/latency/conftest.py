@@ -25,12 +25,12 @@ def target() -> TargetConfig:
 
 @pytest.fixture
 def quick() -> LatencyConfig:
-    return LatencyConfig(rounds=3, round_ms=0.2, warmup_ms=0.1, repeats=0, correction_networks=0)
+    return LatencyConfig(rounds=3, network_rounds=3, round_ms=0.2, warmup_ms=0.1, repeats=0, correction_networks=0)
 
 
 @pytest.fixture
 def conditions() -> Conditions:
-    return Conditions("onnxruntime", "cpu", "a processor", 1, "fp32", {"torch": "2", "onnxruntime": "1"})
+    return Conditions("onnxruntime", "cpu", "a processor", 1, "fp32", {"torch": "2", "onnxruntime": "1"}, "cpu")
 
 
 @pytest.fixture
@@ -52,6 +52,7 @@ def table(space: SpaceConfig, target: TargetConfig, quick: LatencyConfig, condit
             threads=1,
             input_size=target.input_size,
             num_classes=NUM_CLASSES,
+            mode="cpu",
         ),
         space=space,
         conditions=conditions,

@@ -1,15 +1,23 @@
+import json
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from fasterseg.networks import OperatorSpec, SpaceConfig
+from fasterseg.networks.families import network_specs
+from fasterseg.networks.icnet import ICNetArchitecture
 from fasterseg.networks.specs import HeadSpec
 from latency import build
 from latency.build import build_table
 from latency.config import LatencyConfig, TargetConfig
 from latency.journal import journal_path
 from latency.reachable import reachable_specs
+from latency.records import entry_from_data
 from latency.table import LatencyTable
 
 Build = Callable[..., LatencyTable]
@@ -78,12 +86,99 @@ def test_a_run_that_was_cut_goes_on(make: Build, tmp_path: Path, monkeypatch: py
     assert sum(measured) == len(table.entries) - 16
 
 
-def test_what_is_lacking_is_measured_and_the_rest_kept(make: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_lacking_is_measured_and_the_rest_kept(make: Build) -> None:
     first = make()
     extra: list[OperatorSpec] = [HeadSpec(in_channels=5, height=4, width=8, num_classes=3)]
-    second = make(extra_specs=extra)
+    with pytest.raises(ValueError, match=r"lacks 1 of the operators asked for, head/5/3/4x8 among them; .*--only-m"):
+        make(extra_specs=extra)
+    second = make(extra_specs=extra, only_missing=True)
     assert {spec: second.entries[spec] for spec in first.entries} == dict(first.entries)
     assert set(second.entries) - set(first.entries) == set(extra)
+    assert make().entries == second.entries, "what the space does not need stays"
+
+
+def test_a_baselines_operators_join_the_table(make: Build) -> None:
+    make()
+    specs = network_specs(ICNetArchitecture(width_factor=0.25), 3, input_size=(32, 64))
+    table = make(extra_specs=specs, only_missing=True)
+    assert not table.missing(specs)
+    assert table.predict_architecture(ICNetArchitecture(width_factor=0.25)) == pytest.approx(table.sum_ms(specs))
+
+
+@pytest.mark.parametrize("field", ["rounds", "round_ms", "spread_bound"])
+def test_a_changed_protocol_is_not_ignored(make: Build, quick: LatencyConfig, field: str) -> None:
+    make()
+    changed = quick.model_copy(update={field: getattr(quick, field) + 1})
+    for only_missing in (False, True):
+        with pytest.raises(ValueError, match=rf"was measured another way: latency\.{field} "):
+            make(changed, only_missing=only_missing)
+
+
+def test_a_changed_machine_is_not_ignored(make: Build, tmp_path: Path) -> None:
+    make()
+    path = tmp_path / "latency_table.json"
+    name = LatencyTable.load(path).conditions.device_name
+    path.write_text(path.read_text().replace(json.dumps(name), json.dumps("another processor")))
+    with pytest.raises(ValueError, match=r"measured on another machine .*device_name another processor \(now: "):
+        make()
+
+
+def test_a_changed_seed_fits_again_and_measures_no_operator(
+    make: Build, quick: LatencyConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    protocol = quick.model_copy(update={"correction_networks": 6})
+    first = make(protocol)
+    reseeded = protocol.model_copy(update={"seed": 1})
+    with pytest.raises(
+        ValueError, match=r"lacks a correction fitted on .*latency\.seed 1 \(its own is of .*latency\.seed 0\)"
+    ):
+        make(reseeded)
+    monkeypatch.setattr(build, "measure_sessions", lambda *_, **__: pytest.fail("measured again"))
+    second = make(reseeded, only_missing=True)
+    assert second.entries == first.entries and second.protocol.seed == 1
+    assert second.correction != first.correction
+
+
+def test_a_killed_run_goes_on_to_the_same_set(make: Build, small_space: SpaceConfig, tmp_path: Path) -> None:
+    """SIGKILL in the middle, as the kernel or a user sends it: nothing that was measured is lost or measured twice."""
+    path = tmp_path / "latency_table.json"
+    journal = journal_path(path)
+    script = f"""
+from pathlib import Path
+from latency.build import build_table
+from latency.config import LatencyConfig, TargetConfig
+from fasterseg.networks import SpaceConfig
+
+target = TargetConfig(runner="onnxruntime", device="cpu", input_size=(32, 64))
+# slow enough to be caught in the middle
+protocol = LatencyConfig(rounds=3, round_ms=15, warmup_ms=15, repeats=0, correction_networks=0)
+space = SpaceConfig.model_validate({small_space.model_dump()!r})
+build_table(Path({str(path)!r}), target=target, space=space, protocol=protocol, num_classes=3)
+"""
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, cwd=Path(build.__file__).parents[1], stdout=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 60
+        while not (journal.is_file() and journal.read_text().count("\n") > 8):
+            assert process.poll() is None and time.monotonic() < deadline, "the run ended before it could be killed"
+            time.sleep(0.02)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+    assert not path.exists()
+    kept = dict(entry_from_data(json.loads(line)) for line in journal.read_text().rstrip().splitlines()[1:])
+    assert 8 <= len(kept) < len(reachable_specs(small_space, 3, input_size=(32, 64)))
+    subprocess.run(command, cwd=Path(build.__file__).parents[1], check=True, stdout=subprocess.DEVNULL)
+    table = LatencyTable.load(path)
+    assert list(table.entries) == list(reachable_specs(small_space, 3, input_size=(32, 64)))
+    for spec, entry in kept.items():
+        assert table.entries[spec] == entry.at_pace(table.reference_ms)
+    assert not journal.exists()
+
+
+def test_a_journal_left_behind_does_not_outlive_its_table(make: Build, tmp_path: Path) -> None:
+    table = make()
+    left = journal_path(tmp_path / "latency_table.json")
+    left.write_text("a run was killed between writing the table and removing this\n")
+    assert make().entries == table.entries and not left.exists()
 
 
 def test_a_table_of_another_target_is_refused(make: Build) -> None:

@@ -53,3 +53,33 @@ def test_without_a_dataset_the_command_says_what_to_do(config: Path, tmp_path: P
     (tmp_path / "dataset" / "dataset.yaml").unlink()
     result = CliRunner().invoke(app, ["table", "--config", str(config), "--out", str(tmp_path)])
     assert isinstance(result.exception, FileNotFoundError) and "dataset_tools synthesize" in str(result.exception)
+
+
+def test_a_table_without_a_dataset_then_validation(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dataset" / "dataset.yaml").unlink()
+    run = CliRunner().invoke
+    assert run(app, ["table", "--config", str(config), "--classes", "3"], catch_exceptions=False).exit_code == 0
+    loose = run(app, ["validate", "--config", str(config), "--count", "4"], catch_exceptions=False)
+    assert loose.exit_code == 0 and "4 networks that the fit has not seen: mean error" in loose.output
+    for suffix in ("csv", "json", "png"):
+        assert Path(f"runs/small/latency/latency_validate_onnxruntime_32x64.{suffix}").is_file()
+    command = ["validate", "--config", str(config), "--count", "4", "--mape-bound", "0", "--out", "strict"]
+    strict = run(app, command, catch_exceptions=False)
+    assert strict.exit_code == 1 and "MISSED: mean error" in strict.output
+    assert Path("strict/latency_validate_onnxruntime_32x64.csv").is_file(), "the figures of a miss are worth keeping"
+
+
+def test_a_baseline_joins_an_existing_table(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = CliRunner().invoke
+    table = ["table", "--config", str(config)]
+    run(app, table, catch_exceptions=False)
+    result = run(app, [*table, "--for", "icnet-half"])
+    assert isinstance(result.exception, ValueError) and "--only-missing" in str(result.exception)
+    assert run(app, [*table, "--for", "icnet-half", "--only-missing"], catch_exceptions=False).exit_code == 0
+    measured = run(app, ["measure", "icnet-half", "--config", str(config), "--layers"], catch_exceptions=False)
+    assert "the table predicts" in measured.output and "by kind: Conv" in measured.output
+    assert Path("runs/small/latency/layers_icnet-half_onnxruntime.csv").is_file()

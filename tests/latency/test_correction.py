@@ -47,3 +47,14 @@ def test_no_operator_makes_a_prediction_smaller() -> None:
 def test_architectures_are_those_of_the_seed(space: SpaceConfig) -> None:
     assert correction_architectures(space, 6, seed=1) == correction_architectures(space, 6, seed=1)
     assert correction_architectures(space, 6, seed=1) != correction_architectures(space, 6, seed=2)
+
+
+def test_what_is_dearer_alone_than_in_a_network_comes_off_the_constant() -> None:
+    fit = fit_correction(samples(20, slope=1.0, per_operator=0.0, constant=-0.2, noise=0.0), smallest_entry_ms=0.01)
+    assert fit.constant_ms == pytest.approx(-0.2, abs=0.01) and fit.largest_error == pytest.approx(0, abs=1e-3)
+
+
+def test_the_constant_leaves_every_prediction_positive() -> None:
+    made = samples(20, slope=2.0, per_operator=0.0, constant=-1.5, noise=0.0)
+    fit = fit_correction(made, smallest_entry_ms=0.01)
+    assert fit.constant_ms >= -0.25 * min(sample.measured_ms for sample in made) - 1e-6

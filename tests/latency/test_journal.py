@@ -48,3 +48,31 @@ def test_a_damaged_line_is_named(tmp_path: Path, line: str) -> None:
     path.write_text("no journal\n")
     with pytest.raises(ValueError, match="is not a table's journal"):
         EntryJournal(path, HEADER)
+
+
+def test_a_journal_only_grows(table: LatencyTable, tmp_path: Path) -> None:
+    """A run that is killed while it starts must not lose what an earlier one measured."""
+    path = tmp_path / "journal.jsonl"
+    items = list(table.entries.items())
+    EntryJournal(path, HEADER).append(dict(items[:3]))
+    before, inode = path.read_bytes(), path.stat().st_ino
+    EntryJournal(path, HEADER)
+    assert path.read_bytes() == before and path.stat().st_ino == inode
+    path.write_bytes(before + b'{"median_ms": 0.1, "p9')
+    EntryJournal(path, HEADER)
+    assert path.read_bytes() == before and path.stat().st_ino == inode
+
+
+def test_a_run_killed_at_its_first_line_starts_anew(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    path.write_text('{"target": {"thr')
+    assert EntryJournal(path, HEADER).entries == {}
+    assert json.loads(path.read_text()) == HEADER
+
+
+@pytest.mark.parametrize("data", [b"\xff\xfe\n", b"[]\n", b'{"target": 3}\n'])
+def test_what_is_no_journal_is_refused(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "journal.jsonl"
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match="is not a table's journal"):
+        EntryJournal(path, HEADER)

@@ -4,5 +4,5 @@ from latency.runners.onnxruntime import OnnxRuntimeRunner
 
 def test_the_reference_is_timed_like_any_session() -> None:
     session = reference_session(OnnxRuntimeRunner(threads=1))
-    assert session.input_shape == (1, 32, 32, 64)
+    assert session.input_shape == (1, 64, 64, 128)
     assert all(call.duration_ms > 0.01 for call in session.time_calls(3))

@@ -1,12 +1,15 @@
 import json
 import math
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fasterseg.networks import SpaceConfig, derived_specs
+from fasterseg.networks.families import network_specs
+from fasterseg.networks.presets import load_preset
 from fasterseg.networks.specs import HeadSpec
 from latency.config import TargetConfig
 from latency.records import Correction
@@ -51,6 +54,9 @@ def test_a_missing_entry_is_named_with_the_command_that_measures_it(table: Laten
     [
         ({"threads": 2}, r"threads 1 \(asked for: 2\)"),
         ({"runner": "pytorch"}, r"runner onnxruntime \(asked for: pytorch\)"),
+        ({"precision": "bf16"}, r"precision fp32 \(asked for: bf16\)"),
+        ({"mode": "channels_last"}, r"mode cpu \(asked for: channels_last\)"),
+        ({"tf32": True}, r"tf32 False \(asked for: True\)"),
         ({"input_size": (64, 64)}, r"input_size \(64, 96\) \(asked for: \(64, 64\)\)"),
     ],
 )
@@ -70,7 +76,7 @@ def test_another_space_or_class_count_is_refused(table: LatencyTable, target: Ta
 
 
 def test_auto_takes_what_was_measured(table: LatencyTable, target: TargetConfig) -> None:
-    table.check_target(target.model_copy(update={"runner": "auto", "device": "auto"}))
+    table.check_target(target.model_copy(update={"runner": "auto", "device": "auto", "mode": "auto"}))
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf"), "fast", None])
@@ -95,8 +101,8 @@ def test_damaged_files_are_refused(table: LatencyTable, tmp_path: Path) -> None:
     path.write_text("[]")
     with pytest.raises(ValueError, match="is not a latency table"):
         LatencyTable.load(path)
-    path.write_text(text.replace('"version": 1', '"version": 9', 1))
-    with pytest.raises(ValueError, match="has version 9, this release reads version 1"):
+    path.write_text(text.replace('"version": 2', '"version": 9', 1))
+    with pytest.raises(ValueError, match="has version 9, this release reads version 2"):
         LatencyTable.load(path)
 
 
@@ -118,3 +124,64 @@ def test_an_entry_under_another_key_is_refused(table: LatencyTable, tmp_path: Pa
     path.write_text(json.dumps(data))
     with pytest.raises(ValueError, match="its specification is"):
         LatencyTable.load(path)
+
+
+def test_what_is_missing_is_listed_once(table: LatencyTable) -> None:
+    known, unknown = next(iter(table.entries)), HeadSpec(in_channels=77, height=8, width=12, num_classes=3)
+    assert table.missing([unknown, known, unknown]) == (unknown,)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rounds": 9}, r"latency.rounds 3 \(asked for: 9\)"),
+        ({"round_ms": 5.0}, r"latency.round_ms 0.2 \(asked for: 5.0\)"),
+        ({"spread_bound": 0.2}, r"latency.spread_bound 0.1 \(asked for: 0.2\)"),
+    ],
+)
+def test_another_way_of_measuring_is_refused(table: LatencyTable, change: dict[str, Any], message: str) -> None:
+    table.check_protocol(table.protocol.model_copy(update={"seed": 7, "correction_networks": 12}))
+    with pytest.raises(ValueError, match=f"was measured another way: {message}; set these back, or measure into"):
+        table.check_protocol(table.protocol.model_copy(update=change))
+
+
+def test_another_machine_is_refused(table: LatencyTable) -> None:
+    table.check_machine(replace(table.conditions, clocks_mhz={"sm": 1}))
+    with pytest.raises(ValueError, match=r"another machine .*: device_name a processor \(now: another\); entries of"):
+        table.check_machine(replace(table.conditions, device_name="another"))
+    with pytest.raises(ValueError, match=r"version of onnxruntime 1 \(now: 2\)"):
+        table.check_machine(replace(table.conditions, versions={"torch": "2", "onnxruntime": "2"}))
+
+
+def test_a_correction_belongs_to_its_networks(table: LatencyTable) -> None:
+    protocol = table.protocol
+    assert table.has_correction_of(protocol.model_copy(update={"seed": 5})), "the plain sum has no networks"
+    fitted = replace(
+        table,
+        correction=Correction(networks=12),
+        protocol=protocol.model_copy(update={"correction_networks": 12}),
+    )
+    assert fitted.has_correction_of(fitted.protocol)
+    assert not fitted.has_correction_of(protocol)
+    assert not fitted.has_correction_of(fitted.protocol.model_copy(update={"seed": 5}))
+
+
+@pytest.mark.parametrize("preset", ["icnet", "icnet-half", "pspnet50"])
+def test_a_table_predicts_the_baselines_from_their_own_operators(table: LatencyTable, preset: str) -> None:
+    architecture = load_preset(preset)
+    specs = network_specs(architecture, table.target.num_classes, input_size=table.target.input_size)
+    with pytest.raises(ValueError, match=r"--only-missing --for NETWORK"):
+        table.predict_architecture(architecture)
+    any_entry = next(iter(table.entries.values()))
+    own = {spec: replace(any_entry, median_ms=1.0 + index) for index, spec in enumerate(dict.fromkeys(specs))}
+    wider = replace(table, entries={**table.entries, **own}, correction=Correction(1.5, -0.01, 0.2))
+    by_hand = 1.5 * math.fsum(wider.entries[spec].median_ms for spec in specs) - 0.01 * len(specs) + 0.2
+    assert wider.predict_architecture(architecture) == pytest.approx(by_hand)
+
+
+def test_a_table_with_a_baselines_operators_round_trips(table: LatencyTable, tmp_path: Path) -> None:
+    specs = network_specs(load_preset("pspnet50"), 3, input_size=table.target.input_size)
+    any_entry = next(iter(table.entries.values()))
+    wider = replace(table, entries={**table.entries, **dict.fromkeys(specs, any_entry)})
+    wider.save(tmp_path / "table.json")
+    assert LatencyTable.load(tmp_path / "table.json").entries == wider.entries

@@ -1,3 +1,4 @@
+import dataclasses
 import time
 from collections.abc import Callable
 
@@ -8,7 +9,7 @@ from torch import nn
 from latency.config import LatencyConfig
 from latency.runners.base import Array, Conditions, Session, TimedCall, time_on_host
 from latency.runners.onnxruntime import OnnxRuntimeRunner
-from latency.timing import measure_sessions
+from latency.timing import PACE_INTERVAL_S, REFERENCE_CALLS, measure_sessions
 
 
 class ScriptedSession(Session):
@@ -32,7 +33,7 @@ def test_a_steady_session(quick: LatencyConfig, conditions: Conditions) -> None:
     (measurement,) = measure_sessions([session], conditions, protocol=quick)
     assert (measurement.median_ms, measurement.p95_ms, measurement.spread) == (2.0, 2.0, 0.0)
     assert measurement.stable and measurement.attempts == 1
-    assert measurement.count == 3 * quick.rounds and measurement.warmup_count == 2
+    assert measurement.count == 2 * quick.rounds and measurement.warmup_count == 2
     assert measurement.input_shape == (1, 3, 8, 8) and measurement.conditions == conditions
 
 
@@ -52,7 +53,7 @@ def test_a_session_that_is_always_disturbed_is_marked(quick: LatencyConfig, cond
 
 def test_an_unstable_measurement_is_repeated_and_the_steady_one_kept(conditions: Conditions) -> None:
     protocol = LatencyConfig(rounds=4, round_ms=0.1, warmup_ms=0.1, repeats=2, correction_networks=0)
-    first_attempt = 2 + 4 * 4
+    first_attempt = 2 + 4 * 3
     shaky = ScriptedSession(
         lambda number: TimedCall(1.0 + number % 7 if number < first_attempt else 3.0, undisturbed=True)
     )
@@ -93,7 +94,7 @@ def test_the_machines_pace_is_taken_out(conditions: Conditions) -> None:
         def call(number: int) -> TimedCall:
             nonlocal clock
             clock += 1
-            return TimedCall(duration_ms * (3.0 if clock > 45 else 1.0), True)
+            return TimedCall(duration_ms * (3.0 if clock > 30 else 1.0), True)
 
         return call
 
@@ -132,3 +133,37 @@ def test_rounds_are_recorded(conditions: Conditions, rounds: int) -> None:
     protocol = LatencyConfig(rounds=rounds, round_ms=0.1, warmup_ms=0.1, correction_networks=0)
     (measurement,) = measure_sessions([ScriptedSession(lambda _: TimedCall(1.0, True))], conditions, protocol=protocol)
     assert measurement.rounds == rounds and measurement.to_dict()["conditions"]["runner"] == "onnxruntime"
+
+
+def test_a_long_call_counts_though_it_was_interrupted(conditions: Conditions, quick: LatencyConfig) -> None:
+    session = ScriptedSession(lambda _: TimedCall(80.0, undisturbed=False))
+    (measurement,) = measure_sessions([session], conditions, protocol=quick)
+    assert measurement.stable and measurement.disturbed_count == 0 and measurement.median_ms == 80.0
+    assert session.calls == 2 + quick.rounds, "a call that fills the caches by itself needs none before it"
+
+
+def test_each_session_keeps_the_conditions_of_its_runner(conditions: Conditions, quick: LatencyConfig) -> None:
+    other = dataclasses.replace(conditions, runner="openvino")
+    sessions = [ScriptedSession(lambda _: TimedCall(1.0, True)) for _ in range(2)]
+    measured = measure_sessions(sessions, [conditions, other], protocol=quick)
+    assert [measurement.conditions.runner for measurement in measured] == ["onnxruntime", "openvino"]
+
+
+def test_the_pace_is_marked_between_long_turns(conditions: Conditions, quick: LatencyConfig) -> None:
+    """A machine whose pace changes from turn to turn: each session is held against the pace around its own turn."""
+    pace = 1.0
+    order: list[float] = []
+
+    def reference_call(_: int) -> TimedCall:
+        order.append(pace)
+        return TimedCall(pace, True)
+
+    def slow_turn(_: int) -> TimedCall:
+        time.sleep(PACE_INTERVAL_S)
+        return TimedCall(10.0 * pace, True)
+
+    sessions = [ScriptedSession(slow_turn), ScriptedSession(slow_turn)]
+    measured = measure_sessions(sessions, conditions, protocol=quick, reference=ScriptedSession(reference_call))
+    assert [measurement.relative for measurement in measured] == [10.0, 10.0]
+    calls_per_mark, marks_per_round = 1 + REFERENCE_CALLS, 3
+    assert len(order) == 2 + calls_per_mark * marks_per_round * quick.rounds

@@ -1,5 +1,7 @@
-import importlib.util
-from importlib.machinery import ModuleSpec
+"""What holds for every runner: what it computes, what it times, what it tells."""
+
+import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -7,53 +9,136 @@ import pytest
 import torch
 from torch import nn
 
+from fasterseg.networks import DeployedNetwork, SpaceConfig, build_network
+from fasterseg.networks.architecture import Architecture
+from fasterseg.networks.icnet import ICNetArchitecture
+from fasterseg.networks.pspnet import PSPNetArchitecture
 from fasterseg.networks.specs import CellSpec, random_input
 from fasterseg.runtime.export import onnx_bytes
-from latency.config import TargetConfig
-from latency.runners import RUNNERS, build_runner
-from latency.runners.pytorch import PyTorchRunner
+from latency.runners import RUNNERS
+from latency.runners.base import LayerTime, Runner, Session, median_layer_times
+from latency.sampling import random_architecture
 
 SPEC = CellSpec(operator="conv_2x_downup", in_channels=8, out_channels=16, stride=1, height=9, width=14)
 ONNX_RUNNERS = ["onnxruntime", "openvino"]
+CPU_RUNNERS = [("onnxruntime", "auto"), ("openvino", "auto"), ("pytorch", "eager"), ("pytorch", "channels_last")]
 
 
-@pytest.fixture(params=sorted(RUNNERS))
-def runner_name(request: pytest.FixtureRequest) -> str:
-    name = str(request.param)
+@pytest.fixture(params=CPU_RUNNERS, ids="-".join)
+def runner(request: pytest.FixtureRequest) -> Runner:
+    name, mode = request.param
     pytest.importorskip(RUNNERS[name].package, reason=f"{name} is not installed")
-    return name
+    return RUNNERS[name](threads=1, mode=mode)
 
 
-def test_outputs_equal_pytorch(runner_name: str) -> None:
+def searched(seed: int) -> Architecture:
+    space = SpaceConfig(layers=8, base_channels=4, widths=(0.5, 1.0), student_width=0.5)
+    return random_architecture(space, "student", random.Random(seed))
+
+
+def with_statistics(module: nn.Module) -> nn.Module:
+    """The module with batch norms that do something, so that one folded wrongly shows."""
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            assert part.running_mean is not None and part.running_var is not None
+            part.running_mean.normal_(std=0.1)
+            part.running_var.uniform_(0.5, 2.0)
+    return module.eval()
+
+
+NETWORKS = {
+    "searched-1": (lambda: searched(1), (64, 96)),
+    "searched-2-odd": (lambda: searched(2), (65, 97)),
+    "icnet-odd": (lambda: ICNetArchitecture(width_factor=0.25), (97, 131)),
+    "pspnet": (lambda: PSPNetArchitecture(width_factor=0.125), (96, 96)),
+}
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def network(request: pytest.FixtureRequest) -> Iterator[tuple[nn.Module, torch.Tensor, np.ndarray]]:
+    """A deployed network, an image, and what PyTorch computes of it."""
+    build, size = NETWORKS[request.param]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        module = with_statistics(DeployedNetwork(build_network(build(), 3)))
+        image = torch.randn(1, 3, *size)
+    with torch.inference_mode():
+        yield module, image, module(image).numpy()
+
+
+def test_networks_compute_what_pytorch_computes(
+    runner: Runner, network: tuple[nn.Module, torch.Tensor, np.ndarray]
+) -> None:
+    module, image, expected = network
+    shape = tuple(image.shape)
+    assert len(shape) == 4
+    output = runner.prepare(module, shape).run(image.numpy())
+    assert output.dtype == np.float32 and output.shape == expected.shape
+    assert np.abs(output - expected).max() <= 1e-4 * max(1.0, float(np.abs(expected).max()))
+
+
+def test_timing_leaves_no_trace_in_what_is_computed(runner: Runner) -> None:
     torch.manual_seed(0)
     module = SPEC.build().eval()
     image = random_input(SPEC)
     with torch.inference_mode():
         expected = module(image).numpy()
-    session = RUNNERS[runner_name](threads=1).prepare(module, SPEC.input_shape())
+    session = runner.prepare(module, SPEC.input_shape())
     np.testing.assert_allclose(session.run(image.numpy()), expected, atol=1e-4)
     session.time_calls(2)
-    # timing must leave no trace in what the session computes
     np.testing.assert_allclose(session.run(image.numpy()), expected, atol=1e-4)
 
 
-def test_times_are_positive_and_as_many_as_asked_for(runner_name: str) -> None:
-    session = RUNNERS[runner_name](threads=1).prepare(SPEC.build(), SPEC.input_shape())
-    calls = session.time_calls(4)
+@pytest.mark.parametrize("module", [nn.Identity(), nn.ReLU()])
+def test_a_result_stays_when_the_next_one_comes(runner: Runner, module: nn.Module) -> None:
+    session = runner.prepare(module, (1, 2, 4, 4))
+    image = np.random.default_rng(0).random((1, 2, 4, 4), dtype=np.float32)
+    first = session.run(image)
+    session.run(image + 1)
+    session.time_calls(1)
+    np.testing.assert_array_equal(first, image)
+
+
+def test_a_slower_operator_measures_slower(runner: Runner) -> None:
+    """36 times the multiply-accumulates take at least three times as long, in the quietest of several turns."""
+    shape = (1, 32, 64, 64)
+    quick, slow = (runner.prepare(nn.Conv2d(32, 32, size, padding="same"), shape) for size in (1, 6))
+    times: dict[Session, list[float]] = {quick: [], slow: []}
+    for _ in range(5):
+        for session in times:
+            session.time_calls(2)
+            times[session] += [call.duration_ms for call in session.time_calls(5)]
+    assert min(times[slow]) > 3 * min(times[quick])
+
+
+def test_times_are_positive_and_as_many_as_asked_for(runner: Runner) -> None:
+    with runner.prepare(SPEC.build(), SPEC.input_shape()) as session:
+        calls = session.time_calls(4)
     assert len(calls) == 4 and all(call.duration_ms > 0 for call in calls)
 
 
-def test_an_input_of_another_shape_is_refused(runner_name: str) -> None:
-    session = RUNNERS[runner_name](threads=1).prepare(SPEC.build(), SPEC.input_shape())
+def test_layers_have_names_kinds_and_times(runner: Runner) -> None:
+    session = runner.prepare(nn.Sequential(nn.Conv2d(32, 64, 7), nn.ReLU(), nn.MaxPool2d(2)), (1, 32, 40, 40))
+    layers = session.layer_times(3)
+    kinds = " ".join(layer.kind.lower() for layer in layers)
+    assert "conv" in kinds and "pool" in kinds
+    assert len({layer.name for layer in layers}) == len(layers) and all(layer.ms >= 0 for layer in layers)
+    # 1568 multiply-accumulates for each of the values that the other two look at
+    assert max(layers, key=lambda layer: layer.ms).kind.lower().startswith("conv")
+
+
+def test_an_input_of_another_shape_is_refused(runner: Runner) -> None:
+    session = runner.prepare(SPEC.build(), SPEC.input_shape())
     with pytest.raises(ValueError, match=r"input has shape \(1, 8, 9, 15\), this session was prepared for"):
         session.run(np.zeros((1, 8, 9, 15), dtype=np.float32))
 
 
-def test_conditions_name_versions_and_machine(runner_name: str) -> None:
-    conditions = RUNNERS[runner_name](threads=2).conditions()
-    assert (conditions.runner, conditions.device, conditions.threads) == (runner_name, "cpu", 2)
+def test_conditions_name_versions_and_machine(runner: Runner) -> None:
+    conditions = runner.conditions()
+    assert (conditions.runner, conditions.device, conditions.threads) == (runner.name, "cpu", 1)
+    assert (conditions.mode, conditions.tf32, conditions.clocks_mhz) == (runner.mode, False, {})
     assert conditions.device_name and conditions.versions["torch"] == str(torch.__version__)
-    assert RUNNERS[runner_name].package in conditions.versions
+    assert runner.package in conditions.versions
 
 
 @pytest.mark.parametrize("name", ONNX_RUNNERS)
@@ -66,6 +151,7 @@ def test_an_exported_file_runs(name: str, tmp_path: Path) -> None:
     assert session.input_shape == (1, 3, 10, 11)
     image = torch.randn(1, 3, 10, 11)
     np.testing.assert_allclose(session.run(image.numpy()), module(image).detach().numpy(), atol=1e-4)
+    assert session.layer_times(1)
 
 
 @pytest.mark.parametrize("name", ONNX_RUNNERS)
@@ -80,49 +166,6 @@ def test_bad_files_are_named(name: str, tmp_path: Path) -> None:
         runner.from_onnx_path(broken)
 
 
-def test_pytorch_cannot_run_onnx(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"cannot run the ONNX file .*network\.onnx; set target.runner to onnxruntime"):
-        PyTorchRunner().from_onnx_path(tmp_path / "network.onnx")
-
-
-def test_pytorch_gives_the_threads_back() -> None:
-    before = torch.get_num_threads()
-    PyTorchRunner(threads=before + 1).prepare(SPEC.build(), SPEC.input_shape()).time_calls(1)
-    assert torch.get_num_threads() == before
-
-
-def test_an_absent_runtime_is_an_error_with_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    find_spec = importlib.util.find_spec
-
-    def without_openvino(name: str, package: str | None = None) -> ModuleSpec | None:
-        return None if name == "openvino" else find_spec(name, package)
-
-    monkeypatch.setattr(importlib.util, "find_spec", without_openvino)
-    with pytest.raises(ValueError, match="`pip install openvino`, or set target.runner to one of .*pytorch"):
-        build_runner(TargetConfig(runner="openvino"))
-
-
-def test_auto_says_what_it_takes_and_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    selection = build_runner(TargetConfig(runner="auto", threads=2))
-    assert (selection.runner.name, selection.runner.device, selection.runner.threads) == ("onnxruntime", "cpu", 2)
-    assert selection.reason == "onnxruntime on cpu (target.runner is auto and PyTorch finds no GPU)"
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    selection = build_runner(TargetConfig(runner="auto"))
-    assert (selection.runner.name, selection.runner.device) == ("pytorch", "cuda")
-    assert build_runner(TargetConfig(runner="auto", device="cpu")).runner.name == "onnxruntime"
-
-
-def test_cuda_without_a_gpu_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ValueError, match="target.device is cuda, but PyTorch finds no GPU"):
-        build_runner(TargetConfig(runner="pytorch", device="cuda"))
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_the_gpu_time_is_the_time_of_the_work() -> None:
-    """A queue of long kernels takes long: events that did not bracket the work would report microseconds."""
-    session = PyTorchRunner(device="cuda").prepare(nn.Conv2d(256, 256, 3, padding=1), (1, 256, 512, 512))
-    session.time_calls(3)
-    assert min(call.duration_ms for call in session.time_calls(5)) > 0.2
+def test_a_layers_time_is_the_median_of_the_runs() -> None:
+    runs = [[LayerTime("a", "Conv", ms), LayerTime("b", "Relu", 1.0), LayerTime("a", "Conv", 1.0)] for ms in (1, 9, 2)]
+    assert median_layer_times(runs) == (LayerTime("a", "Conv", 3.0), LayerTime("b", "Relu", 1.0))

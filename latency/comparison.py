@@ -1,0 +1,140 @@
+"""Measured networks side by side, on one runner or several: as a table on the console, as CSV, JSON and a bar plot."""
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from fasterseg.engine.files import write_text
+from fasterseg.engine.progress import CONSOLE
+from latency.csvtext import csv_text
+from latency.plots import plot_comparison, save_figure
+from latency.runners import LayerTime
+from latency.timing import LatencyMeasurement
+
+_SHOWN_LAYERS = 12
+_MS_PER_S = 1000.0
+
+
+@dataclass(frozen=True)
+class MeasuredNetwork:
+    """A network's measured time on one runner, beside what a table predicts.
+
+    Attributes:
+        name: What the network is called.
+        source: Its file, or the name of a preset.
+        runner: The runner's name, and its mode where one was asked for.
+        measurement: The measured time.
+        table_sum_ms: Plain sum of the table's entries; None without a table of this runner that has all operators.
+        predicted_ms: The table's prediction, likewise.
+        at_table_pace_ms: The measured time at the pace the machine had when the table was measured, likewise.
+    """
+
+    name: str
+    source: str
+    runner: str
+    measurement: LatencyMeasurement
+    table_sum_ms: float | None = None
+    predicted_ms: float | None = None
+    at_table_pace_ms: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures and their conditions as JSON-ready data."""
+        return {**vars(self), "measurement": self.measurement.to_dict()}
+
+    def describe(self) -> str:
+        """The figures in a few lines."""
+        lines = [f"{self.source}: measured {self.measurement.describe()}"]
+        if self.predicted_ms is not None and self.table_sum_ms is not None and self.at_table_pace_ms is not None:
+            pace = self.measurement.median_ms / self.at_table_pace_ms
+            lines += [
+                f"the table predicts {self.predicted_ms:.3f} ms (plain sum {self.table_sum_ms:.3f} ms); "
+                f"measured / predicted = {self.measurement.median_ms / self.predicted_ms:.3f}",
+                f"the machine takes {pace:.3f} times as long as when the table was measured; at the table's pace "
+                f"measured / predicted = {self.at_table_pace_ms / self.predicted_ms:.3f}",
+            ]
+        return "\n".join(lines)
+
+    def figures(self) -> dict[str, object]:
+        """The row of a comparison, by column."""
+        measurement = self.measurement
+        return {
+            "network": self.name,
+            "runner": self.runner,
+            "median_ms": measurement.median_ms,
+            "p95_ms": measurement.p95_ms,
+            "spread": measurement.spread,
+            "stable": "yes" if measurement.stable else "NO",
+            "images_per_s": _MS_PER_S / measurement.median_ms,
+            "predicted_ms": self.predicted_ms,
+            "at_table_pace_ms": self.at_table_pace_ms,
+        }
+
+
+def print_comparison(rows: Sequence[MeasuredNetwork]) -> None:
+    """Prints the rows as a table; an unsteady time carries a mark."""
+    table = Table("network", "runner", "ms", "p95", "spread", "images/s", "predicted")
+    for row in rows:
+        measurement = row.measurement
+        table.add_row(
+            row.name,
+            row.runner,
+            f"{measurement.median_ms:.4g}",
+            f"{measurement.p95_ms:.4g}",
+            f"{measurement.spread:.1%}" + ("" if measurement.stable else " UNSTABLE"),
+            f"{_MS_PER_S / measurement.median_ms:.4g}",
+            "" if row.predicted_ms is None else f"{row.predicted_ms:.4g}",
+        )
+    CONSOLE.print(table)
+
+
+def save_comparison(rows: Sequence[MeasuredNetwork], folder: Path, *, stem: str) -> list[Path]:
+    """Writes the rows as `measured_STEM` with `.json` and `.csv`, and of several a bar plot as `.png`.
+
+    Returns:
+        The files.
+    """
+    json_path, csv_path, png_path = (folder / f"measured_{stem}.{suffix}" for suffix in ("json", "csv", "png"))
+    write_text(json_path, json.dumps([row.to_dict() for row in rows], indent=2) + "\n")
+    figures = [row.figures() for row in rows]
+    write_text(csv_path, csv_text(figures))
+    if len(rows) == 1:
+        return [json_path, csv_path]
+    times: dict[str, dict[str, tuple[float, float]]] = defaultdict(dict)
+    for row in rows:
+        measurement = row.measurement
+        times[row.runner][row.name] = (measurement.median_ms, measurement.spread * measurement.median_ms / 2)
+    first = rows[0].measurement
+    title = (
+        f"input {first.input_shape[2]}x{first.input_shape[3]}, {first.conditions.threads} thread(s), "
+        f"{first.conditions.precision}, {first.conditions.device_name}"
+    )
+    save_figure(plot_comparison(times, title=title), png_path)
+    return [json_path, csv_path, png_path]
+
+
+def save_layers(layers: Sequence[LayerTime], path: Path) -> None:
+    """Writes the times of a network's layers as CSV, in the order of execution."""
+    total_ms = sum(layer.ms for layer in layers)
+    figures = [
+        {"layer": layer.name, "kind": layer.kind, "ms": layer.ms, "share": layer.ms / total_ms} for layer in layers
+    ]
+    write_text(path, csv_text(figures))
+
+
+def print_layers(row: MeasuredNetwork, layers: Sequence[LayerTime]) -> None:
+    """Prints the dearest layers of a network, and what each kind of layer takes in all."""
+    total_ms = sum(layer.ms for layer in layers)
+    table = Table("layer", "kind", "ms", "share", title=f"{row.name} on {row.runner}: {len(layers)} layers")
+    for layer in sorted(layers, key=lambda each: each.ms, reverse=True)[:_SHOWN_LAYERS]:
+        table.add_row(layer.name, layer.kind, f"{layer.ms:.3f}", f"{layer.ms / total_ms:.1%}")
+    CONSOLE.print(table)
+    kinds: dict[str, float] = defaultdict(float)
+    for layer in layers:
+        kinds[layer.kind] += layer.ms
+    shares = ", ".join(f"{kind} {ms:.3f} ms" for kind, ms in sorted(kinds.items(), key=lambda item: -item[1]))
+    CONSOLE.print(f"by kind: {shares}; {total_ms:.3f} ms in all, while profiled", soft_wrap=True)

@@ -1,0 +1,106 @@
+"""The choice of a runner for a target: the one asked for, or the best one there is, and why."""
+
+from typing import NamedTuple
+
+import torch
+
+from latency.config import TargetConfig
+from latency.runners.base import Runner
+from latency.runners.onnxruntime import OnnxRuntimeRunner
+from latency.runners.openvino import OpenVinoRunner
+from latency.runners.pytorch import PyTorchRunner
+from latency.runners.tensorrt import TensorRtRunner
+from latency.support import AUTO, find_devices, find_problem
+
+RUNNERS: dict[str, type[Runner]] = {
+    runner.name: runner for runner in (OnnxRuntimeRunner, OpenVinoRunner, PyTorchRunner, TensorRtRunner)
+}
+# what `auto` tries, the fastest first
+_PREFERENCE = ((TensorRtRunner, "cuda"), (PyTorchRunner, "cuda"), (OnnxRuntimeRunner, "cpu"))
+
+
+class RunnerSelection(NamedTuple):
+    """The runner of a target and why it was taken.
+
+    Attributes:
+        runner: The runner, ready to prepare networks.
+        reason: One sentence for the user.
+    """
+
+    runner: Runner
+    reason: str
+
+
+def build_runner(target: TargetConfig) -> RunnerSelection:
+    """The runner that a target asks for; `auto` takes TensorRT, else PyTorch on a CUDA device, else ONNX Runtime.
+
+    Raises:
+        ValueError: The runtime is not installed, there is no CUDA device to run on, or no runner can do it.
+    """
+    if target.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            "target.device is cuda, but PyTorch finds no GPU; set target.device to cpu, or install a PyTorch build "
+            "for your GPU (see https://pytorch.org/get-started)"
+        )
+    if target.runner == AUTO:
+        return _choose(target)
+    runner_class = RUNNERS[target.runner]
+    _require_packages(runner_class)
+    devices = find_devices(target.runner, target.device, precision=target.precision, mode=target.mode, tf32=target.tf32)
+    present = [device for device in devices if device != "cuda" or torch.cuda.is_available()]
+    if not present:
+        raise ValueError(
+            f"runner {target.runner} with precision {target.precision}, mode {target.mode} and tf32 {target.tf32} "
+            "needs a CUDA device, but PyTorch finds no GPU; set target.runner, or install a PyTorch build for your GPU "
+            "(see https://pytorch.org/get-started)"
+        )
+    return _selection(runner_class, present[0], target, "asked for by target.runner")
+
+
+def _choose(target: TargetConfig) -> RunnerSelection:
+    """The first preference that is there and can do what is asked for, with what kept the better ones from it."""
+    passed_over: list[str] = []
+    for runner_class, device in _PREFERENCE:
+        obstacle = _obstacle(runner_class, device, target)
+        if obstacle is None:
+            return _selection(runner_class, device, target, "; ".join(["target.runner is auto", *passed_over]))
+        if obstacle not in passed_over:
+            passed_over.append(obstacle)
+    raise ValueError(f"target.runner is auto and no runner can do it: {'; '.join(passed_over)}")
+
+
+def _obstacle(runner_class: type[Runner], device: str, target: TargetConfig) -> str | None:
+    """What keeps a runner from a target, if anything."""
+    if target.device not in (AUTO, device):
+        return f"target.device is {target.device}"
+    if device == "cuda" and not torch.cuda.is_available():
+        return "PyTorch finds no GPU"
+    missing = runner_class.missing_packages()
+    if missing:
+        return f"{' and '.join(missing)} not installed for {runner_class.name}"
+    return find_problem(runner_class.name, device, precision=target.precision, mode=target.mode, tf32=target.tf32)
+
+
+def _selection(runner_class: type[Runner], device: str, target: TargetConfig, reason: str) -> RunnerSelection:
+    runner = runner_class(
+        device=device,
+        threads=target.threads,
+        precision=target.precision,
+        mode=target.mode,
+        tf32=target.tf32,
+        engine_cache=target.engine_cache,
+    )
+    mode = "" if runner.mode in ("default", device) else f", {runner.mode}"
+    return RunnerSelection(runner, f"{runner.name} on {device}{mode} ({reason})")
+
+
+def _require_packages(runner_class: type[Runner]) -> None:
+    missing = runner_class.missing_packages()
+    if not missing:
+        return
+    installed = [other.name for other in RUNNERS.values() if not other.missing_packages()]
+    raise ValueError(
+        f"runner {runner_class.name} (asked for by target.runner) needs the package{'s' * (len(missing) > 1)} "
+        f"{' and '.join(missing)}, which {'are' if len(missing) > 1 else 'is'} not installed; install with "
+        f"`{runner_class.install}`, or set target.runner to one of {', '.join(installed)}"
+    )

@@ -1,0 +1,242 @@
+"""Validation: random networks that no fit has seen, measured whole and held against the table's prediction.
+
+The networks come from a random stream of their own, and any that the correction was fitted on is left out. Measured
+times are brought to the pace of the machine at which the table's entries hold, so that a machine that is slower today
+does not look like a wrong table.
+"""
+
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fasterseg.engine.files import write_text
+from fasterseg.networks.architecture import Architecture
+from fasterseg.networks.space import SpaceConfig
+from latency.agreement import Agreement, score_agreement
+from latency.config import TargetConfig
+from latency.correction import correction_architectures, measure_networks, network_sample
+from latency.csvtext import csv_text
+from latency.plots import plot_validation, save_figure
+from latency.runners import Runner, build_runner
+from latency.sampling import random_architecture
+from latency.table import LatencyTable
+from latency.timing import LatencyMeasurement
+
+_FRUITLESS_DRAWS = 500
+_OUTLIER_FACTOR = 3.0
+_SMALLEST_OUTLIER = 0.02
+
+
+@dataclass(frozen=True)
+class HeldOutNetwork:
+    """One network of a validation.
+
+    Attributes:
+        index: Its place in the random stream.
+        ends: Output strides at which its branches end, such as `32+16`.
+        operators: How many operators it has.
+        sum_ms: Plain sum of the table's entries.
+        predicted_ms: The table's prediction.
+        measured_ms: Its measured time at the table's pace.
+        raw_ms: Its measured time as the machine ran.
+        spread: Interquartile range of the rounds' medians over their median.
+        first_measured_ms: What an outlier measured the first time; None where it was measured once.
+    """
+
+    index: int
+    ends: str
+    operators: int
+    sum_ms: float
+    predicted_ms: float
+    measured_ms: float
+    raw_ms: float
+    spread: float
+    first_measured_ms: float | None = None
+
+    @property
+    def error(self) -> float:
+        """Predicted over measured, less 1."""
+        return self.predicted_ms / self.measured_ms - 1
+
+
+@dataclass(frozen=True)
+class Validation:
+    """A validation's networks and scores.
+
+    Attributes:
+        networks: In the order of the random stream.
+        table: What was validated.
+        first_scores: The scores before outliers were measured again.
+    """
+
+    networks: tuple[HeldOutNetwork, ...]
+    table: LatencyTable
+    first_scores: Agreement
+
+    @property
+    def scores(self) -> Agreement:
+        """The scores of all networks."""
+        return _score(self.networks)
+
+    @property
+    def measured_again(self) -> int:
+        """How many outliers were measured a second time."""
+        return sum(network.first_measured_ms is not None for network in self.networks)
+
+    def describe(self) -> str:
+        """Scores and conditions in a few lines."""
+        lines = [f"{len(self.networks)} networks that the fit has not seen: {self.scores.describe()}"]
+        if self.measured_again:
+            lines.append(
+                f"{self.measured_again} outlier(s) measured again; before that: {self.first_scores.describe()}"
+            )
+        table = self.table
+        lines += [
+            f"{table.target.describe()}; {table.conditions.device_name}",
+            f"correction of the table: {table.correction.describe()}",
+        ]
+        return "\n".join(lines)
+
+    def to_csv(self) -> str:
+        """One line per network."""
+        return csv_text([{**asdict(network), "error": network.error} for network in self.networks])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Scores, outliers and conditions as JSON-ready data."""
+        table = self.table
+        return {
+            "networks": len(self.networks),
+            "scores": asdict(self.scores),
+            "measured_again": self.measured_again,
+            "scores_before": asdict(self.first_scores),
+            "target": asdict(table.target),
+            "conditions": table.conditions.to_dict(),
+            "protocol": table.protocol.model_dump(mode="json"),
+            "correction": asdict(table.correction),
+            "table_created": table.created,
+        }
+
+    def save(self, folder: Path) -> list[Path]:
+        """Writes `latency_validate_RUNNER_HEIGHTxWIDTH` as `.csv`, `.json` and `.png`; returns their paths."""
+        target = self.table.target
+        stem = f"latency_validate_{target.runner}_{target.input_size[0]}x{target.input_size[1]}"
+        csv_path, json_path, png_path = (folder / f"{stem}.{suffix}" for suffix in ("csv", "json", "png"))
+        write_text(csv_path, self.to_csv())
+        write_text(json_path, json.dumps(self.to_dict(), indent=2) + "\n")
+        measured_ms = [network.measured_ms for network in self.networks]
+        predicted_ms = [network.predicted_ms for network in self.networks]
+        save_figure(plot_validation(measured_ms, predicted_ms, title=target.describe()), png_path)
+        return [csv_path, json_path, png_path]
+
+
+def held_out_architectures(
+    space: SpaceConfig, count: int, *, seed: int, fitted: Sequence[Architecture]
+) -> list[Architecture]:
+    """Random students, all different, of a random stream of their own; none that a correction was fitted on.
+
+    Args:
+        space: The search space.
+        count: How many.
+        seed: Another seed, other networks.
+        fitted: The networks to leave out.
+
+    Raises:
+        ValueError: The space has too few networks.
+    """
+    generator = random.Random(f"validation {seed}")
+    known, drawn = set(fitted), dict[Architecture, None]()
+    fruitless = 0
+    while len(drawn) < count and fruitless < _FRUITLESS_DRAWS:
+        architecture = random_architecture(space, "student", generator)
+        fruitless = 0 if architecture not in known and architecture not in drawn else fruitless + 1
+        if not fruitless:
+            drawn[architecture] = None
+    if len(drawn) == count:
+        return list(drawn)
+    raise ValueError(
+        f"the space has too few networks for a validation with {count} of them: found {len(drawn)} beside the "
+        f"{len(known)} that the correction was fitted on; use a smaller --count"
+    )
+
+
+def validate_table(table: LatencyTable, target: TargetConfig, *, count: int) -> Validation:
+    """Measures networks of a table's space that its correction has not seen; outliers are measured once more.
+
+    An outlier is a network whose error is more than three times the median error (and above 2 %). Its second
+    measurement stands, whatever it is; the first is kept beside it.
+
+    Args:
+        table: What to validate.
+        target: The target, which has to be the table's.
+        count: How many networks; at least 3.
+
+    Raises:
+        ValueError: The table is of another target or machine, or the space has too few networks.
+    """
+    if count < 3:
+        raise ValueError(f"--count is {count}: too few to correlate; use 3 or more")
+    table.check_target(target)
+    own = {"runner": table.target.runner, "device": table.target.device, "mode": table.target.mode}
+    runner = build_runner(target.model_copy(update=own)).runner
+    table.check_machine(runner.conditions())
+    fitted = correction_architectures(table.space, table.correction.networks, seed=table.protocol.seed)
+    architectures = held_out_architectures(table.space, count, seed=table.protocol.seed, fitted=fitted)
+    assert not set(architectures) & set(fitted)
+    networks = _measure(table, runner, list(enumerate(architectures)))
+    first_scores = _score(networks)
+    outliers = find_outliers([network.error for network in networks])
+    again = _measure(table, runner, [(index, architectures[index]) for index in outliers])
+    for network in again:
+        first_ms = networks[network.index].measured_ms
+        networks[network.index] = replace(network, first_measured_ms=first_ms)
+    return Validation(tuple(networks), table, first_scores)
+
+
+def find_outliers(errors: Sequence[float]) -> list[int]:
+    """The indices of errors beyond three times the median error and 2 %."""
+    sizes = np.abs(errors)
+    bound = max(_OUTLIER_FACTOR * float(np.median(sizes)), _SMALLEST_OUTLIER)
+    return [index for index, size in enumerate(sizes) if size > bound]
+
+
+def _score(networks: Sequence[HeldOutNetwork]) -> Agreement:
+    return score_agreement(
+        [network.predicted_ms for network in networks], [network.measured_ms for network in networks]
+    )
+
+
+def _measure(
+    table: LatencyTable, runner: Runner, architectures: Sequence[tuple[int, Architecture]]
+) -> list[HeldOutNetwork]:
+    measurements = measure_networks(
+        [architecture for _, architecture in architectures],
+        runner=runner,
+        protocol=table.protocol,
+        num_classes=table.target.num_classes,
+        input_size=table.target.input_size,
+    )
+    return [
+        _held_out(table, index, architecture, measurement)
+        for (index, architecture), measurement in zip(architectures, measurements, strict=True)
+    ]
+
+
+def _held_out(
+    table: LatencyTable, index: int, architecture: Architecture, measurement: LatencyMeasurement
+) -> HeldOutNetwork:
+    sample = network_sample(table, architecture, measurement)
+    return HeldOutNetwork(
+        index=index,
+        ends="+".join(map(str, architecture.ends)),
+        operators=sample.operators,
+        sum_ms=sample.sum_ms,
+        predicted_ms=table.correction.apply(sample.sum_ms, sample.operators),
+        measured_ms=sample.measured_ms,
+        raw_ms=measurement.median_ms,
+        spread=measurement.spread,
+    )

@@ -1,0 +1,41 @@
+import numpy as np
+import pytest
+import torch
+
+from fasterseg.networks.specs import CellSpec, random_input
+from latency.runners.openvino import OpenVinoRunner
+
+openvino = pytest.importorskip("openvino", reason="openvino is not installed")
+SPEC = CellSpec(operator="conv_2x", in_channels=8, out_channels=16, stride=1, height=17, width=14)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_other_precisions_are_other_arithmetic(precision: str) -> None:
+    if precision.upper() not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        pytest.skip(f"this CPU cannot compute in {precision}")
+    torch.manual_seed(0)
+    module, image = SPEC.build().eval(), random_input(SPEC)
+    with torch.inference_mode():
+        expected = module(image).numpy()
+    output = OpenVinoRunner(precision=precision).prepare(module, SPEC.input_shape()).run(image.numpy())
+    assert output.dtype == np.float32
+    assert 0 < np.abs(output - expected).max() < 0.05 * np.abs(expected).max()
+
+
+def test_a_precision_that_the_cpu_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    class PlainCore:
+        available_devices = ("CPU",)
+
+        def get_property(self, device: str, name: str) -> list[str]:
+            return ["FP32", "INT8"]
+
+    monkeypatch.setattr(openvino, "Core", PlainCore)
+    with pytest.raises(ValueError, match=r"this CPU cannot compute in bf16 \(OpenVINO names FP32, INT8\)"):
+        OpenVinoRunner(precision="bf16").prepare(SPEC.build(), SPEC.input_shape())
+
+
+def test_an_absent_device_is_named() -> None:
+    if any(name.startswith("NPU") for name in openvino.Core().available_devices):
+        pytest.skip("this machine has an NPU")
+    with pytest.raises(ValueError, match=r"OpenVINO finds no NPU \(it finds .*CPU.*\)"):
+        OpenVinoRunner(device="npu", precision="fp16").prepare(SPEC.build(), SPEC.input_shape())

@@ -1,0 +1,13 @@
+import csv
+import io
+
+from latency.csvtext import csv_text
+
+
+def test_rows_come_back_from_the_text() -> None:
+    text = csv_text([{"name": "a, b", "ms": 1.23456789, "first": None}, {"name": "c", "ms": 2.0, "first": 3}])
+    assert text.splitlines()[0] == "name,ms,first"
+    assert list(csv.DictReader(io.StringIO(text))) == [
+        {"name": "a, b", "ms": "1.23457", "first": ""},
+        {"name": "c", "ms": "2", "first": "3"},
+    ]

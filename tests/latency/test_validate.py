@@ -1,0 +1,137 @@
+import csv
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from fasterseg.networks import Architecture, SpaceConfig
+from latency import validate
+from latency.config import TargetConfig
+from latency.correction import correction_architectures
+from latency.records import Correction
+from latency.runners.base import Conditions
+from latency.table import LatencyTable
+from latency.timing import LatencyMeasurement
+from latency.validate import find_outliers, held_out_architectures, validate_table
+
+
+@pytest.fixture
+def fitted(table: LatencyTable, conditions: Conditions) -> LatencyTable:
+    protocol = table.protocol.model_copy(update={"correction_networks": 12})
+    correction = Correction(1.1, 0.001, 0.01, networks=12, mean_error=0.01, largest_error=0.02)
+    return replace(table, protocol=protocol, correction=correction)
+
+
+class Machine:
+    """A machine on which networks take what the table predicts, times a factor for each measurement."""
+
+    def __init__(self, table: LatencyTable, factors: list[float]) -> None:
+        self.table = table
+        self.factors = iter(factors)
+        self.measured: list[Architecture] = []
+
+    def measure(self, architectures: list[Architecture], **_: object) -> list[LatencyMeasurement]:
+        self.measured += architectures
+        return [self._measurement(self.table.predict_architecture(each) * next(self.factors)) for each in architectures]
+
+    def _measurement(self, time_ms: float) -> LatencyMeasurement:
+        return LatencyMeasurement(
+            median_ms=2 * time_ms,
+            p95_ms=3 * time_ms,
+            spread=0.01,
+            count=9,
+            disturbed_count=0,
+            rounds=3,
+            warmup_count=2,
+            attempts=1,
+            stable=True,
+            input_shape=(1, 3, 64, 96),
+            conditions=self.table.conditions,
+            reference_ms=2 * self.table.reference_ms,
+            relative=time_ms / self.table.reference_ms,
+        )
+
+
+def run_on(machine: Machine, monkeypatch: pytest.MonkeyPatch, target: TargetConfig, count: int) -> validate.Validation:
+    runner = SimpleNamespace(conditions=lambda: machine.table.conditions)
+    monkeypatch.setattr(validate, "build_runner", lambda _: SimpleNamespace(runner=runner))
+    monkeypatch.setattr(validate, "measure_networks", machine.measure)
+    return validate_table(machine.table, target, count=count)
+
+
+def test_held_out_networks_are_not_those_of_the_fit(space: SpaceConfig) -> None:
+    fitted = correction_architectures(space, 40, seed=3)
+    held_out = held_out_architectures(space, 50, seed=3, fitted=fitted)
+    assert len(set(held_out)) == 50 and not set(held_out) & set(fitted)
+    assert held_out == held_out_architectures(space, 50, seed=3, fitted=fitted)
+    assert held_out != held_out_architectures(space, 50, seed=4, fitted=fitted)
+    left_out = held_out[:10]
+    assert not set(held_out_architectures(space, 50, seed=3, fitted=left_out)) & set(left_out)
+
+
+def test_a_space_with_too_few_networks_says_so() -> None:
+    tiny = SpaceConfig(
+        layers=5, base_channels=2, widths=(1.0,), student_width=1.0, operators=("skip", "conv"), teacher_width=1.0
+    )
+    with pytest.raises(ValueError, match=r"too few networks for a validation with 5000 .* use a smaller --count"):
+        held_out_architectures(tiny, 5000, seed=0, fitted=[])
+
+
+def test_times_are_compared_at_the_tables_pace(
+    fitted: LatencyTable, target: TargetConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine takes twice as long as when the table was measured, and so does the reference."""
+    validation = run_on(Machine(fitted, [1.0] * 8), monkeypatch, target, 8)
+    assert validation.scores.largest == pytest.approx(0, abs=1e-9) and validation.measured_again == 0
+    assert [network.raw_ms for network in validation.networks] == pytest.approx(
+        [2 * network.measured_ms for network in validation.networks]
+    )
+
+
+def test_an_outlier_is_measured_again_once_and_that_is_said(
+    fitted: LatencyTable, target: TargetConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    factors = [1.01, 1.0, 1.5, 0.99, 1.0, 1.01, 0.99, 2.0, 1.01, 1.8]
+    machine = Machine(fitted, factors)
+    validation = run_on(machine, monkeypatch, target, 8)
+    assert machine.measured[8:] == [machine.measured[2], machine.measured[7]]
+    again = {network.index: network for network in validation.networks if network.first_measured_ms is not None}
+    assert set(again) == {2, 7}
+    assert again[2].error == pytest.approx(1 / 1.01 - 1)
+    assert again[7].error == pytest.approx(1 / 1.8 - 1), "the second measurement stands, whatever it is"
+    assert validation.first_scores.largest == pytest.approx(0.5) and validation.scores.largest < 0.45
+    assert "2 outlier(s) measured again; before that: mean error" in validation.describe()
+
+
+def test_what_is_written(
+    fitted: LatencyTable, target: TargetConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    validation = run_on(Machine(fitted, [1.0, 1.01, 0.99, 1.02, 1.0]), monkeypatch, target, 5)
+    paths = validation.save(tmp_path)
+    stem = "latency_validate_onnxruntime_64x96"
+    assert [path.name for path in paths] == [f"{stem}.csv", f"{stem}.json", f"{stem}.png"]
+    rows = list(csv.DictReader(io.StringIO(paths[0].read_text())))
+    assert len(rows) == 5 and float(rows[1]["error"]) == pytest.approx(1 / 1.01 - 1, rel=1e-4)
+    data = json.loads(paths[1].read_text())
+    assert data["scores"]["mape"] == pytest.approx(validation.scores.mape)
+    assert data["correction"]["mean_error"] == 0.01 and data["conditions"]["device_name"] == "a processor"
+
+
+def test_outliers_are_few_and_far() -> None:
+    assert find_outliers([0.001, -0.002, 0.015, 0.001]) == [], "2 % is no outlier"
+    assert find_outliers([0.01, -0.01, 0.05, 0.012, -0.06]) == [2, 4]
+    assert find_outliers([0.1, -0.1, 0.12, 0.09]) == [], "a wrong table has no outliers"
+
+
+def test_a_table_of_another_machine_or_target_is_refused(
+    fitted: LatencyTable, target: TargetConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ValueError, match="was measured for another target: threads 1"):
+        validate_table(fitted, target.model_copy(update={"threads": 2}), count=5)
+    with pytest.raises(ValueError, match="was measured on another machine"):
+        validate_table(fitted, target, count=5)
+    with pytest.raises(ValueError, match="too few to correlate"):
+        validate_table(fitted, target, count=2)
