@@ -18,7 +18,7 @@ from dataset_tools.sampler import EndlessSampler, Subset, select_subset
 from dataset_tools.transforms import DEFAULT_SCALES, EvalTransform, TrainTransform
 
 
-def _whole(batch: LabeledImage) -> LabeledImage:
+def _whole(batch: list[LabeledImage] | LabeledImage) -> list[LabeledImage] | LabeledImage:
     """The dataset gives whole batches: nothing is left to collate."""
     return batch
 

@@ -3,17 +3,23 @@
 import typer
 
 from fasterseg.engine.commandline import run_app
-from train.commands import evaluate_command, student_command, teacher_command
+from train.commands import baseline_command, student_command, teacher_command
+from train.judging_commands import align_command, compare_command, evaluate_command
+from train.prune.commands import prune_command
 
 app = typer.Typer(
-    help="Train and evaluate searched networks.",
+    help="Train, prune, evaluate and compare networks.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.command("teacher")(teacher_command)
 app.command("student")(student_command)
+app.command("baseline")(baseline_command)
+app.command("prune")(prune_command)
 app.command("evaluate")(evaluate_command)
+app.command("compare")(compare_command)
+app.command("align")(align_command)
 
 if __name__ == "__main__":
     run_app(app)

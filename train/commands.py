@@ -1,25 +1,37 @@
-"""What the commands of `python -m train` do; `__main__` gives them their names."""
+"""What the commands of `python -m train` that train networks do; `__main__` gives them their names."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from dataset_tools.config import DatasetConfig
+from dataset_tools.description import load_description
 from fasterseg.engine.commandline import ConfigOption, OutOption, SetOption, say
-from fasterseg.engine.config import load_experiment
-from fasterseg.engine.evaluation import InferenceMode
-from fasterseg.runtime.load import Device
-from train import evaluate, student, teacher
-from train.config import TrainConfig
+from fasterseg.engine.config import Experiment, load_experiment
+from fasterseg.networks.presets import PRESETS, architecture_path
+from train import baseline, student, teacher
+from train.config import BaselineName, StudentConfig, stage_folder
+from train.start import NetworkStart, start_fresh, start_from_checkpoint
 
-ArchitectureFile = Annotated[
-    Path | None, typer.Option("--architecture", help="Architecture file; the search's when not given.")
+ArchitectureName = Annotated[
+    str | None,
+    typer.Option(
+        "--architecture", help=f"Architecture file, or one of {', '.join(PRESETS)}; the search's if not given."
+    ),
+]
+StartFrom = Annotated[
+    Path | None,
+    typer.Option("--start-from", help="Checkpoint to go on with, such as a pruned one."),
 ]
 
 
 def teacher_command(
-    config: ConfigOption, settings: SetOption = None, out: OutOption = None, architecture: ArchitectureFile = None
+    config: ConfigOption,
+    settings: SetOption = None,
+    out: OutOption = None,
+    architecture: ArchitectureName = None,
+    start_from: StartFrom = None,
 ) -> None:
     """Train the searched teacher network; goes on where a run was cut off.
 
@@ -29,7 +41,7 @@ def teacher_command(
     best = teacher.run_teacher(
         experiment,
         out=out or experiment.stage_folder(teacher.STAGE),
-        architecture_path=architecture or experiment.stage_folder("search") / "architecture_teacher.json",
+        start=_start(experiment, "teacher", architecture=architecture, start_from=start_from),
     )
     say(f"wrote {best} and its run folder {best.parent}", f"next: python -m train student --config {config}")
 
@@ -38,21 +50,23 @@ def student_command(
     config: ConfigOption,
     settings: SetOption = None,
     out: OutOption = None,
-    architecture: ArchitectureFile = None,
+    architecture: ArchitectureName = None,
     teacher_checkpoint: Annotated[
-        Path | None, typer.Option("--teacher", help="The teacher's best.pt; the teacher stage's when not given.")
+        Path | None, typer.Option("--teacher", help="The teacher's best.pt; that of student.teacher when not given.")
     ] = None,
+    start_from: StartFrom = None,
 ) -> None:
     """Train the searched student network with the teacher's help; goes on where a run was cut off.
 
     Example: python -m train student --config configs/toy.yaml
     """
     experiment = load_experiment(config, settings or [], student.SECTIONS)
+    teacher_run = stage_folder(experiment, experiment.section(student.STAGE, StudentConfig).teacher)
     best = student.run_student(
         experiment,
         out=out or experiment.stage_folder(student.STAGE),
-        architecture_path=architecture or experiment.stage_folder("search") / "architecture_student.json",
-        teacher_path=teacher_checkpoint or experiment.stage_folder(teacher.STAGE) / "best.pt",
+        start=_start(experiment, "student", architecture=architecture, start_from=start_from),
+        teacher_path=teacher_checkpoint or teacher_run / "best.pt",
     )
     say(
         f"wrote {best} and its run folder {best.parent}",
@@ -61,43 +75,36 @@ def student_command(
     )
 
 
-def evaluate_command(
+def baseline_command(
+    name: Annotated[BaselineName, typer.Argument(help="Which baseline.")],
     config: ConfigOption,
     settings: SetOption = None,
     out: OutOption = None,
-    stage: Annotated[Literal["teacher", "student"], typer.Option(help="Whose network and image scale.")] = "student",
-    checkpoint: Annotated[Path | None, typer.Option(help="A best.pt; the stage's when not given.")] = None,
-    exported: Annotated[Path | None, typer.Option(help="Run this exported file instead of a checkpoint.")] = None,
-    split: Annotated[str | None, typer.Option(help="Split of the dataset; the validation split if not given.")] = None,
-    window: Annotated[
-        tuple[int, int] | None, typer.Option(metavar="HEIGHT WIDTH", help="Slide windows of this size in pixels.")
+    start_from: Annotated[
+        Path | None,
+        typer.Option("--start-from", help="A checkpoint of it, pruned or not, or a PSPNet50's for ICNet."),
     ] = None,
-    overlap: Annotated[float, typer.Option(help="Part of a window that the next one repeats.")] = 1 / 3,
-    flip: Annotated[bool, typer.Option("--flip", help="Let the mirrored image vote too.")] = False,
-    scale: Annotated[list[float] | None, typer.Option(help="Factor of a copy that votes; repeatable.")] = None,
-    device: Annotated[Device, typer.Option(help="Where a checkpoint runs.")] = "cpu",
 ) -> None:
-    """Measure mIoU, IoU per class, pixel accuracy and the confusion matrix on a split.
+    """Train PSPNet50 or ICNet by its recipe in `baselines`; goes on where a run was cut off.
 
-    Example: python -m train evaluate --config configs/toy.yaml --exported student.onnx
+    Example: python -m train baseline icnet --config configs/camvid.yaml
     """
-    if checkpoint is not None and exported is not None:
-        raise ValueError("--checkpoint and --exported are both given; name one model to evaluate")
-    experiment = load_experiment(config, settings or [], evaluate.SECTIONS)
-    section = experiment.section(stage, TrainConfig)
-    evaluation = evaluate.Evaluation(
-        model=exported or checkpoint or experiment.stage_folder(stage) / "best.pt",
-        split=split or experiment.section("dataset", DatasetConfig).validation_split,
-        image_scale=section.image_scale,
-        mode=InferenceMode(
-            window_size_px=window, window_overlap=overlap, flip=flip, scales=tuple(scale) if scale else (1.0,)
-        ),
-        device=device,
+    experiment = load_experiment(config, settings or [], baseline.SECTIONS)
+    best = baseline.run_baseline(experiment, name, out=out or stage_folder(experiment, name), start_from=start_from)
+    say(
+        f"wrote {best} and its run folder {best.parent}",
+        f"next: python -m train compare {best.parent} runs/{experiment.name}/student --config {config}",
+        f"or: python -m train prune {best} --config {config} --factor 0.5",
     )
-    folder = out or experiment.stage_folder(evaluate.STAGE) / evaluation.condition
-    evaluate.run_evaluate(experiment, evaluation, out=folder)
-    say(f"wrote {folder}/: summary.json, classes.csv, confusion.csv, confusion.png")
-    if exported is None:
-        say(f"next: fasterseg export {evaluation.model} --out {evaluation.model.with_suffix('.onnx')}")
-    else:
-        say(f"next: fasterseg predict {exported} IMAGES --out predictions")
+
+
+def _start(experiment: Experiment, role: str, *, architecture: str | None, start_from: Path | None) -> NetworkStart:
+    """What a searched network starts from: an architecture alone, the search's if none is named, or a checkpoint."""
+    if start_from is None:
+        return start_fresh(
+            architecture_path(architecture or experiment.stage_folder("search") / f"architecture_{role}.json")
+        )
+    if architecture is not None:
+        raise ValueError("--architecture and --start-from are both given; a checkpoint has its own architecture")
+    num_classes = load_description(experiment.section("dataset", DatasetConfig).root).num_classes
+    return start_from_checkpoint(start_from, num_classes=num_classes)

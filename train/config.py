@@ -1,15 +1,22 @@
-"""Settings of the training stages: the `teacher` and `student` sections of an experiment file."""
+"""Settings of the training stages: the `teacher`, `student` and `baselines` sections of an experiment file."""
 
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from dataset_tools.transforms import check_crop_size
-from fasterseg.engine.config import Section
+from fasterseg.engine.config import Experiment, Section
 from fasterseg.engine.devices import DeviceConfig
+from fasterseg.networks.resnet import StemKind
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+BaselineName = Literal["pspnet50", "icnet"]
+BASELINES: tuple[BaselineName, ...] = ("pspnet50", "icnet")
+StageName = Literal["teacher", "student", "pspnet50", "icnet"]
+# a smaller crop leaves a map of one pixel at the coarsest stride, which batch norm cannot normalise by itself
+SMALLEST_BASELINE_CROP_PX = 64
 
 
 class OhemConfig(Section):
@@ -25,7 +32,7 @@ class OhemConfig(Section):
 
 
 class TrainConfig(Section):
-    """What teacher and student have in common; the defaults are the published schedule for Cityscapes.
+    """What all training stages have in common; the defaults are FasterSeg's published schedule for Cityscapes.
 
     Attributes:
         epochs: Epochs of training.
@@ -47,6 +54,14 @@ class TrainConfig(Section):
         auxiliary_weight: Weight of each auxiliary head's loss.
         ohem: Hard example mining.
         label_stride: Stride at which labels and logits meet in the loss; 1 is full resolution, larger is cheaper.
+        shrink_labels: Whether each head is compared at its own size, with the nearest labels, instead of resizing its
+            logits to the labels.
+        accumulation: Parts that a batch is computed in, one after another, to save memory; it divides `batch_size`.
+            Batch norm sees one part at a time.
+        memory_saving: Whether a step computes the inside of the network again in its backward pass instead of keeping
+            it; ICNet and PSPNet50 only.
+        batch_norm: Whose images batch norm sees: `local` those of its own process, `synchronized` those of all
+            processes (CUDA only), `frozen` none: it keeps the statistics it started with.
         validate_every: Epochs between validations; the last epoch is always validated.
         predict_test_every: Epochs between predictions of the test split, written to `test_predictions/`; 0 for never.
         log_every: Steps whose mean loss is one record of `metrics.jsonl`.
@@ -73,6 +88,10 @@ class TrainConfig(Section):
     auxiliary_weight: Annotated[float, Field(ge=0)] = 0.2
     ohem: OhemConfig = OhemConfig()
     label_stride: Count = 1
+    shrink_labels: bool = False
+    accumulation: Count = 1
+    memory_saving: bool = False
+    batch_norm: Literal["local", "synchronized", "frozen"] = "local"
     validate_every: Count = 1
     predict_test_every: Annotated[int, Field(ge=0)] = 0
     log_every: Count = 20
@@ -82,6 +101,15 @@ class TrainConfig(Section):
     @model_validator(mode="after")
     def _crop_fits_the_strides(self) -> Self:
         check_crop_size(self.crop_size_px)
+        return self
+
+    @model_validator(mode="after")
+    def _parts_are_equal(self) -> Self:
+        if self.batch_size % self.accumulation:
+            raise ValueError(
+                f"accumulation is {self.accumulation}, which does not divide batch_size {self.batch_size}; the batch "
+                "is computed in that many equal parts"
+            )
         return self
 
 
@@ -94,6 +122,113 @@ class StudentConfig(TrainConfig):
 
     Attributes:
         distillation_weight: Weight of KL(teacher ‖ student); 0 trains without a teacher.
+        teacher: Whose run gives the teacher: the searched teacher's, or a baseline's.
     """
 
     distillation_weight: Annotated[float, Field(ge=0)] = 1.0
+    teacher: Literal["teacher", "pspnet50", "icnet"] = "teacher"
+
+
+class BaselineConfig(TrainConfig):
+    """What the baselines' recipes have in common.
+
+    Attributes:
+        stem: `deep` (three 3×3 convolutions) or `plain` (one of 7×7, which takes torchvision's weights one to one).
+        width_factor: Multiplier of all channel counts.
+        imagenet_weights: State dict of a ResNet50 trained on ImageNet, for the backbone; null to start from scratch.
+        start_from: A network checkpoint to start from instead: of the same baseline, of a pruned one, or, for ICNet, of
+            a PSPNet50, whose backbone it takes.
+        new_layer_lr_factor: Multiplier of the rate of all layers outside the backbone.
+    """
+
+    stem: StemKind = "deep"
+    width_factor: Annotated[float, Field(gt=0, le=1)] = 1.0
+    imagenet_weights: Path | None = None
+    start_from: Path | None = None
+    new_layer_lr_factor: Positive = 10.0
+    lr: Positive = 0.01
+    schedule: Literal["exponential", "poly"] = "poly"
+    scales: tuple[Positive, ...] = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    auxiliary_weight: Annotated[float, Field(ge=0)] = 0.4
+    # every labelled pixel counts: plain cross entropy
+    ohem: OhemConfig = OhemConfig(threshold=1.0, min_kept_fraction=0.0)
+    shrink_labels: bool = True
+    batch_norm: Literal["local", "synchronized", "frozen"] = "synchronized"
+
+    @model_validator(mode="after")
+    def _large_enough(self) -> Self:
+        if min(self.crop_size_px) < SMALLEST_BASELINE_CROP_PX:
+            height, width = self.crop_size_px
+            raise ValueError(
+                f"crop_size_px {height}x{width} is below the smallest that the baselines train at; use "
+                f"{SMALLEST_BASELINE_CROP_PX} or more for both sides"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _one_start(self) -> Self:
+        if self.imagenet_weights is not None and self.start_from is not None:
+            raise ValueError(
+                f"imagenet_weights {self.imagenet_weights} and start_from {self.start_from} are both set; keep one"
+            )
+        return self
+
+
+class PSPNetConfig(BaselineConfig):
+    """The `baselines.pspnet50` section; the defaults are the published recipe: 120K steps of 16 images of 768²."""
+
+    epochs: Count = 120
+    batch_size: Count = 16
+    crop_size_px: tuple[int, int] = (768, 768)
+
+    @model_validator(mode="after")
+    def _pyramid_can_be_normalised(self) -> Self:
+        per_part = self.batch_size // self.accumulation
+        alone = self.batch_norm == "local" or (self.batch_norm == "synchronized" and self.device.devices == 1)
+        if per_part < 2 and alone:
+            raise ValueError(
+                f"batch_size {self.batch_size} in {self.accumulation} part(s) leaves one image at a time, whose "
+                "average over the whole map batch norm cannot normalise; use parts of at least 2 images, or "
+                "batch_norm frozen"
+            )
+        return self
+
+
+class ICNetConfig(BaselineConfig):
+    """The `baselines.icnet` section; the defaults are the PyTorch recipe: 85K steps of 7 images of 960²."""
+
+    epochs: Count = 200
+    iterations_per_epoch: Count = 425
+    batch_size: Count = 7
+    crop_size_px: tuple[int, int] = (960, 960)
+
+
+class BaselinesConfig(Section):
+    """The `baselines` section.
+
+    Attributes:
+        pspnet50: How PSPNet50 is trained.
+        icnet: How ICNet is trained.
+    """
+
+    pspnet50: PSPNetConfig = PSPNetConfig()
+    icnet: ICNetConfig = ICNetConfig()
+
+
+def baseline_config(experiment: Experiment, name: BaselineName) -> BaselineConfig:
+    """A baseline's part of the `baselines` section."""
+    baselines = experiment.section("baselines", BaselinesConfig)
+    return baselines.pspnet50 if name == "pspnet50" else baselines.icnet
+
+
+def stage_config(experiment: Experiment, stage: StageName) -> TrainConfig:
+    """The settings of a training stage, whichever section they stand in."""
+    if stage == "pspnet50" or stage == "icnet":
+        return baseline_config(experiment, stage)
+    return experiment.section(stage, TrainConfig)
+
+
+def stage_folder(experiment: Experiment, stage: StageName) -> Path:
+    """Where a training stage writes when the user names no other folder."""
+    return experiment.stage_folder(f"baselines/{stage}" if stage in BASELINES else stage)

@@ -4,10 +4,13 @@ import csv
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import BaseModel
+from torch.utils.data import DataLoader
 
 from dataset_tools.config import DatasetConfig
+from dataset_tools.dataset import LabeledImage
 from dataset_tools.description import DatasetDescription, load_description
 from dataset_tools.loader import build_eval_loader
 from fasterseg.engine.checkpoint import DatasetFacts
@@ -18,11 +21,17 @@ from fasterseg.engine.metrics import SegmentationScores
 from fasterseg.engine.progress import epoch_progress
 from fasterseg.engine.run_folder import RunFolder, open_run_folder
 from fasterseg.runtime.load import ONNX_SUFFIX, Device, load_predictor
-from train.config import StudentConfig, TeacherConfig
+from fasterseg.runtime.predictor import Predictor
+from train.config import BaselinesConfig, StudentConfig, TeacherConfig
 from train.plots import plot_confusion
 
 STAGE = "evaluate"
-SECTIONS: dict[str, type[BaseModel]] = {"dataset": DatasetConfig, "teacher": TeacherConfig, "student": StudentConfig}
+SECTIONS: dict[str, type[BaseModel]] = {
+    "dataset": DatasetConfig,
+    "teacher": TeacherConfig,
+    "student": StudentConfig,
+    "baselines": BaselinesConfig,
+}
 
 
 @dataclass(frozen=True)
@@ -81,16 +90,9 @@ def run_evaluate(experiment: Experiment, evaluation: Evaluation, *, out: Path) -
         ValueError: Model and dataset do not fit each other, no pixel is labelled, or `out` belongs to another
             evaluation.
     """
-    data = experiment.section("dataset", DatasetConfig)
-    description = load_description(data.root)
-    predictor = load_predictor(evaluation.model, device=evaluation.device)
-    _check_classes(evaluation.model, predictor.dataset, description)
-    _check_mode(evaluation, predictor.input_size)
-    loader = build_eval_loader(
-        description, split=evaluation.split, image_scale=evaluation.image_scale, num_workers=data.num_workers
-    )
+    prepared = _prepare(experiment, evaluation)
     settings = {
-        "dataset": str(data.root),
+        "dataset": str(prepared.description.root),
         "split": evaluation.split,
         "image_scale": evaluation.image_scale,
         "mode": vars(evaluation.mode),
@@ -98,21 +100,54 @@ def run_evaluate(experiment: Experiment, evaluation: Evaluation, *, out: Path) -
         "origins": {"model": file_digest(evaluation.model)},
     }
     with open_run_folder(out, stage=STAGE, settings=settings) as run_folder:
-        with epoch_progress(f"evaluate {evaluation.model.name}", len(loader)) as progress:
-            scores = evaluate(
-                predictor.logits,
-                loader,
-                class_names=description.class_names,
-                ignore_index=description.ignore_index,
-                mode=evaluation.mode,
-                progress=progress,
-            )
-        _write(scores, evaluation, run_folder, images=len(loader))
+        scores = prepared.run(evaluation)
+        _write(scores, evaluation, run_folder, images=len(prepared.loader))
     return scores
 
 
-def _check_classes(model: Path, trained: DatasetFacts, description: DatasetDescription) -> None:
-    """Refuses a model of other classes than the dataset's."""
+def score_model(experiment: Experiment, evaluation: Evaluation) -> SegmentationScores:
+    """Scores a model on a split and writes nothing; see `run_evaluate`."""
+    return _prepare(experiment, evaluation).run(evaluation)
+
+
+class _Prepared(NamedTuple):
+    """A model and the images it is scored on, which fit each other."""
+
+    description: DatasetDescription
+    predictor: Predictor
+    loader: DataLoader[LabeledImage]
+
+    def run(self, evaluation: Evaluation) -> SegmentationScores:
+        """Scores the model."""
+        with epoch_progress(f"evaluate {evaluation.model.name}", len(self.loader)) as progress:
+            return evaluate(
+                self.predictor.logits,
+                self.loader,
+                class_names=self.description.class_names,
+                ignore_index=self.description.ignore_index,
+                mode=evaluation.mode,
+                progress=progress,
+            )
+
+
+def _prepare(experiment: Experiment, evaluation: Evaluation) -> _Prepared:
+    data = experiment.section("dataset", DatasetConfig)
+    description = load_description(data.root)
+    predictor = load_predictor(evaluation.model, device=evaluation.device)
+    check_classes(evaluation.model, predictor.dataset, description)
+    _check_mode(evaluation, predictor.input_size)
+    loader = build_eval_loader(
+        description, split=evaluation.split, image_scale=evaluation.image_scale, num_workers=data.num_workers
+    )
+    return _Prepared(description, predictor, loader)
+
+
+def check_classes(model: Path, trained: DatasetFacts, description: DatasetDescription) -> None:
+    """Refuses a model of other classes than the dataset's.
+
+    Raises:
+        ValueError: The message names both.
+    """
     if trained.class_names != description.class_names:
         raise ValueError(
             f"{model} was trained for {trained.num_classes} classes ({', '.join(trained.class_names)}), the dataset "

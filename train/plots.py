@@ -1,5 +1,6 @@
-"""Plots of evaluations."""
+"""Plots of evaluations and comparisons."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -35,5 +36,50 @@ def plot_confusion(scores: SegmentationScores, path: Path) -> None:
             if parts[row, column] >= 0.005:
                 color = "white" if parts[row, column] > 0.5 else "black"
                 axes.text(column, row, f"{parts[row, column]:.2f}", ha="center", va="center", color=color, fontsize=7)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)
+
+
+def pareto_front(points: Mapping[str, tuple[float, float]]) -> list[str]:
+    """The networks that no other one beats in both time and accuracy, the fastest first.
+
+    Args:
+        points: Time in milliseconds and mIoU, by name.
+    """
+    front: list[str] = []
+    for name, (_, miou) in sorted(points.items(), key=lambda point: (point[1][0], -point[1][1])):
+        if not front or miou > points[front[-1]][1]:
+            front.append(name)
+    return front
+
+
+def plot_tradeoff(points: Mapping[str, tuple[float, float]], path: Path, *, runner: str) -> None:
+    """Draws mIoU against latency as a PNG, with the Pareto front as a line.
+
+    Args:
+        points: Time in milliseconds and mIoU, by name.
+        path: The PNG to write.
+        runner: What the times were measured on.
+    """
+    front = pareto_front(points)
+    figure = Figure(figsize=(7, 5), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot(
+        [points[name][0] for name in front],
+        [points[name][1] for name in front],
+        color="steelblue",
+        drawstyle="steps-post",
+        linewidth=1.2,
+        label="Pareto front",
+    )
+    for name, (latency_ms, miou) in points.items():
+        axes.scatter(latency_ms, miou, s=40, zorder=3, color="steelblue" if name in front else "grey")
+        axes.annotate(name, (latency_ms, miou), xytext=(6, 5), textcoords="offset points", fontsize=9)
+    axes.set_xscale("log")
+    axes.margins(x=0.2, y=0.15)
+    axes.grid(visible=True, which="both", alpha=0.3)
+    axes.set_xlabel(f"latency on {runner}, ms (median)")
+    axes.set_ylabel("mIoU")
+    axes.legend(loc="lower right")
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)

@@ -21,7 +21,7 @@ from fasterseg.engine.config import Experiment
 from fasterseg.engine.files import write_text
 from fasterseg.engine.pictures import example_picture
 from fasterseg.engine.progress import CONSOLE
-from fasterseg.networks import DeployedNetwork, derived_specs, measure_size, resize_bilinear
+from fasterseg.networks import DeployedNetwork, measure_size, network_specs, resize_bilinear
 from fasterseg.networks.resizing import map_size
 from fasterseg.runtime.load import load_predictor
 from fasterseg.runtime.pictures import write_png
@@ -119,7 +119,7 @@ def build_report(
     rows = []
     for network, measurement in zip(networks, measurements, strict=True):
         checkpoint = load_network(network.checkpoint)
-        specs = derived_specs(checkpoint.architecture, checkpoint.dataset.num_classes, input_size=target.input_size)
+        specs = network_specs(checkpoint.architecture, checkpoint.dataset.num_classes, input_size=target.input_size)
         size = measure_size(checkpoint.build(), target.input_size)
         rows.append(
             ReportRow(

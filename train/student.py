@@ -8,26 +8,27 @@ from dataset_tools.config import DatasetConfig
 from fasterseg.engine.config import Experiment
 from latency.config import TargetConfig
 from train.config import StudentConfig
-from train.trainer import train_network
+from train.run import train_network
+from train.start import NetworkStart
 
 STAGE = "student"
 SECTIONS: dict[str, type[BaseModel]] = {"dataset": DatasetConfig, "target": TargetConfig, STAGE: StudentConfig}
 
 
-def run_student(experiment: Experiment, *, out: Path, architecture_path: Path, teacher_path: Path | None) -> Path:
+def run_student(experiment: Experiment, *, out: Path, start: NetworkStart, teacher_path: Path | None) -> Path:
     """Trains the student, or goes on with it.
 
     Args:
         experiment: Read with `SECTIONS`.
         out: The run folder.
-        architecture_path: The search's `architecture_student.json`.
+        start: What is trained: the search's `architecture_student.json` by `start_fresh`, or a network's weights.
         teacher_path: The teacher's `best.pt`; None (with `student.distillation_weight` 0) trains without one.
 
     Returns:
         The path of `best.pt`.
 
     Raises:
-        FileNotFoundError: Architecture, teacher or dataset is missing.
+        FileNotFoundError: Teacher or dataset is missing.
         ValueError: One of them does not fit (such as a teacher of another class count), `out` belongs to another
             experiment, or a loss is not finite.
     """
@@ -44,7 +45,7 @@ def run_student(experiment: Experiment, *, out: Path, architecture_path: Path, t
         config,
         stage=STAGE,
         out=out,
-        architecture_path=architecture_path,
+        start=start,
         teacher_path=teacher_path,
         distillation_weight=config.distillation_weight,
     )

@@ -4,21 +4,19 @@ A schedule without state needs no checkpoint: a resumed run has the rates of an 
 """
 
 import math
-from collections.abc import Iterable
 
 import torch
 from lightning_fabric import Fabric
 from torch import nn
+from torch.optim.optimizer import ParamsT
 
 
-def sgd(
-    parameters: Iterable[nn.Parameter], *, lr: float, momentum: float = 0.9, weight_decay: float = 5e-4
-) -> torch.optim.SGD:
+def sgd(parameters: ParamsT, *, lr: float, momentum: float = 0.9, weight_decay: float = 5e-4) -> torch.optim.SGD:
     """Stochastic gradient descent with momentum, all parameters updated in one fused pass."""
     return torch.optim.SGD(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay, fused=True)
 
 
-def adamw(parameters: Iterable[nn.Parameter], *, lr: float, weight_decay: float = 5e-4) -> torch.optim.AdamW:
+def adamw(parameters: ParamsT, *, lr: float, weight_decay: float = 5e-4) -> torch.optim.AdamW:
     """Adam with decoupled weight decay, all parameters updated in one fused pass.
 
     It learns rare, thin classes in far fewer steps than SGD does, which is what a short schedule needs.
@@ -44,9 +42,9 @@ def warm_up_factor(step: int, warm_up_steps: int) -> float:
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Sets the learning rate of all parameter groups."""
+    """Sets the learning rate of all parameter groups; a group's own `lr_factor`, where it has one, multiplies it."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group.get("lr_factor", 1.0)
 
 
 def clip_gradients(

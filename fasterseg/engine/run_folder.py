@@ -135,6 +135,13 @@ class RunFolder:
         lines = self._metrics_path.read_text(encoding="utf-8").splitlines()
         write_text(self._metrics_path, "".join(f"{line}\n" for line in lines if _step_of(line) <= step))
 
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """The records of `metrics.jsonl` so far; a line that a cut left incomplete is left out."""
+        if not self._metrics_path.is_file():
+            return []
+        lines = self._metrics_path.read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines if math.isfinite(_step_of(line))]
+
     @property
     def _metrics_path(self) -> Path:
         return self.path / "metrics.jsonl"

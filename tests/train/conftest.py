@@ -14,6 +14,8 @@ from fasterseg.networks import Architecture, CellChoice
 CLASSES = ("ground", "block", "sky")
 COLORS = ((60, 60, 60), (220, 60, 40), (130, 180, 240))
 SIZE = (64, 96)
+# of the baselines: an eighth of the channels
+SMALL = {"width_factor": 0.125, "scales": [1.0]}
 
 WriteDataset = Callable[..., Path]
 WriteExperiment = Callable[..., Path]
@@ -109,6 +111,11 @@ def write_experiment(tmp_path: Path, write_dataset: WriteDataset) -> WriteExperi
             "target": {"input_size": list(SIZE), "budget_ms": 10},
             "teacher": section,
             "student": section,
+            "baselines": {
+                "pspnet50": {"batch_norm": "local", **SMALL, **section},
+                "icnet": {"batch_norm": "local", **SMALL, **section},
+            },
+            "latency": {"rounds": 3, "round_ms": 1, "warmup_ms": 1, "correction_networks": 0, "repeats": 0},
         }
         path = tmp_path / "experiment.yaml"
         path.write_text(yaml.safe_dump(content))

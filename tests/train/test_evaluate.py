@@ -12,6 +12,7 @@ from fasterseg.engine.evaluation import InferenceMode
 from fasterseg.runtime.export import export_checkpoint
 from train import evaluate, teacher
 from train.evaluate import Evaluation, run_evaluate
+from train.start import start_fresh
 from train.teacher import run_teacher
 
 
@@ -23,7 +24,7 @@ def experiment(write_experiment: Callable[..., Path]) -> Experiment:
 @pytest.fixture
 def checkpoint(experiment: Experiment, architecture_path: Path, tmp_path: Path) -> Path:
     trained = load_experiment(experiment.source, [], teacher.SECTIONS)
-    return run_teacher(trained, out=tmp_path / "teacher", architecture_path=architecture_path)
+    return run_teacher(trained, out=tmp_path / "teacher", start=start_fresh(architecture_path))
 
 
 def test_a_checkpoint_scores_as_in_training(experiment: Experiment, checkpoint: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 from fasterseg.engine.config import load_experiment
 from train import evaluate, teacher
 from train.report import ReportRow, draw_predictions, write_report
+from train.start import start_fresh
 from train.teacher import run_teacher
 
 ROW = ReportRow(
@@ -60,7 +61,7 @@ def test_predictions_are_drawn_beside_image_and_label(
 ) -> None:
     file = write_experiment(epochs=1)
     trained = load_experiment(file, [], teacher.SECTIONS)
-    best = run_teacher(trained, out=tmp_path / "teacher", architecture_path=architecture_path)
+    best = run_teacher(trained, out=tmp_path / "teacher", start=start_fresh(architecture_path))
     experiment = load_experiment(file, [], evaluate.SECTIONS)
     draw_predictions(experiment, best, tmp_path / "predictions.png", stage="teacher")
     picture = np.asarray(Image.open(tmp_path / "predictions.png"))

@@ -11,6 +11,7 @@ from fasterseg.engine.checkpoint import load_network
 from fasterseg.engine.config import load_experiment
 from fasterseg.engine.files import file_digest
 from train import student, teacher
+from train.start import start_fresh
 from train.student import run_student
 from train.teacher import run_teacher
 
@@ -20,13 +21,13 @@ WriteExperiment = Callable[..., Path]
 @pytest.fixture
 def teacher_path(write_experiment: WriteExperiment, architecture_path: Path, tmp_path: Path) -> Path:
     experiment = load_experiment(write_experiment(epochs=1), [], teacher.SECTIONS)
-    return run_teacher(experiment, out=tmp_path / "teacher", architecture_path=architecture_path)
+    return run_teacher(experiment, out=tmp_path / "teacher", start=start_fresh(architecture_path))
 
 
 def train(tmp_path: Path, teacher_path: Path | None, *overrides: str, out: str = "student") -> Path:
     experiment = load_experiment(tmp_path / "experiment.yaml", overrides, student.SECTIONS)
     return run_student(
-        experiment, out=tmp_path / out, architecture_path=tmp_path / "architecture.json", teacher_path=teacher_path
+        experiment, out=tmp_path / out, start=start_fresh(tmp_path / "architecture.json"), teacher_path=teacher_path
     )
 
 

@@ -17,6 +17,7 @@ from fasterseg.engine.files import file_digest
 from fasterseg.engine.losses import OhemCrossEntropy
 from fasterseg.networks import Architecture, DerivedNetwork, count_parameters
 from train import teacher, trainer
+from train.start import start_fresh
 from train.teacher import run_teacher
 
 WriteExperiment = Callable[..., Path]
@@ -24,7 +25,7 @@ WriteExperiment = Callable[..., Path]
 
 def train(file: Path, architecture_path: Path, out: Path, *overrides: str) -> Path:
     experiment = load_experiment(file, overrides, teacher.SECTIONS)
-    return run_teacher(experiment, out=out, architecture_path=architecture_path)
+    return run_teacher(experiment, out=out, start=start_fresh(architecture_path))
 
 
 def losses(folder: Path) -> list[float]:

@@ -80,7 +80,60 @@ def test_head_loss_resizes_to_the_labels() -> None:
     logits, labels = torch.randn(1, 3, 4, 6), torch.randint(0, 3, (1, 32, 48))
     resized = functional.interpolate(logits, (32, 48), mode="bilinear", align_corners=True)
     criterion = OhemCrossEntropy()
-    assert torch.equal(head_loss(criterion, logits, labels), criterion(resized, labels))
+    torch.testing.assert_close(head_loss(criterion, logits, labels), criterion(resized, labels))
+
+
+@pytest.mark.parametrize("stride", [1, 8, 32])
+@pytest.mark.parametrize("sure", [0.0, 30.0], ids=["hard", "easy"])
+def test_ohem_and_its_gradient_equal_the_plain_form(stride: int, sure: float) -> None:
+    """At a size that takes several bands of rows; easy pixels need the bands a second time."""
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.randint(0, 19, (2, 256 // 32, 512 // 32), generator=generator)
+    labels = coarse.repeat_interleave(32, 1).repeat_interleave(32, 2)
+    labels[:, :24] = 255
+    height, width = 256 // stride, 512 // stride
+    likely = functional.one_hot(coarse, 19).permute(0, 3, 1, 2).float()
+    logits = torch.randn(2, 19, height, width, generator=generator)
+    logits = (logits + sure * functional.interpolate(likely, (height, width))).requires_grad_()
+    gradients, losses = [], []
+    for form in (OhemCrossEntropy(), plain_ohem):
+        loss = head_loss(form, logits, labels)
+        (gradient,) = torch.autograd.grad(3 * loss, logits)
+        losses.append(loss.detach())
+        gradients.append(gradient)
+    torch.testing.assert_close(losses[0], losses[1], rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-4, atol=1e-4 * float(gradients[1].abs().max()))
+
+
+def plain_ohem(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Softmax, full sort, and a second softmax within the cross entropy."""
+    logits = functional.interpolate(logits, labels.shape[1:], mode="bilinear", align_corners=True)
+    valid = labels != 255
+    of_label = logits.softmax(1).gather(1, labels.where(valid, 0).unsqueeze(1)).squeeze(1).masked_fill(~valid, 1)
+    limit = max(0.7, of_label.detach().flatten().sort().values[labels.numel() // 16 - 1].item())
+    kept = labels.where(valid & (of_label <= limit), 255)
+    return functional.cross_entropy(logits, kept, ignore_index=255)
+
+
+def test_distillation_and_its_gradient_equal_the_plain_form() -> None:
+    student = (3 * torch.randn(2, 19, 128, 256)).requires_grad_()
+    teacher = 3 * torch.randn(2, 19, 64, 128)
+    resized = functional.interpolate(teacher, (128, 256), mode="bilinear", align_corners=True)
+    plain = functional.kl_div(student.log_softmax(1), resized.softmax(1), reduction="none").mean()
+    fast = distillation_kl(student, teacher)
+    torch.testing.assert_close(fast, plain)
+    pairs = zip(torch.autograd.grad(fast, student), torch.autograd.grad(plain, student), strict=True)
+    for first, second in pairs:
+        torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-9)
+
+
+def test_logits_in_half_precision_get_their_gradient_in_it() -> None:
+    logits = torch.randn(1, 3, 4, 6, dtype=torch.bfloat16, requires_grad=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = OhemCrossEntropy()(logits, torch.randint(0, 3, (1, 32, 48)))
+    loss.backward()
+    assert loss.dtype == torch.float32
+    assert logits.grad is not None and logits.grad.dtype == torch.bfloat16
 
 
 def test_segmentation_losses_weigh_the_auxiliary_heads() -> None:

@@ -1,0 +1,81 @@
+"""`train compare`: run folders, checkpoints, exported files and presets in one table."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fasterseg.engine.config import Experiment, load_experiment
+from fasterseg.runtime.export import export_checkpoint
+from train import baseline, compare
+from train.__main__ import app
+from train.baseline import run_baseline
+from train.compare import Candidate, find_candidates, run_compare
+
+WriteExperiment = Callable[..., Path]
+
+
+@pytest.fixture
+def experiment(write_experiment: WriteExperiment) -> Experiment:
+    return load_experiment(write_experiment(epochs=1, iterations_per_epoch=1), [], compare.SECTIONS)
+
+
+@pytest.fixture
+def run(experiment: Experiment, tmp_path: Path) -> Path:
+    trained = load_experiment(experiment.source, [], baseline.SECTIONS)
+    return run_baseline(trained, "icnet", out=tmp_path / "icnet").parent
+
+
+def test_everything_stands_in_one_table(experiment: Experiment, run: Path, tmp_path: Path) -> None:
+    exported = export_checkpoint(run / "best.pt", tmp_path / "exported.onnx").path
+    candidates = find_candidates([str(run), str(exported), f"again={run / 'best.pt'}", "icnet-half"])
+    assert [each.name for each in candidates] == ["icnet", "exported", "again", "icnet-half"]
+    out = tmp_path / "out"
+    networks = run_compare(
+        experiment, candidates, out=out, image_scale=1.0, split="val", runners=["onnxruntime", "openvino"]
+    )
+    rows = list(csv.DictReader((out / "comparison.csv").open()))
+    assert [row["network"] for row in rows] == [each.name for each in candidates]
+    trained = json.loads((run / "summary.json").read_text())
+    assert float(rows[0]["miou"]) == pytest.approx(trained["miou"], abs=1e-3)
+    assert rows[0]["miou"] == rows[2]["miou"] and float(rows[1]["miou"]) == pytest.approx(trained["miou"], abs=0.01)
+    assert rows[3]["miou"] == rows[3]["iou/sky"] == "" and int(rows[3]["parameters"]) > int(rows[0]["parameters"])
+    assert rows[0]["parameters"] == rows[1]["parameters"] and rows[0]["gmacs"] == rows[1]["gmacs"]
+    assert all(float(row[f"{runner}_ms"]) > 0 for row in rows for runner in ("onnxruntime", "openvino"))
+    assert networks[0].scores is not None and networks[3].scores is None
+    data = json.loads((out / "comparison.json").read_text())
+    assert data[0]["times"]["openvino"]["conditions"]["runner"] == "openvino"
+    page = (out / "comparison.md").read_text()
+    assert "| network | miou | parameters | gmacs | onnxruntime_ms |" in page and "| block |" in page
+    for runner in ("onnxruntime", "openvino"):
+        assert np.asarray(Image.open(out / f"tradeoff_{runner}.png")).std() > 5
+
+
+def test_the_command_line_writes_into_the_experiments_folder(
+    experiment: Experiment, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = ["compare", str(run), "--config", str(experiment.source), "--set", "target.runner=onnxruntime"]
+    app(arguments, standalone_mode=False)
+    assert (tmp_path / "runs/tiny/compare/comparison.csv").is_file()
+
+
+def test_what_cannot_be_compared_is_named(
+    experiment: Experiment, run: Path, tmp_path: Path, write_dataset: Callable[..., Path]
+) -> None:
+    with pytest.raises(FileNotFoundError, match="no network at nothing; name a run folder.*presets fasterseg-student"):
+        find_candidates(["nothing"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"no best\.pt in .*empty"):
+        find_candidates([str(tmp_path / "empty")])
+    with pytest.raises(ValueError, match="several networks are called icnet; name them apart as NAME=MODEL"):
+        find_candidates([str(run), "icnet"])
+    other = write_dataset("other", classes=("ground", "block", "sea"))
+    renamed = load_experiment(experiment.source, [f"dataset.root={other}"], compare.SECTIONS)
+    candidates = (Candidate("icnet", str(run / "best.pt")),)
+    with pytest.raises(ValueError, match=r"trained for 3 classes \(ground, block, sky\)"):
+        run_compare(renamed, candidates, out=tmp_path / "out", image_scale=1.0, split="val")

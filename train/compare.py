@@ -1,0 +1,253 @@
+"""`train compare`: any set of networks on one dataset and one target, in one table, one CSV and one plot.
+
+Run folders, checkpoints, exported files and presets stand side by side: accuracy on the same images, size at the same
+input size, times from one interleaved measurement on every runner that is asked for.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from rich.table import Table
+
+from dataset_tools.config import DatasetConfig
+from dataset_tools.description import load_description
+from fasterseg.engine.config import Experiment
+from fasterseg.engine.files import file_digest, write_text
+from fasterseg.engine.metrics import SegmentationScores
+from fasterseg.engine.progress import CONSOLE
+from fasterseg.engine.run_folder import open_run_folder
+from fasterseg.networks import build_network, measure_size
+from fasterseg.networks.presets import PRESETS, resolve_architecture
+from fasterseg.networks.space import SpaceConfig
+from fasterseg.runtime.load import ONNX_SUFFIX, load_card, load_checkpoint
+from latency.config import LatencyConfig, TargetConfig
+from latency.csvtext import csv_text
+from latency.measure import run_measure
+from latency.timing import LatencyMeasurement
+from train.config import BaselinesConfig, StudentConfig, TeacherConfig
+from train.evaluate import Evaluation, score_model
+from train.plots import plot_tradeoff
+
+STAGE = "compare"
+SECTIONS: dict[str, type[BaseModel]] = {
+    "dataset": DatasetConfig,
+    "target": TargetConfig,
+    "space": SpaceConfig,
+    "latency": LatencyConfig,
+    "teacher": TeacherConfig,
+    "student": StudentConfig,
+    "baselines": BaselinesConfig,
+}
+_PER_GIGA = 1e9
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A network to compare.
+
+    Attributes:
+        name: What the table calls it.
+        model: A checkpoint, an exported file, or the name of a preset, which has no weights and so no accuracy.
+    """
+
+    name: str
+    model: str
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether it has weights."""
+        return self.model not in PRESETS
+
+    @property
+    def path(self) -> Path:
+        """Its file, where it is trained."""
+        return Path(self.model)
+
+
+@dataclass(frozen=True)
+class ComparedNetwork:
+    """One network's figures.
+
+    Attributes:
+        name: What it is called.
+        model: Its file or preset.
+        parameters: Trainable values, auxiliary heads included.
+        gmacs: Multiply-accumulates at the target's input size, in billions.
+        scores: On the split; None for a preset, which has no weights.
+        times: Measured time by runner.
+    """
+
+    name: str
+    model: str
+    parameters: int
+    gmacs: float
+    scores: SegmentationScores | None
+    times: Mapping[str, LatencyMeasurement]
+
+    def figures(self) -> dict[str, object]:
+        """The row of the table, by column."""
+        scores = self.scores
+        row: dict[str, object] = {"network": self.name, "model": self.model}
+        row |= {"miou": None if scores is None else scores.miou, "parameters": self.parameters, "gmacs": self.gmacs}
+        for runner, measurement in self.times.items():
+            row |= {f"{runner}_ms": measurement.median_ms, f"{runner}_spread": measurement.spread}
+        return row
+
+    def classes(self, class_names: Sequence[str]) -> dict[str, object]:
+        """The IoU of every class, by column."""
+        ious: Sequence[float | None] = [None] * len(class_names) if self.scores is None else self.scores.per_class_iou
+        return {f"iou/{name}": iou for name, iou in zip(class_names, ious, strict=True)}
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures as JSON-ready data."""
+        scores = None if self.scores is None else self.scores.to_dict()
+        times = {runner: measurement.to_dict() for runner, measurement in self.times.items()}
+        return {**self.figures(), "scores": scores, "times": times}
+
+
+def find_candidates(names: Sequence[str]) -> tuple[Candidate, ...]:
+    """The networks that a command line names: `NAME=MODEL` or MODEL, which is a run folder, a file or a preset.
+
+    Raises:
+        FileNotFoundError: There is no such file, folder or preset, or no `best.pt` in the folder.
+        ValueError: Two networks have one name.
+    """
+    candidates = []
+    for text in names:
+        label, separator, model = text.partition("=")
+        model = model if separator else text
+        candidates.append(_candidate(model, label if separator else None))
+    called = [candidate.name for candidate in candidates]
+    twice = sorted({name for name in called if called.count(name) > 1})
+    if twice:
+        raise ValueError(f"several networks are called {', '.join(twice)}; name them apart as NAME=MODEL")
+    return tuple(candidates)
+
+
+def _candidate(model: str, name: str | None) -> Candidate:
+    path = Path(model)
+    if path.is_dir():
+        best = path / "best.pt"
+        if not best.is_file():
+            raise FileNotFoundError(f"no best.pt in {path}; is it the folder of a training stage that has validated?")
+        return Candidate(name or path.resolve().name, str(best))
+    if path.is_file():
+        called = path.stem if path.suffix.lower() == ONNX_SUFFIX else path.resolve().parent.name
+        return Candidate(name or called, model)
+    if model in PRESETS:
+        return Candidate(name or model, model)
+    raise FileNotFoundError(
+        f"no network at {model}; name a run folder, a best.pt, an exported .onnx or one of the presets "
+        f"{', '.join(PRESETS)}"
+    )
+
+
+def run_compare(
+    experiment: Experiment,
+    candidates: Sequence[Candidate],
+    *,
+    out: Path,
+    image_scale: float,
+    split: str,
+    runners: Sequence[str] = (),
+) -> tuple[ComparedNetwork, ...]:
+    """Scores, counts and times networks; writes `comparison.csv`, `.json`, `.md` and `tradeoff.png`.
+
+    Args:
+        experiment: Read with `SECTIONS`.
+        candidates: The networks.
+        out: The run folder.
+        image_scale: Factor of the images that they are scored on.
+        split: Split of the dataset.
+        runners: Names of runners; none for the target's own.
+
+    Raises:
+        FileNotFoundError: The dataset is missing.
+        ValueError: A network is of other classes than the dataset or of another input size than the target, or a
+            runtime is absent.
+    """
+    description = load_description(experiment.section("dataset", DatasetConfig).root)
+    settings = {
+        "dataset": {"root": str(description.root), "digest": description.digest(), "split": split},
+        "image_scale": image_scale,
+        "target": experiment.section("target", TargetConfig).model_dump(mode="json"),
+        "latency": experiment.section("latency", LatencyConfig).model_dump(mode="json"),
+        "runners": list(runners),
+        "networks": {each.name: _identity(each) for each in candidates},
+    }
+    with open_run_folder(out, stage=STAGE, settings=settings) as run_folder:
+        measured = run_measure(
+            experiment, [each.model for each in candidates], runners=runners, num_classes=description.num_classes
+        )
+        per_network = len(measured.rows) // len(candidates)
+        compared = []
+        for index, candidate in enumerate(candidates):
+            rows = measured.rows[index * per_network : (index + 1) * per_network]
+            scores = None
+            if candidate.is_trained:
+                scores = score_model(experiment, Evaluation(candidate.path, split, image_scale=image_scale))
+            parameters, gmacs = _size(candidate, experiment, num_classes=description.num_classes)
+            times = {row.runner: row.measurement for row in rows}
+            compared.append(ComparedNetwork(candidate.name, candidate.model, parameters, gmacs, scores, times))
+        _write(compared, out, class_names=description.class_names, split=split)
+        run_folder.finish({"networks": [each.figures() for each in compared]})
+    return tuple(compared)
+
+
+def _identity(candidate: Candidate) -> str:
+    return file_digest(candidate.path) if candidate.is_trained else candidate.model
+
+
+def _size(candidate: Candidate, experiment: Experiment, *, num_classes: int) -> tuple[int, float]:
+    """Parameters, and billions of multiply-accumulates at the target's input size."""
+    input_size = experiment.section("target", TargetConfig).input_size
+    if not candidate.is_trained:
+        network = build_network(resolve_architecture(candidate.model), num_classes)
+    elif candidate.path.suffix.lower() == ONNX_SUFFIX:
+        card = load_card(candidate.path, input_size=input_size)
+        return card.parameters, card.macs / _PER_GIGA
+    else:
+        network = load_checkpoint(candidate.path).build()
+    size = measure_size(network, input_size)
+    return size.parameters, size.macs / _PER_GIGA
+
+
+def _write(networks: Sequence[ComparedNetwork], out: Path, *, class_names: Sequence[str], split: str) -> None:
+    """Writes the table in all its forms and prints it."""
+    rows = [{**each.figures(), **each.classes(class_names)} for each in networks]
+    write_text(out / "comparison.csv", csv_text(rows))
+    write_text(out / "comparison.json", json.dumps([each.to_dict() for each in networks], indent=2) + "\n")
+    columns = [*networks[0].figures()]
+    columns.remove("model")
+    lines = [[_shown(each.figures()[column]) for column in columns] for each in networks]
+    text = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
+    text += ["| " + " | ".join(line) + " |" for line in lines]
+    class_columns = ["IoU", *(each.name for each in networks)]
+    class_lines = [
+        [name, *(_shown(each.classes(class_names)[f"iou/{name}"]) for each in networks)] for name in class_names
+    ]
+    text += ["", "| " + " | ".join(class_columns) + " |", "|" + " --- |" * len(class_columns)]
+    text += ["| " + " | ".join(line) + " |" for line in class_lines]
+    conditions = [f"- {each.name}: {time.describe()}" for each in networks for time in each.times.values()]
+    write_text(out / "comparison.md", "\n".join([*text, "", f"- split {split}", *conditions]) + "\n")
+    scored = [each for each in networks if each.scores is not None]
+    for runner in networks[0].times if scored else ():
+        points = {each.name: (each.times[runner].median_ms, each.scores.miou) for each in scored if each.scores}
+        plot_tradeoff(points, out / f"tradeoff_{runner.replace(':', '_')}.png", runner=runner)
+    for head, body in ((columns, lines), (class_columns, class_lines)):
+        table = Table(*head)
+        for line in body:
+            table.add_row(*line)
+        CONSOLE.print(table)
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

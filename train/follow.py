@@ -1,0 +1,181 @@
+"""`train evaluate --follow`: a separate evaluator beside a training run, on another device or with less time pressure.
+
+It watches the run folder of a teacher, student or baseline, evaluates the network of every new `last.pt` (mIoU, loss
+and example pictures, in a run folder and TensorBoard of its own) and ends when the run has ended.
+"""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast, get_args
+
+import torch
+import yaml
+
+from dataset_tools.config import DatasetConfig
+from dataset_tools.description import DatasetDescription, load_description
+from dataset_tools.loader import build_eval_loader
+from fasterseg.engine.checkpoint import load_state
+from fasterseg.engine.config import Experiment
+from fasterseg.engine.evaluation import LabeledBatch, evaluate
+from fasterseg.engine.losses import OhemCrossEntropy, head_loss
+from fasterseg.engine.run_folder import CONFIG_NAME, RunFolder, open_run_folder
+from fasterseg.networks import AnyArchitecture, Network, build_network, load_architecture
+from fasterseg.runtime.load import Device
+from train.config import StageName, TrainConfig, stage_config
+from train.data import dataset_facts
+from train.examples import ExamplePictures
+from train.run import ARCHITECTURE_NAME
+
+STAGE = "follow"
+
+
+@dataclass(frozen=True)
+class Following:
+    """What is followed, and how.
+
+    Attributes:
+        run: The run folder of a training stage.
+        every_s: Seconds between looks at it.
+        once: Whether to end after the checkpoint that is there now.
+        device: Where the networks run.
+
+    Raises:
+        ValueError: The pause is not above 0.
+        FileNotFoundError: There is no such run.
+    """
+
+    run: Path
+    every_s: float = 10.0
+    once: bool = False
+    device: Device = "cpu"
+
+    def __post_init__(self) -> None:
+        if not self.every_s > 0:
+            raise ValueError(f"every_s is {self.every_s}, expected seconds above 0")
+        for name in (CONFIG_NAME, ARCHITECTURE_NAME):
+            if not (self.run / name).is_file():
+                raise FileNotFoundError(
+                    f"no {name} in {self.run}, so it is not the run folder of a teacher, student or baseline that has "
+                    "begun to train; start the training first"
+                )
+
+    def stage(self) -> StageName:
+        """The training stage that writes there.
+
+        Raises:
+            ValueError: It is no training stage.
+        """
+        config = yaml.safe_load((self.run / CONFIG_NAME).read_text(encoding="utf-8"))
+        name = str(config.get("stage") if isinstance(config, dict) else None).rpartition(".")[2]
+        if name not in get_args(StageName):
+            raise ValueError(
+                f"{self.run} belongs to the stage {name}; expected a run of {', '.join(get_args(StageName))}"
+            )
+        return cast(StageName, name)
+
+
+def run_follow(experiment: Experiment, following: Following, *, out: Path) -> list[int]:
+    """Evaluates every checkpoint of a run as it comes.
+
+    Args:
+        experiment: Read with the sections `dataset`, `teacher`, `student` and `baselines`.
+        following: What is followed, and how.
+        out: The evaluator's own run folder.
+
+    Returns:
+        The epochs (counted from 1) that were evaluated now; a checkpoint that a faster run replaced is not among them.
+
+    Raises:
+        FileNotFoundError: The dataset is missing.
+        ValueError: The run is of other classes than the dataset, or a checkpoint is damaged.
+    """
+    description = load_description(experiment.section("dataset", DatasetConfig).root)
+    config = stage_config(experiment, following.stage())
+    architecture = load_architecture(following.run / ARCHITECTURE_NAME)
+    settings = {
+        "run": str(following.run.resolve()),
+        "dataset": {"root": str(description.root), "digest": description.digest()},
+        "image_scale": config.image_scale,
+    }
+    training = RunFolder(following.run, stage=following.stage(), writes=False)
+    evaluated: list[int] = []
+    with open_run_folder(out, stage=STAGE, settings=settings) as run_folder:
+        seen = _last_epoch(run_folder)
+        changed_ns = -1
+        while True:
+            # asked for before the checkpoint, so that the last one is not missed
+            ended = training.is_finished or following.once
+            now_ns = training.last.stat().st_mtime_ns if training.last.is_file() else changed_ns
+            if now_ns != changed_ns:
+                changed_ns = now_ns
+                state = load_state(training.last)
+                epoch = int(state["loop"]["epoch"])
+                if epoch > seen:
+                    network = _restore(architecture, state, description, source=training.last)
+                    _evaluate(network.to(following.device), epoch, experiment, config, run_folder=run_folder)
+                    evaluated.append(epoch)
+                    seen = epoch
+            if ended:
+                break
+            time.sleep(following.every_s)
+        if training.is_finished:
+            run_folder.finish({"run": str(following.run), "last_epoch": seen})
+    return evaluated
+
+
+def _last_epoch(run_folder: RunFolder) -> int:
+    """The latest epoch that an earlier call has evaluated."""
+    return max((int(line["step"]) for line in run_folder.read_metrics()), default=0)
+
+
+def _restore(
+    architecture: AnyArchitecture, state: dict[str, Any], description: DatasetDescription, *, source: Path
+) -> Network:
+    """The network of a training state, in evaluation mode."""
+    network = build_network(architecture, description.num_classes)
+    try:
+        network.load_state_dict(state["stage"]["network"])
+    except (RuntimeError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{source} does not hold the network that {ARCHITECTURE_NAME} beside it describes, for the "
+            f"{description.num_classes} classes of {description.root}: {error}"
+        ) from error
+    return network.eval()
+
+
+def _evaluate(
+    network: Network, epoch: int, experiment: Experiment, config: TrainConfig, *, run_folder: RunFolder
+) -> None:
+    """Scores a network on the validation split and records it under its epoch."""
+    data = experiment.section("dataset", DatasetConfig)
+    description = load_description(data.root)
+    device = next(network.parameters()).device
+    loader = build_eval_loader(
+        description, split=data.validation_split, image_scale=config.image_scale, num_workers=data.num_workers
+    )
+    criterion = OhemCrossEntropy(threshold=1.0, min_kept_fraction=0.0, ignore_index=description.ignore_index)
+    pictures = ExamplePictures(run_folder, dataset_facts(description), count=config.example_count, step=epoch)
+    losses: list[float] = []
+    latest: list[torch.Tensor] = []
+
+    def predict(image: torch.Tensor) -> torch.Tensor:
+        latest[:] = [network(image).main]
+        return latest[0]
+
+    def note(batch: LabeledBatch, prediction: torch.Tensor) -> None:
+        losses.append(head_loss(criterion, latest[0], batch.label.to(device)).item())
+        pictures.show(batch, prediction)
+
+    scores = evaluate(
+        predict,
+        loader,
+        class_names=description.class_names,
+        ignore_index=description.ignore_index,
+        device=device,
+        on_prediction=note,
+    )
+    per_class = {f"iou/{name}": iou for name, iou in zip(scores.class_names, scores.per_class_iou, strict=True)}
+    figures = {"miou": scores.miou, "loss": sum(losses) / len(losses), "pixel_accuracy": scores.pixel_accuracy}
+    run_folder.metrics(epoch, {**figures, **per_class}, prefix="validation")
+    run_folder.log(f"epoch {epoch}: mIoU {scores.miou:.4f}, loss {figures['loss']:.4f}")

@@ -1,0 +1,148 @@
+"""What the commands of `python -m train` that judge networks do; `__main__` gives them their names."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dataset_tools.config import DatasetConfig
+from dataset_tools.description import load_description
+from fasterseg.engine.commandline import ConfigOption, OutOption, SetOption, say
+from fasterseg.engine.config import load_experiment
+from fasterseg.engine.evaluation import InferenceMode
+from fasterseg.runtime.load import Device, load_checkpoint
+from train import align, compare, evaluate, follow
+from train.config import StageName, stage_config, stage_folder
+
+DIFFERENCE_EXIT_CODE = 1
+_LISTED_DIFFERENCES = 12
+
+
+def evaluate_command(
+    config: ConfigOption,
+    settings: SetOption = None,
+    out: OutOption = None,
+    stage: Annotated[StageName, typer.Option(help="Whose network and image scale.")] = "student",
+    checkpoint: Annotated[Path | None, typer.Option(help="A best.pt; the stage's when not given.")] = None,
+    exported: Annotated[Path | None, typer.Option(help="Run this exported file instead of a checkpoint.")] = None,
+    split: Annotated[str | None, typer.Option(help="Split of the dataset; the validation split if not given.")] = None,
+    window: Annotated[
+        tuple[int, int] | None, typer.Option(metavar="HEIGHT WIDTH", help="Slide windows of this size in pixels.")
+    ] = None,
+    overlap: Annotated[float, typer.Option(help="Part of a window that the next one repeats.")] = 1 / 3,
+    flip: Annotated[bool, typer.Option("--flip", help="Let the mirrored image vote too.")] = False,
+    scale: Annotated[list[float] | None, typer.Option(help="Factor of a copy that votes; repeatable.")] = None,
+    device: Annotated[Device, typer.Option(help="Where a checkpoint runs.")] = "cpu",
+    followed: Annotated[
+        Path | None, typer.Option("--follow", help="Evaluate every new checkpoint of this run folder until it ends.")
+    ] = None,
+    every_s: Annotated[float, typer.Option("--every-s", help="Seconds between looks at the followed run.")] = 10.0,
+    once: Annotated[bool, typer.Option("--once", help="With --follow: only the checkpoint that is there now.")] = False,
+) -> None:
+    """Measure mIoU, IoU per class, pixel accuracy and the confusion matrix on a split.
+
+    Example: python -m train evaluate --config configs/toy.yaml --exported student.onnx
+    """
+    if followed is not None:
+        if checkpoint is not None or exported is not None:
+            raise ValueError("--follow evaluates the run's own checkpoints; leave --checkpoint and --exported out")
+        experiment = load_experiment(config, settings or [], evaluate.SECTIONS)
+        following = follow.Following(followed, every_s=every_s, once=once, device=device)
+        folder = out or experiment.stage_folder(follow.STAGE) / followed.resolve().name
+        epochs = follow.run_follow(experiment, following, out=folder)
+        say(f"evaluated {len(epochs)} checkpoint(s)", f"next: tensorboard --logdir {folder}")
+        return
+    if checkpoint is not None and exported is not None:
+        raise ValueError("--checkpoint and --exported are both given; name one model to evaluate")
+    experiment = load_experiment(config, settings or [], evaluate.SECTIONS)
+    evaluation = evaluate.Evaluation(
+        model=exported or checkpoint or stage_folder(experiment, stage) / "best.pt",
+        split=split or experiment.section("dataset", DatasetConfig).validation_split,
+        image_scale=stage_config(experiment, stage).image_scale,
+        mode=InferenceMode(
+            window_size_px=window, window_overlap=overlap, flip=flip, scales=tuple(scale) if scale else (1.0,)
+        ),
+        device=device,
+    )
+    folder = out or experiment.stage_folder(evaluate.STAGE) / evaluation.condition
+    evaluate.run_evaluate(experiment, evaluation, out=folder)
+    say(f"wrote {folder}/: summary.json, classes.csv, confusion.csv, confusion.png")
+    if exported is None:
+        say(f"next: fasterseg export {evaluation.model} --out {evaluation.model.with_suffix('.onnx')}")
+    else:
+        say(f"next: fasterseg predict {exported} IMAGES --out predictions")
+
+
+def compare_command(
+    networks: Annotated[
+        list[str], typer.Argument(help="Run folders, checkpoints, .onnx files or presets; NAME=MODEL names one.")
+    ],
+    config: ConfigOption,
+    settings: SetOption = None,
+    out: OutOption = None,
+    runner: Annotated[
+        list[str] | None, typer.Option(help="Runner to time on, NAME or NAME:MODE; repeatable; the target's if none.")
+    ] = None,
+    stage: Annotated[StageName, typer.Option(help="Whose image scale the images are shown at.")] = "student",
+    split: Annotated[str | None, typer.Option(help="Split of the dataset; the validation split if not given.")] = None,
+) -> None:
+    """Compare networks on one dataset and one target: accuracy, size and time in one table and one plot.
+
+    Example: python -m train compare runs/camvid/student runs/camvid/baselines/icnet --config configs/camvid.yaml
+    """
+    experiment = load_experiment(config, settings or [], compare.SECTIONS)
+    folder = out or experiment.stage_folder(compare.STAGE)
+    compare.run_compare(
+        experiment,
+        compare.find_candidates(networks),
+        out=folder,
+        image_scale=stage_config(experiment, stage).image_scale,
+        split=split or experiment.section("dataset", DatasetConfig).validation_split,
+        runners=runner or (),
+    )
+    say(f"wrote {folder}/: comparison.csv, comparison.md, comparison.json and a plot for each runner")
+
+
+def align_command(
+    first: Annotated[Path, typer.Argument(help="A checkpoint.")],
+    second: Annotated[
+        Path | None, typer.Argument(help="What it must equal: a checkpoint, or recorded arrays (.npz).")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="Experiment file whose images are the batch; else it is random.")
+    ] = None,
+    settings: SetOption = None,
+    record: Annotated[Path | None, typer.Option(help="Write the first one's arrays to this .npz file.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write all differences to this JSON file.")] = None,
+    precision: Annotated[align.Precision, typer.Option(help="What both compute in.")] = "float64",
+    tolerance: Annotated[float, typer.Option(help="Largest relative difference of logits, loss and metric.")] = 1e-4,
+    gradient_tolerance: Annotated[float, typer.Option(help="The same of the gradients.")] = 1e-3,
+) -> None:
+    """Check that two networks compute the same on one batch: logits, loss, metric, gradients, batch norm statistics.
+
+    Exits with 1 where they do not. Example: python -m train align mine.pt reference.npz
+    """
+    if (second is None) == (record is None):
+        raise ValueError("name what to compare with, or --record FILE to write the arrays; one of both")
+    batch = None
+    if config is not None:
+        experiment = load_experiment(config, settings or [], compare.SECTIONS)
+        data = experiment.section("dataset", DatasetConfig)
+        scale = stage_config(experiment, "student").image_scale
+        batch = align.dataset_batch(load_description(data.root), split=data.validation_split, image_scale=scale)
+    if record is not None:
+        checkpoint = load_checkpoint(first)
+        batch = batch or align.random_batch(checkpoint, checkpoint.input_size)
+        align.record_arrays(record, batch, align.compute_arrays(checkpoint, batch, precision=precision))
+        say(f"wrote {record}", f"next: python -m train align OTHER {record}")
+        return
+    assert second is not None
+    tolerances = align.Tolerances(tolerance, gradient_tolerance)
+    result = align.align(first, second, batch=batch, precision=precision, tolerances=tolerances)
+    for each in align.worst(result.failures or result.differences, _LISTED_DIFFERENCES):
+        say(f"{each.name}: relative difference {each.relative:.3g} {each.note}".rstrip())
+    if report is not None:
+        result.write(report)
+    say(f"{len(result.failures)} of {len(result.differences)} quantities differ by more than the tolerance")
+    if result.failures:
+        raise typer.Exit(DIFFERENCE_EXIT_CODE)

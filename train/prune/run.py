@@ -1,0 +1,209 @@
+"""`train prune`: a trained network with fewer filters, what was kept of it, and what that changed.
+
+Without an experiment file it prunes and counts. With one it also scores and times the network before and after, trains
+between the steps of a progressive pruning, and finds the factor that meets a budget.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from dataset_tools.config import DatasetConfig
+from fasterseg.engine.checkpoint import NetworkCheckpoint, save_network
+from fasterseg.engine.config import Experiment
+from fasterseg.engine.files import file_digest, write_text
+from fasterseg.engine.run_folder import RunFolder, open_run_folder
+from fasterseg.networks import Network
+from fasterseg.networks.icnet import ICNetArchitecture
+from fasterseg.networks.pruned import base_architecture, build_base, pruned_architecture
+from fasterseg.networks.pspnet import PSPNetArchitecture
+from fasterseg.networks.space import SpaceConfig
+from fasterseg.runtime.load import load_checkpoint
+from latency.config import LatencyConfig, TargetConfig
+from train.config import BaselinesConfig, StageName, StudentConfig, stage_config
+from train.prune.budget import Budget, fit_budget
+from train.prune.filters import FilterGraph, FilterGroup, Plan, kept_indices
+from train.prune.plots import plot_norms
+from train.prune.ranking import Ranking, check_factor, largest, rank_filters
+from train.prune.report import PruneReport, measure_networks, write_prune_report
+from train.run import ARCHITECTURE_NAME, train_network
+from train.start import NetworkStart
+
+STAGE = "prune"
+SECTIONS: dict[str, type[BaseModel]] = {
+    "dataset": DatasetConfig,
+    "target": TargetConfig,
+    "space": SpaceConfig,
+    "latency": LatencyConfig,
+    "student": StudentConfig,
+    "baselines": BaselinesConfig,
+}
+KEPT_NAME = "kept_filters.json"
+NORMS_NAME = "filter_norms.png"
+# how many filters of a group to keep, given the group and the ranking's own answer
+Choose = Callable[[FilterGroup, int], int]
+
+
+@dataclass(frozen=True)
+class PruneRequest:
+    """What to prune, and how.
+
+    Attributes:
+        checkpoint: A network checkpoint of any family.
+        factor: Part of the filters to keep; the most that is kept where there is a budget.
+        ranking: Whether filters compete within their layer or over the whole network.
+        progressive: Whether half of what goes is removed first and the network trained before the rest.
+        soft: Whether filters are zeroed in place instead of removed.
+        budget: The time to meet and the table that predicts it, or None.
+
+    Raises:
+        ValueError: A field has a value that is not possible.
+    """
+
+    checkpoint: Path
+    factor: float = 0.5
+    ranking: Ranking = "layer"
+    progressive: bool = False
+    soft: bool = False
+    budget: Budget | None = None
+
+    def __post_init__(self) -> None:
+        check_factor(self.factor)
+        if self.soft and self.progressive:
+            raise ValueError("soft and progressive exclude each other: training would move zeroed filters again")
+
+    def steps(self, factor: float) -> tuple[float, ...]:
+        """The part of the original filters that is left after each step; 3/4 and 1/2 for a progressive half."""
+        return ((1 + factor) / 2, factor) if self.progressive and factor < 1 else (factor,)
+
+    def settings(self) -> dict[str, Any]:
+        """What decides the result, as plain data."""
+        values: dict[str, Any] = {**vars(self), "checkpoint": str(self.checkpoint), "budget": None}
+        if self.budget is not None:
+            values["budget"] = {"budget_ms": self.budget.budget_ms, "table": file_digest(self.budget.table_path)}
+        return {**values, "origins": {"checkpoint": file_digest(self.checkpoint)}}
+
+
+def run_prune(
+    request: PruneRequest, *, out: Path, experiment: Experiment | None = None, choose: Choose | None = None
+) -> PruneReport:
+    """Prunes a network and writes it as `best.pt`, with the kept filters, a plot of their norms and a report.
+
+    Args:
+        request: What to prune, and how.
+        out: The run folder.
+        experiment: Read with `SECTIONS`; needed to score, time, fit a budget and prune progressively.
+        choose: Has the last word on every group, such as a person.
+
+    Raises:
+        FileNotFoundError: The checkpoint, the table or the dataset is missing.
+        ValueError: One of them does not fit, no factor meets the budget, or `out` belongs to something else.
+    """
+    if experiment is None and (request.progressive or request.budget is not None):
+        raise ValueError("--progressive and --budget-ms need an experiment file; give it with --config")
+    checkpoint = load_checkpoint(request.checkpoint)
+    settings = {**request.settings(), "sections": _sections(experiment, request, checkpoint)}
+    with open_run_folder(out, stage=STAGE, settings=settings) as run_folder:
+        if run_folder.finished(run_folder.best):
+            return PruneReport.from_dict(run_folder.summary())
+        factor = request.factor
+        if experiment is not None and request.budget is not None:
+            factor = fit_budget(checkpoint, request.budget, request=request, experiment=experiment, out=out)
+            run_folder.log(f"factor {factor:g} meets the budget of {request.budget.budget_ms:g} ms in prediction")
+        pruned, kept = checkpoint, None
+        for number, part in enumerate(request.steps(factor)):
+            if number:
+                assert experiment is not None
+                pruned = _train_between(pruned, experiment, out=out, number=number)
+            before = request.steps(factor)[number - 1] if number else 1.0
+            pruned, chosen = _prune_once(pruned, part / before, request, run_folder=run_folder, choose=choose)
+            kept = _composed(kept, chosen)
+        assert kept is not None
+        origins = {**checkpoint.origins, "pruned_from": file_digest(request.checkpoint)}
+        save_network(run_folder.best, replace(pruned, origins=origins, scores={}))
+        write_text(out / ARCHITECTURE_NAME, json.dumps(pruned.architecture.to_dict(), indent=2) + "\n")
+        write_text(out / KEPT_NAME, json.dumps(kept, indent=1) + "\n")
+        size = checkpoint.input_size
+        if experiment is not None:
+            size = experiment.section("target", TargetConfig).input_size
+        image_scale = 1.0 if experiment is None else stage_config(experiment, training_stage(checkpoint)).image_scale
+        files = {"before": request.checkpoint, "after": run_folder.best}
+        rows = measure_networks(files, input_size=size, image_scale=image_scale, experiment=experiment)
+        report = PruneReport(factor=factor, ranking=request.ranking, input_size=size, rows=rows)
+        write_prune_report(report, out)
+        run_folder.finish(report.to_dict())
+    return report
+
+
+def training_stage(checkpoint: NetworkCheckpoint) -> StageName:
+    """The section whose recipe a network is trained by."""
+    base = base_architecture(checkpoint.architecture)
+    if isinstance(base, ICNetArchitecture):
+        return "icnet"
+    return "pspnet50" if isinstance(base, PSPNetArchitecture) else "student"
+
+
+def _prune_once(
+    checkpoint: NetworkCheckpoint, part: float, request: PruneRequest, *, run_folder: RunFolder, choose: Choose | None
+) -> tuple[NetworkCheckpoint, dict[str, list[int]]]:
+    """Prunes a network to a part of its filters; the checkpoint and the kept filters of every convolution."""
+    network = checkpoint.build()
+    graph = FilterGraph(network)
+    plan: Plan = rank_filters(graph.groups, part, ranking=request.ranking)
+    if choose is not None:
+        plan = {group.name: largest(group, choose(group, len(plan[group.name]))) for group in graph.groups}
+    kept = kept_indices(graph.groups, plan)
+    filters = sum(group.size for group in graph.groups)
+    left = sum(map(len, plan.values()))
+    verb = "zeroes" if request.soft else "removes"
+    run_folder.log(f"{verb} {filters - left} of {filters} coupled filters in {len(graph.groups)} groups")
+    plot_norms(graph.groups, plan, run_folder.path / NORMS_NAME)
+    if request.soft:
+        graph.zero(plan)
+        return replace(checkpoint, weights=network.state_dict()), kept
+    graph.remove(plan)
+    return _as_checkpoint(network, checkpoint), kept
+
+
+def _as_checkpoint(network: Network, checkpoint: NetworkCheckpoint) -> NetworkCheckpoint:
+    """The checkpoint with the network's channels and weights."""
+    base = base_architecture(checkpoint.architecture)
+    original = build_base(base, checkpoint.dataset.num_classes)
+    return replace(checkpoint, architecture=pruned_architecture(base, network, original), weights=network.state_dict())
+
+
+def _train_between(
+    checkpoint: NetworkCheckpoint, experiment: Experiment, *, out: Path, number: int
+) -> NetworkCheckpoint:
+    """The network trained by its family's recipe, in a run folder of its own."""
+    folder = out / f"step_{number}"
+    path = folder.with_suffix(".pt")
+    save_network(path, checkpoint)
+    config = stage_config(experiment, training_stage(checkpoint))
+    start = NetworkStart(checkpoint.architecture, {"start": file_digest(path)}, checkpoint.weights)
+    best = train_network(experiment, config, stage=f"{STAGE}.{training_stage(checkpoint)}", out=folder, start=start)
+    return load_checkpoint(best)
+
+
+def _composed(kept: Mapping[str, list[int]] | None, chosen: Mapping[str, list[int]]) -> dict[str, list[int]]:
+    """The kept filters in the numbers of the original network, after one more step."""
+    if kept is None:
+        return dict(chosen)
+    return {name: [kept[name][index] for index in indices] for name, indices in chosen.items()}
+
+
+def _sections(experiment: Experiment | None, request: PruneRequest, checkpoint: NetworkCheckpoint) -> dict[str, Any]:
+    """The settings of the experiment that decide the result."""
+    if experiment is None:
+        return {}
+    sections: dict[str, Any] = {
+        name: experiment.sections[name].model_dump(mode="json") for name in ("dataset", "target", "latency")
+    }
+    if request.progressive:
+        stage = training_stage(checkpoint)
+        sections |= {"seed": experiment.seed, stage: stage_config(experiment, stage).model_dump(mode="json")}
+    return sections
