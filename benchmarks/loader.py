@@ -8,7 +8,7 @@ photographs are; a PNG of one takes 3.8 MB, a JPEG of quality 95 0.7 MB), stored
     python -m benchmarks.loader data/loader_benchmark --csv benchmarks/loader_1024x2048_crop512x1024_cpu2.csv
 
 Two cores of an Intel Xeon, images/s: plain PNG 25, plain JPEG 35, PNG 36, JPEG 64, packed 174 (106 to 198), which is
-6.9 plain PNG, and 4.9 times our own PNG.
+6.9 times plain PNG and 4.9 times our own PNG.
 
 The loaders take turns for several rounds, so that a slow minute of the machine falls on all of them. Files lie in the
 page cache: what is measured is decoding and augmentation, not the disk. Making the images takes a minute or two once.
