@@ -220,8 +220,8 @@ def _tell(table: LatencyTable, *, duration_s: float) -> None:
     unstable = [spec.key for spec, entry in table.entries.items() if not entry.stable]
     named = f": {', '.join(unstable[:_MAX_LISTED])}{', ...' * (len(unstable) > _MAX_LISTED)}" if unstable else ""
     CONSOLE.print(
-        f"{len(table.entries)} operators measured in {format_duration(duration_s)}, {len(unstable)} of them with an "
-        f"unsteady time (spread above {table.protocol.spread_bound:.0%}){named}",
+        f"the table holds {len(table.entries)} operators after {format_duration(duration_s)}, {len(unstable)} of them "
+        f"with an unsteady time (spread above {table.protocol.spread_bound:.0%}){named}",
         soft_wrap=True,
     )
     if table.correction.mean_error is not None:

@@ -14,10 +14,10 @@ import torch
 from lightning_fabric import Fabric
 from pydantic import BaseModel
 
-from dataset_tools.checks import verify_split
 from dataset_tools.config import DatasetConfig
 from dataset_tools.dataset import LabeledImage
 from dataset_tools.description import load_description
+from dataset_tools.doctor.fast import verify_split
 from dataset_tools.loader import build_train_loader
 from fasterseg.engine.config import Experiment
 from fasterseg.engine.devices import build_fabric, seed_everything

@@ -5,9 +5,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from dataset_tools.checks import verify_split
 from dataset_tools.config import DatasetConfig
 from dataset_tools.description import load_description
+from dataset_tools.doctor.fast import verify_split
 from fasterseg.engine.config import Experiment
 from fasterseg.engine.devices import build_fabric, seed_everything
 from fasterseg.engine.files import file_digest

@@ -42,6 +42,7 @@ def plot_norms(groups: Sequence[FilterGroup], plan: Plan, path: Path) -> None:
         coupled = "" if len(group.convolutions) == 1 else f" (+{len(group.convolutions) - 1})"
         panel.set_title(f"{group.name.removesuffix('.conv')}{coupled}\n{kept} of {group.size}", fontsize=7)
         panel.tick_params(labelsize=6)
+        panel.locator_params(nbins=3)
     for panel in panels[len(groups) :]:
         panel.set_visible(False)
     figure.supxlabel("filters, largest L1 norm first")
