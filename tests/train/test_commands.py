@@ -6,14 +6,17 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from fasterseg.engine.checkpoint import load_network
 from fasterseg.engine.commandline import run_app
+from fasterseg.engine.files import file_digest
 from train.__main__ import app
 
 
 def test_help_names_every_command() -> None:
     result = CliRunner().invoke(app, ["--help"])
     assert result.exit_code == 0
-    assert all(command in result.output for command in ("teacher", "student", "evaluate"))
+    commands = ("teacher", "student", "baseline", "prune", "evaluate", "compare", "align")
+    assert all(command in result.output for command in commands)
 
 
 def test_stages_follow_each_other(
@@ -55,3 +58,28 @@ def test_two_models_at_once_are_refused(write_experiment: Callable[..., Path], t
     arguments = ["--checkpoint", str(tmp_path / "a.pt"), "--exported", str(tmp_path / "b.onnx")]
     with pytest.raises(ValueError, match="--checkpoint and --exported are both given"):
         app(["evaluate", "--config", str(write_experiment()), *arguments], standalone_mode=False)
+
+
+def test_a_baseline_is_the_students_teacher(
+    write_experiment: Callable[..., Path],
+    architecture_path: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = str(write_experiment(epochs=1, iterations_per_epoch=1))
+    options = ["--config", file, "--set", "student.teacher=icnet", "--architecture", str(architecture_path)]
+    with pytest.raises(FileNotFoundError, match="runs/tiny/baselines/icnet/best.pt"):
+        app(["student", *options], standalone_mode=False)
+    app(["baseline", "icnet", "--config", file], standalone_mode=False)
+    assert "wrote runs/tiny/baselines/icnet/best.pt" in " ".join(capsys.readouterr().out.split())
+    app(["student", *options], standalone_mode=False)
+    origins = load_network(tmp_path / "runs/tiny/student/best.pt").origins
+    assert origins["teacher"] == file_digest(tmp_path / "runs/tiny/baselines/icnet/best.pt")
+
+
+def test_a_checkpoint_has_its_own_architecture(write_experiment: Callable[..., Path], architecture_path: Path) -> None:
+    options = ["--config", str(write_experiment()), "--start-from", "best.pt", "--architecture", str(architecture_path)]
+    with pytest.raises(ValueError, match="--architecture and --start-from are both given"):
+        app(["teacher", *options], standalone_mode=False)
