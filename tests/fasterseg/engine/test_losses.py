@@ -2,12 +2,14 @@
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
 from fasterseg.engine.losses import (
     OhemCrossEntropy,
     distillation_kl,
     head_loss,
+    resize_labels,
     segmentation_losses,
     subsample_labels,
 )
@@ -160,3 +162,17 @@ def test_distillation_is_the_kl_from_the_teacher_averaged_over_elements() -> Non
     loss.backward()
     assert teacher.grad is None and float(student.grad.abs().sum()) > 0
     assert distillation_kl(student, student).item() == pytest.approx(0, abs=1e-7)
+
+
+def test_shrunk_labels_are_the_nearest_ones_and_no_new_ids_appear() -> None:
+    labels = torch.tensor([0, 7, 255, 3]).repeat_interleave(16).reshape(1, 8, 8)
+    small = resize_labels(labels, (3, 3))
+    assert set(small.unique().tolist()) <= {0, 7, 255, 3} and small.shape == (1, 3, 3)
+    assert torch.equal(small[0, [0, 0, 2, 2], [0, 2, 0, 2]], labels[0, [0, 0, 7, 7], [0, 7, 0, 7]])
+    logits = torch.randn(1, 8, 3, 3)
+    criterion = nn.CrossEntropyLoss(ignore_index=255)
+    plain = OhemCrossEntropy(threshold=1.0, min_kept_fraction=0.0)
+    expected = criterion(logits, small)
+    torch.testing.assert_close(head_loss(criterion, logits, labels, shrink_labels=True), expected)
+    # the baselines' loss: hard mining that keeps every labelled pixel
+    torch.testing.assert_close(head_loss(plain, logits, labels, shrink_labels=True), expected)

@@ -51,3 +51,10 @@ def test_adamw_decays_weights_apart_from_the_gradient() -> None:
     optimizer.step()
     # the decay takes 0.1 * 0.5 of the weight, Adam's first step is the learning rate whatever the gradient
     assert parameter.item() == pytest.approx(1 - 0.05 - 0.1)
+
+
+def test_a_groups_own_factor_multiplies_its_rate() -> None:
+    weights = [nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))]
+    optimizer = sgd([{"params": weights[:1]}, {"params": weights[1:], "lr_factor": 10.0}], lr=1.0)
+    set_lr(optimizer, 0.02)
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.02, 0.2])
