@@ -3,6 +3,7 @@
 The CPU is run by the tests; `gpu` and `npu` are OpenVINO's names of devices of Intel, which the tests had none of.
 """
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -118,15 +119,26 @@ class OpenVinoRunner(Runner):
         return str(_find_device(self).get_property(self.device.upper(), "FULL_DEVICE_NAME"))
 
 
+@functools.cache
+def process_core() -> Any:
+    """The one core of this process, which is never destroyed.
+
+    On a CPU with AMX a core sets the thread's alternate signal stack and puts the one before it back when it is
+    destroyed. A second core outliving the first puts back memory that is gone, and the next signal with a handler
+    ends the process: such as that of a data loader's worker or of any child process after one.
+    """
+    import openvino
+
+    return openvino.Core()
+
+
 def _find_device(runner: Runner) -> Any:
     """OpenVINO's core, after it was asked for the device and for what that can compute.
 
     Raises:
         ValueError: It has no such device, or not that precision, which it would replace without a word.
     """
-    import openvino
-
-    core = openvino.Core()
+    core = process_core()
     device = runner.device.upper()
     if not any(name.split(".")[0] == device for name in core.available_devices):
         raise ValueError(
