@@ -9,6 +9,7 @@ from fasterseg.networks.operators import Operator, ZoomedOperator, operator_clas
 from fasterseg.networks.resizing import halved, map_size, resize_bilinear
 from fasterseg.networks.slimmable import LayerFactory, SlimmableLayers
 from fasterseg.networks.space import STRIDES, SpaceConfig, first_layer
+from search.mixing import can_mix_convolved, mix_convolved, mix_finished
 
 
 class CellInput:
@@ -36,6 +37,9 @@ class MixedOperator(nn.Module):
 
     Both parents of a cell go through the operators in one batch; its halves keep batch norm statistics of their own.
 
+    Attributes:
+        active: Which operators run from now on, by index; all of them at first.
+
     Args:
         in_channels: Channels of the input at full width.
         out_channels: Channels of the output at full width.
@@ -53,14 +57,14 @@ class MixedOperator(nn.Module):
             operator_class(name)(in_channels, out_channels, stride=stride, layers=layers) for name in operators
         )
         self._active_out_channels = out_channels
+        self.active = tuple(range(len(operators)))
 
     def set_out_channels(self, out_channels: int) -> None:
         """Sets the width of the output from now on."""
         if out_channels == self._active_out_channels:
             return
         self._active_out_channels = out_channels
-        for operator in self.operators:
-            assert isinstance(operator, Operator)
+        for operator in self._operators():
             operator.set_out_channels(out_channels)
 
     def forward(self, source: CellInput, weights: torch.Tensor) -> torch.Tensor:
@@ -68,37 +72,28 @@ class MixedOperator(nn.Module):
 
         Args:
             source: The maps of the cell's parents.
-            weights: (parents, operators).
+            weights: (parents, active operators).
 
         Returns:
             (N, active output channels, ceil(H / stride), ceil(W / stride)).
         """
-        return mix([self._run(operator, source) for operator in self.operators], weights)
+        operators = [self._operators()[index] for index in self.active]
+        convolved = [
+            operator.convolve(source.half if isinstance(operator, ZoomedOperator) else source.feature)
+            for operator in operators
+        ]
+        if self.training and can_mix_convolved(convolved[0]):
+            return mix_convolved(operators, convolved, weights, source.size)
+        finished = [each.finish(feature, source.size) for each, feature in zip(operators, convolved, strict=True)]
+        return mix_finished(finished, weights)
 
-    @staticmethod
-    def _run(operator: nn.Module, source: CellInput) -> torch.Tensor:
-        if isinstance(operator, ZoomedOperator):
-            return operator.forward_halved(source.half, source.size)
-        output: torch.Tensor = operator(source.feature)
-        return output
+    def _operators(self) -> list[Operator]:
+        return [operator for operator in self.operators if isinstance(operator, Operator)]
 
 
-def mix(maps: Sequence[torch.Tensor], weights: torch.Tensor) -> torch.Tensor:
-    """The weighted sum over operators and parents.
-
-    Args:
-        maps: For each operator its results on all parents, (parents · N, C, H, W).
-        weights: (parents, operators).
-
-    Returns:
-        (N, C, H, W).
-    """
-    parents = weights.shape[0]
-    columns = weights.view(*weights.shape, 1, 1, 1, 1).unbind(1)
-    total = maps[0].view(parents, -1, *maps[0].shape[1:]) * columns[0]
-    for feature, column in zip(maps[1:], columns[1:], strict=True):
-        total = torch.addcmul(total, feature.view(parents, -1, *feature.shape[1:]), column)
-    return total[0] if parents == 1 else total[0] + total[1]
+def num_parents(layer: int, stride: int) -> int:
+    """How many maps enter a cell: 2 (down, keep), but 1 at stride 8 and at a stride's first layer."""
+    return 2 if stride > STRIDES[0] and layer > first_layer(stride) else 1
 
 
 class Cell(nn.Module):
@@ -112,7 +107,7 @@ class Cell(nn.Module):
 
     def __init__(self, space: SpaceConfig, layer: int, stride: int) -> None:
         super().__init__()
-        self.num_parents = 2 if stride > STRIDES[0] and layer > first_layer(stride) else 1
+        self.num_parents = num_parents(layer, stride)
         layers = SlimmableLayers(space.widths, batch_parts=self.num_parents)
         in_channels = space.channels(stride, 1.0)
         self.keep = MixedOperator(in_channels, in_channels, stride=1, operators=space.operators, layers=layers)
@@ -120,3 +115,22 @@ class Cell(nn.Module):
         if stride != STRIDES[-1] and layer < space.layers - 1:
             out_channels = space.channels(2 * stride, 1.0)
             self.down = MixedOperator(in_channels, out_channels, stride=2, operators=space.operators, layers=layers)
+
+    @property
+    def outputs(self) -> list[MixedOperator]:
+        """What makes the cell's outputs: keep, and down where there is one."""
+        return [self.keep] if self.down is None else [self.keep, self.down]
+
+    def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Runs the cell on the maps of its parents.
+
+        Args:
+            tensors: For each output (keep, and down where there is one) the weights of its mixture, (parents,
+                operators), then for each parent its map, (N, C, H, W).
+
+        Returns:
+            The map that stays at the cell's stride and, where there is one, the map at twice the stride.
+        """
+        weights, maps = tensors[: len(self.outputs)], tensors[len(self.outputs) :]
+        source = CellInput(maps)
+        return tuple(operator(source, each) for operator, each in zip(self.outputs, weights, strict=True))

@@ -24,7 +24,7 @@ class SupernetTrainConfig(Section):
     Attributes:
         epochs: Epochs of the stage.
         iterations_per_epoch: Steps of an epoch; null for one pass over the images.
-        batch_size: Images per step.
+        batch_size: Images per step and process.
         crop_size_px: (height, width) of the crops, both divisible by 32.
         image_scale: Factor of all images, in training and validation, before anything else.
         scales: Random factors on top of it, in training.
@@ -37,7 +37,7 @@ class SupernetTrainConfig(Section):
         ohem_min_kept_fraction: Part of the pixels that is kept at least.
         label_stride: Stride at which labels and logits meet in the loss; 8 is the heads' own.
         log_every: Steps whose mean loss is one record of `metrics.jsonl`.
-        device: What the stage runs on; a single device.
+        device: What the stage runs on.
     """
 
     epochs: Count
@@ -60,12 +60,6 @@ class SupernetTrainConfig(Section):
     @model_validator(mode="after")
     def _crop_fits_the_strides(self) -> Self:
         check_crop_size(self.crop_size_px)
-        return self
-
-    @model_validator(mode="after")
-    def _one_device(self) -> Self:
-        if self.device.devices != 1:
-            raise ValueError(f"device.devices is {self.device.devices}; the supernet trains on a single device, use 1")
         return self
 
 
@@ -137,6 +131,9 @@ class SearchConfig(SupernetTrainConfig):
     Attributes:
         architecture: How the architecture parameters learn.
         latency: The latency term of the student.
+        relaxation: `mixture` runs all operators of every cell, as published; `sampled` draws `sampled_operators` of
+            them in each pass, which takes a fraction of the time; see `search.relaxation.DrawnMixture` for its bias.
+        sampled_operators: How many operators `sampled` draws for each cell output.
         latency_exponent: Exponent of latency / budget in a student's score; the published -0.07.
         validate_every: Epochs between validations of the supernet; the last epoch is always validated.
         validation_images: How many validation images score the supernet, evenly spread; null for all.
@@ -148,6 +145,13 @@ class SearchConfig(SupernetTrainConfig):
     lr: Positive = 1e-2
     architecture: ArchitectureConfig = ArchitectureConfig()
     latency: LatencyObjectiveConfig = LatencyObjectiveConfig()
+    relaxation: Literal["mixture", "sampled"] = "mixture"
+    sampled_operators: Literal[1, 2] = 1
     latency_exponent: Annotated[float, Field(le=0)] = -0.07
     validate_every: Count = 1
     validation_images: Count | None = None
+
+    @property
+    def draws(self) -> int:
+        """Operators drawn for each mixture; 0 for all of them."""
+        return self.sampled_operators if self.relaxation == "sampled" else 0

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from lightning_fabric import Fabric
 from torch.utils.data import DataLoader
 
 from dataset_tools.config import DatasetConfig
@@ -53,7 +54,7 @@ class SearchData:
     Attributes:
         description: The dataset.
         training: Both halves of the training images.
-        validation: Whole images with labels.
+        validation: Whole images with labels; this process's share of them.
     """
 
     description: DatasetDescription
@@ -62,7 +63,7 @@ class SearchData:
 
 
 def build_search_data(
-    description: DatasetDescription, *, data: DatasetConfig, config: SearchConfig, seed: int
+    description: DatasetDescription, *, data: DatasetConfig, config: SearchConfig, fabric: Fabric, seed: int
 ) -> SearchData:
     """Builds the loaders of a search.
 
@@ -70,6 +71,7 @@ def build_search_data(
         description: The dataset.
         data: Names of its splits, and worker processes.
         config: Crops, batches and scales.
+        fabric: The processes that share the batches.
         seed: Decides the halves, the order and the augmentation.
 
     Raises:
@@ -88,6 +90,8 @@ def build_search_data(
             seed=seed,
             num_workers=data.num_workers,
             subset=subset,
+            rank=fabric.global_rank,
+            world_size=fabric.world_size,
         )
 
     weights = half("first_half", config.iterations_per_epoch)
@@ -101,5 +105,7 @@ def build_search_data(
         split="validation",
         image_scale=config.image_scale,
         num_workers=data.num_workers,
+        rank=fabric.global_rank,
+        world_size=fabric.world_size,
     )
     return SearchData(description, HalvesLoader(weights, architecture), validation)

@@ -85,28 +85,39 @@ class ExpectedLatency(nn.Module):
 
     def per_pair(self, probabilities: ArchitectureProbabilities) -> torch.Tensor:
         """The expectation in ms for each pair of branches, (pairs,) float64 with gradient in all probabilities."""
-        lattice = _Lattice(self.problem.space, probabilities, device=self._ends.device)
+        return self._evaluate(_Lattice.of(self.problem.space, probabilities, device=self._ends.device))[0]
+
+    def decoupled(self, probabilities: ArchitectureProbabilities) -> torch.Tensor:
+        """The mean over the pairs with only one group of choices free, the others uniform or at full width.
+
+        Returns:
+            (3,) float64: operators, parents, widths free.
+
+        Source: the released program's regulariser.
+        """
+        lattice = _Lattice.of(self.problem.space, probabilities, device=self._ends.device)
+        return self._evaluate(lattice.decoupled()).mean(dim=1)
+
+    def _evaluate(self, lattice: "_Lattice") -> torch.Tensor:
+        """(batch, pairs): the expectation of every lattice of a batch."""
         arrivals = lattice.arrivals()
         joint = lattice.joint_strides(self._ends)
-        branch_at = torch.stack([joint.sum(dim=3), joint.sum(dim=2)], dim=2)  # (L, pairs, 2, strides)
-        either_at = branch_at.sum(dim=2) - joint.diagonal(dim1=2, dim2=3)
+        branch_at = torch.stack([joint.sum(dim=4), joint.sum(dim=3)], dim=3)  # (batch, L, pairs, 2, strides)
+        either_at = branch_at.sum(dim=3) - joint.diagonal(dim1=3, dim2=4)
 
         parent = [STRIDES.index(edge[0]) for edge in EDGES]
         cell = [STRIDES.index(edge[1]) for edge in EDGES]
-        step_cost = torch.einsum(
-            "lto,ltv,ltw,tovw->lt",
-            lattice.operators[:-1, parent],
-            arrivals[:-1, parent],
-            lattice.widths[1:, cell, :-1],
-            self._edges,
-        )
-        steps = lattice.transitions[1:, cell, parent]
-        total = torch.einsum("lkt,lt,lt->k", either_at[1:, :, cell], steps, step_cost)
-        total = total + torch.einsum("ks,so,sv,sov->k", either_at[-1], lattice.operators[-1], arrivals[-1], self._last)
-        downs = lattice.transitions[1:, [1, 2], [0, 1]]  # from stride 8 to 16 and from 16 to 32
-        total = total + torch.einsum(
-            "lkbs,ls,lsv,kbsv->k", branch_at[1:, ..., 1:], downs, arrivals[:-1, :2], self._fusion
-        )
+        transitions = lattice.transitions[:, 1:]
+        step_cost = torch.einsum("tovw,blto->bltvw", self._edges, lattice.operators[:, :-1, parent])
+        step_cost = (step_cost @ lattice.widths[:, 1:, cell, :-1, None]).squeeze(4)
+        step_cost = (step_cost * arrivals[:, :-1, parent]).sum(dim=3) * transitions[:, :, cell, parent]
+        total = torch.einsum("blkt,blt->bk", either_at[:, 1:, :, cell], step_cost)
+        last_cost = torch.einsum("sov,bsv->bso", self._last, arrivals[:, -1])
+        last_cost = (last_cost * lattice.operators[:, -1]).sum(dim=2)
+        total = total + torch.einsum("bks,bs->bk", either_at[:, -1], last_cost)
+        downs = transitions[:, :, [1, 2], [0, 1]]  # from stride 8 to 16 and from 16 to 32
+        fusion_cost = torch.einsum("kesv,blsv->blkes", self._fusion, arrivals[:, :-1, :2])
+        total = total + torch.einsum("blkes,bls,blkes->bk", branch_at[:, 1:, ..., 1:], downs, fusion_cost)
         return total + self._constants
 
 
@@ -121,66 +132,100 @@ def latency_regularizer(
     if form == "exact":
         exact: torch.Tensor = expected(probabilities)
         return exact
-    terms = [weight * expected(probabilities.decoupled(free)) for free, weight in DECOUPLED_WEIGHTS.items()]
-    return torch.stack(terms).sum()
+    terms = expected.decoupled(probabilities)
+    return terms @ terms.new_tensor(list(DECOUPLED_WEIGHTS.values()))
 
 
 class _Lattice:
-    """The probabilities as dense float64 tensors over (layer, stride), zero where there is no cell.
+    """A batch of probabilities as dense float64 tensors over (layer, stride), zero where there is no cell.
 
     The last width is the stem's own: a skip passes it on from the first cell.
+
+    Attributes:
+        operators: (batch, layers, strides, operators).
+        parents: (batch, layers, strides, 2).
+        widths: (batch, layers, strides, widths + stem).
     """
 
-    def __init__(self, space: SpaceConfig, probabilities: ArchitectureProbabilities, *, device: torch.device) -> None:
-        self.layers, self.device = space.layers, device
-        first = {stride: first_layer(stride) for stride in STRIDES}
-        self.operators = self._dense(probabilities.operators)
-        self.widths = functional.pad(self._dense(probabilities.widths), (0, 1))
+    def __init__(self, operators: torch.Tensor, parents: torch.Tensor, widths: torch.Tensor) -> None:
+        self.operators, self.parents, self.widths = operators, parents, widths
+
+    @staticmethod
+    def of(space: SpaceConfig, probabilities: ArchitectureProbabilities, *, device: torch.device) -> "_Lattice":
+        """The lattice of one set of probabilities, a batch of one."""
+        layers = space.layers
+        operators = _dense(probabilities.operators, layers, device)
+        widths = functional.pad(_dense(probabilities.widths, layers, device), (0, 1))
         # a stride's first cell is reached from above only, stride 8 is always kept
-        forced = torch.zeros(self.layers, 3, 2, dtype=torch.float64, device=device)
+        forced = torch.zeros(layers, 3, 2, dtype=torch.float64)
         forced[1:, 0, FROM_KEEP] = 1
         for stride in STRIDES[1:]:
-            forced[first[stride], STRIDES.index(stride), FROM_DOWN] = 1
+            forced[first_layer(stride), STRIDES.index(stride), FROM_DOWN] = 1
         no_choice = probabilities.parents[16].new_zeros((0, 2))
-        self.parents = forced + self._dense({8: no_choice, **probabilities.parents})
+        parents = forced.to(device) + _dense({8: no_choice, **probabilities.parents}, layers, device)
+        return _Lattice(operators.unsqueeze(0), parents.unsqueeze(0), widths.unsqueeze(0))
 
-    def _dense(self, rows: TensorByStride) -> torch.Tensor:
-        """(layers, strides, choices), rows of each stride at the last layers."""
-        padded = [
-            functional.pad(rows[stride].to(self.device, torch.float64), (0, 0, self.layers - len(rows[stride]), 0))
-            for stride in STRIDES
-        ]
-        return torch.stack(padded, dim=1)
+    def decoupled(self) -> "_Lattice":
+        """A batch of three: only the operators, only the parents, only the widths as they are in this lattice of one.
+
+        The others are uniform over what there is to choose from, and at full width.
+        """
+        layer = torch.arange(self.operators.shape[1], device=self.operators.device).view(1, -1, 1, 1)
+        first = torch.arange(len(STRIDES), device=layer.device).view(1, 1, -1, 1)
+        exists, has_map = layer >= first, layer >= first.clamp(min=1)
+        two_parents = (layer > first) & (first > 0)
+        others = (
+            (exists / self.operators.shape[3]).expand_as(self.operators),
+            self.parents.detach().where(~two_parents, 0.5),
+            functional.pad(has_map.double(), (self.widths.shape[3] - 2, 1)),
+        )
+        own = self.operators, self.parents, self.widths
+        return _Lattice(
+            *(
+                torch.cat([mine if row == group else other for row in range(3)])
+                for group, (mine, other) in enumerate(zip(own, others, strict=True))
+            )
+        )
 
     @property
     def transitions(self) -> torch.Tensor:
-        """(layers, stride, parent's stride): the probability of each parent."""
+        """(batch, layers, stride, parent's stride): the probability of each parent."""
         keep = torch.diag_embed(self.parents[..., FROM_KEEP])
-        return keep + torch.diag_embed(self.parents[:, 1:, FROM_DOWN], offset=-1)
+        return keep + torch.diag_embed(self.parents[..., 1:, FROM_DOWN], offset=-1)
 
     def arrivals(self) -> torch.Tensor:
-        """(layers, strides, widths + stem): the distribution of the width that enters each cell."""
-        stem = torch.zeros_like(self.widths[0])
-        stem[0, -1] = 1
-        passed_on = torch.cat([torch.zeros_like(self.parents[:1, :, FROM_KEEP]), self.operators[:-1, :, SKIP_INDEX]])
-        passed_on = (passed_on * self.parents[..., FROM_KEEP]).unsqueeze(2)
-        chosen = (1 - passed_on) * self.widths
+        """(batch, layers, strides, widths + stem): the distribution of the width that enters each cell."""
+        stem = torch.zeros_like(self.widths[:, 0])
+        stem[:, 0, -1] = 1
+        passed_on = self.operators[:, :-1, :, SKIP_INDEX] * self.parents[:, 1:, :, FROM_KEEP]
+        passed_on = passed_on.unsqueeze(3)
+        chosen = ((1 - passed_on) * self.widths[:, 1:]).unbind(1)
         arrivals = [stem]
-        for layer in range(1, self.layers):
-            arrivals.append(torch.addcmul(chosen[layer], passed_on[layer], arrivals[-1]))
-        return torch.stack(arrivals)
+        for fresh, share in zip(chosen, passed_on.unbind(1), strict=True):
+            arrivals.append(torch.addcmul(fresh, share, arrivals[-1]))
+        return torch.stack(arrivals, dim=1)
 
     def joint_strides(self, ends: torch.Tensor) -> torch.Tensor:
-        """(layers, pairs, first branch's stride, second branch's stride): where the two branches are together.
+        """(batch, layers, pairs, first branch's stride, second's): where the two branches are together.
 
         Args:
             ends: (pairs, strides, strides), one-hot at the branches' ends.
         """
-        transitions = self.transitions
-        joint = [ends]
-        for layer in range(self.layers - 1, 0, -1):
-            step = transitions[layer]
-            together = joint[-1].diagonal(dim1=1, dim2=2)
-            apart = joint[-1] - torch.diag_embed(together)
-            joint.append(step.T @ apart @ step + torch.diag_embed(together @ step))
-        return torch.stack(joint[::-1])
+        step = self.transitions[:, 1:]
+        count = len(STRIDES)
+        # from (a, b) to (c, d): each branch by itself where they are apart, as one where they are together
+        together = torch.eye(count, dtype=ends.dtype, device=ends.device)
+        apart = torch.einsum("nlac,nlbd,ab->nlabcd", step, step, 1 - together)
+        joined = torch.einsum("nlac,ab,cd->nlabcd", step, together, together)
+        steps = (apart + joined).flatten(4).flatten(2, 3).unbind(1)
+        joint = [ends.flatten(1).expand(len(self.parents), -1, -1)]
+        for move in reversed(steps):
+            joint.append(joint[-1] @ move)
+        joints = torch.stack(joint[::-1], dim=1)
+        return joints.view(*joints.shape[:3], count, count)
+
+
+def _dense(rows: TensorByStride, layers: int, device: torch.device) -> torch.Tensor:
+    """(layers, strides, choices), rows of each stride at the last layers."""
+    padded = [functional.pad(rows[stride], (0, 0, layers - len(rows[stride]), 0)) for stride in STRIDES]
+    return torch.stack(padded, dim=1).to(device, torch.float64)

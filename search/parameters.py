@@ -31,21 +31,6 @@ class ArchitectureProbabilities(NamedTuple):
     parents: TensorByStride
     widths: TensorByStride
 
-    def decoupled(self, free: str) -> "ArchitectureProbabilities":
-        """The same with only the named field free: operators and parents uniform, widths at full width.
-
-        Source: the released program's regulariser.
-        """
-        uniform = {
-            name: {stride: torch.full_like(rows, 1 / rows.shape[1]) for stride, rows in getattr(self, name).items()}
-            for name in ("operators", "parents")
-        }
-        uniform["widths"] = {
-            stride: torch.zeros_like(rows).index_fill(1, torch.tensor(rows.shape[1] - 1, device=rows.device), 1.0)
-            for stride, rows in self.widths.items()
-        }
-        return ArchitectureProbabilities(**{**uniform, free: getattr(self, free)})
-
 
 class ArchitectureParameters(nn.Module):
     """The logits of one architecture set.

@@ -8,7 +8,7 @@ Source: FasterSeg, section 3.4; slimmable networks' sandwich rule (Yu and Huang,
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -21,19 +21,18 @@ from dataset_tools.doctor.fast import verify_split
 from dataset_tools.loader import build_train_loader
 from fasterseg.engine.config import Experiment
 from fasterseg.engine.devices import build_fabric, seed_everything
+from fasterseg.engine.distributed import run_in_first, share_buffers
 from fasterseg.engine.loop import Position, Stage, run_stage
-from fasterseg.engine.optimization import clip_gradients, exponential_lr, set_lr
-from fasterseg.engine.run_folder import RunFolder, open_run_folder
-from fasterseg.networks.space import ArchitectureSet, SpaceConfig
+from fasterseg.engine.optimization import exponential_lr, set_lr
+from fasterseg.engine.run_folder import RunFolder, open_run_folder, training_settings
+from fasterseg.networks.space import SpaceConfig
 from search.config import PretrainConfig
+from search.steps import SANDWICH, SETS, WeightsStep
 from search.supernet import Supernet
-from search.training import Pass, SupernetLoss, frozen, save_supernet, set_up, weights_optimizer
-from search.widths import WidthMode
+from search.training import Pass, SupernetLoss, prepare_supernet, save_supernet
 
 STAGE = "pretrain"
 SECTIONS: dict[str, type[BaseModel]] = {"dataset": DatasetConfig, "space": SpaceConfig, STAGE: PretrainConfig}
-SETS: tuple[ArchitectureSet, ...] = get_args(ArchitectureSet)
-SANDWICH: tuple[WidthMode, ...] = ("max", "min", "random", "random")
 
 
 class PretrainStage(Stage[LabeledImage]):
@@ -43,7 +42,7 @@ class PretrainStage(Stage[LabeledImage]):
         supernet: With fresh weights.
         config: Schedule and loss.
         loss: The loss of a pass.
-        fabric: The device.
+        fabric: The processes and their devices.
         run_folder: Where the supernet goes.
     """
 
@@ -52,28 +51,25 @@ class PretrainStage(Stage[LabeledImage]):
     ) -> None:
         self.supernet, self.config, self.loss = supernet, config, loss
         self.fabric, self.run_folder = fabric, run_folder
-        fabric.to_device(supernet)
-        self.optimizer = set_up(weights_optimizer(supernet, config), fabric)
+        prepare_supernet(supernet, fabric)
+        self.weights = WeightsStep(supernet, config, loss=loss, fabric=fabric)
 
     def step(self, batch: LabeledImage, position: Position) -> Mapping[str, torch.Tensor]:
         """One step of SGD over the sandwich of one architecture set; see `Stage.step`."""
         architecture_set = SETS[position.step % len(SETS)]
         passes = [Pass(architecture_set, mode) for mode in SANDWICH]
-        self.optimizer.zero_grad(set_to_none=True)
-        with frozen(self.supernet.architecture_parameters()):
-            losses = self.loss.backward(self.supernet, batch.image, batch.label, passes=passes)
-        clip_gradients(self.fabric, self.supernet, self.optimizer, max_norm=self.config.grad_clip)
-        self.optimizer.step()
+        losses = self.weights.run(batch, passes=passes)
         by_mode = {name.removeprefix(f"{architecture_set}_"): value for name, value in losses.items()}
         return {"loss": torch.stack(list(losses.values())).mean(), **by_mode}
 
     def start_epoch(self, position: Position) -> None:
         """Sets the epoch's learning rate; see `Stage.start_epoch`."""
         self.supernet.train()
-        set_lr(self.optimizer, self._learning_rate(position))
+        set_lr(self.weights.optimizer, self._learning_rate(position))
 
     def end_epoch(self, position: Position) -> Mapping[str, float]:
         """See `Stage.end_epoch`."""
+        share_buffers(self.supernet, self.fabric)
         return {"lr": self._learning_rate(position)}
 
     def merit(self, position: Position, figures: Mapping[str, float]) -> float | None:  # noqa: ARG002 - the hook's
@@ -82,17 +78,16 @@ class PretrainStage(Stage[LabeledImage]):
 
     def save_best(self, position: Position, figures: Mapping[str, float]) -> None:  # noqa: ARG002 - the hook's
         """Writes `best.pt`."""
-        if self.run_folder.writes:
-            save_supernet(self.run_folder.best, self.supernet)
+        save_supernet(self.run_folder.best, self.supernet)
 
     def state(self) -> dict[str, Any]:
         """Weights and momentum."""
-        return {"supernet": self.supernet.state_dict(), "optimizer": self.optimizer.state_dict()}
+        return {"supernet": self.supernet.state_dict(), "optimizer": self.weights.optimizer.state_dict()}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Takes over what `state` gave."""
         self.supernet.load_state_dict(state["supernet"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.weights.optimizer.load_state_dict(state["optimizer"])
 
     def _learning_rate(self, position: Position) -> float:
         return exponential_lr(self.config.lr, decay=self.config.lr_decay, epoch=position.epoch)
@@ -116,18 +111,18 @@ def run_pretrain(experiment: Experiment, *, out: Path) -> Path:
     data = experiment.section("dataset", DatasetConfig)
     space = experiment.section("space", SpaceConfig)
     description = load_description(Path(data.root))
+    fabric = build_fabric(config.device)
     settings = {
         "seed": experiment.seed,
         "dataset": data.model_dump(mode="json", exclude={"num_workers", "synthesize"}),
         "space": space.model_dump(mode="json"),
-        STAGE: config.model_dump(mode="json"),
+        STAGE: training_settings(config, processes=fabric.world_size),
         "origins": {"dataset": description.digest()},
     }
-    fabric = build_fabric(config.device)
-    with open_run_folder(out, stage=STAGE, settings=settings, writes=fabric.is_global_zero) as run_folder:
+    with open_run_folder(out, stage=STAGE, settings=settings, fabric=fabric) as run_folder:
         if run_folder.finished(run_folder.best):
             return run_folder.best
-        verify_split(description, data.train_split)
+        run_in_first(fabric, lambda: verify_split(description, data.train_split))
         seed_everything(experiment.seed)
         supernet = Supernet(space, description.num_classes)
         loader = build_train_loader(
@@ -140,10 +135,13 @@ def run_pretrain(experiment: Experiment, *, out: Path) -> Path:
             image_scale=config.image_scale,
             seed=experiment.seed,
             num_workers=data.num_workers,
+            rank=fabric.global_rank,
+            world_size=fabric.world_size,
         )
         loss = SupernetLoss(config, ignore_index=description.ignore_index, fabric=fabric)
         stage = PretrainStage(supernet, config=config, loss=loss, fabric=fabric, run_folder=run_folder)
         epochs = config.epochs
         result = run_stage(stage, loader, run_folder, fabric=fabric, epochs=epochs, log_every=config.log_every)
         run_folder.finish({"supernet": run_folder.best.name, "epochs": epochs, "duration_s": result.duration_s})
+        fabric.barrier()
     return run_folder.best

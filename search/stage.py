@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
+from fasterseg.engine.distributed import share_buffers
 from fasterseg.engine.loop import Position, Stage
-from fasterseg.engine.optimization import clip_gradients, exponential_lr, set_lr
+from fasterseg.engine.optimization import exponential_lr, set_lr
 from fasterseg.engine.run_folder import RunFolder
 from fasterseg.networks.architecture import Architecture
 from fasterseg.networks.space import ArchitectureSet, Branches
@@ -22,14 +23,13 @@ from search.config import SearchConfig
 from search.data import SearchBatch, SearchData
 from search.expected_latency import latency_regularizer
 from search.fitting import BudgetFitter, FittedArchitecture
-from search.parameters import choice_entropies
+from search.parameters import ArchitectureProbabilities, choice_entropies
 from search.plots import plot_epochs, plot_operators, plot_paths, plot_widths, save_plot
-from search.pretrain import SETS
 from search.selection import StudentCandidate, derive_teacher, fit_students, rank_students, score_heads
+from search.steps import SEARCH_PASSES, SETS, ArchitectureStep, WeightsStep
 from search.supernet import Supernet
-from search.training import Pass, SupernetLoss, frozen, set_up, weights_optimizer
+from search.training import SupernetLoss, prepare_supernet
 
-PASSES = (Pass("teacher", "sampled"), Pass("student", "sampled"), Pass("student", "max"), Pass("student", "min"))
 PLOTS_FOLDER = "plots"
 
 
@@ -42,7 +42,7 @@ class SearchStage(Stage[SearchBatch]):
         data: Batches of both halves, and validation images.
         fitter: Knows the student's expected latency and its budget.
         loss: The loss of a pass.
-        fabric: The device.
+        fabric: The processes and their devices.
         run_folder: Where the architectures and plots go.
     """
 
@@ -59,17 +59,12 @@ class SearchStage(Stage[SearchBatch]):
     ) -> None:
         self.supernet, self.config, self.data, self.fitter = supernet, config, data, fitter
         self.loss, self.fabric, self.run_folder = loss, fabric, run_folder
-        fabric.to_device(supernet)
+        prepare_supernet(supernet, fabric)
         self.control = BudgetControl(config.latency, fitter.budget_ms)
-        self.weights_optimizer = set_up(weights_optimizer(supernet, config), fabric)
-        adam = torch.optim.Adam(
-            supernet.architecture_parameters(),
-            lr=config.architecture.lr,
-            betas=config.architecture.betas,
-            weight_decay=0,
-            fused=True,
+        self.weights = WeightsStep(supernet, config, loss=loss, fabric=fabric, draws=config.draws)
+        self.architecture = ArchitectureStep(
+            supernet, config, loss=loss, latency_term=self._latency_term, fabric=fabric
         )
-        self.architecture_optimizer = set_up(adam, fabric)
         self.students: dict[Branches, FittedArchitecture] = {}
         self.best_student: StudentCandidate | None = None
         self.teacher_miou: float | None = None
@@ -77,50 +72,27 @@ class SearchStage(Stage[SearchBatch]):
 
     def step(self, batch: SearchBatch, position: Position) -> Mapping[str, torch.Tensor]:  # noqa: ARG002 - the hook's
         """One step of Adam on the architecture, one of SGD on the weights; see `Stage.step`."""
-        architecture_losses = self._architecture_step(batch)
-        losses = self._weights_step(batch)
+        architecture_losses = self.architecture.run(batch.architecture)
+        losses = self.weights.run(batch.weights, passes=SEARCH_PASSES)
         return {
             "loss": torch.stack(list(losses.values())).sum(),
             **losses,
             **{f"architecture_{name}": value for name, value in architecture_losses.items()},
         }
 
-    def _architecture_step(self, batch: SearchBatch) -> dict[str, torch.Tensor]:
-        image, label, _ = batch.architecture
-        sampled_only = self.config.architecture.passes == "sampled"
-        passes = [one for one in PASSES if one.width_mode == "sampled" or not sampled_only]
-        self.architecture_optimizer.zero_grad(set_to_none=True)
-        with frozen(self.supernet.weights()):
-            losses = self.loss.backward(self.supernet, image, label, passes=passes)
-        probabilities = self.supernet.architecture("student").probabilities()
+    def _latency_term(self, probabilities: ArchitectureProbabilities) -> torch.Tensor:
         latency_ms = latency_regularizer(self.fitter.expected, probabilities, self.config.latency.regularizer)
-        latency_term = self.control.term(latency_ms)
-        self.fabric.backward(latency_term)
-        self.architecture_optimizer.step()
-        self.architecture_optimizer.zero_grad(set_to_none=True)
-        device = self.fabric.device
-        return {
-            "loss": torch.stack(list(losses.values())).sum(),
-            "latency": latency_term.detach().to(device, torch.float32),
-        }
-
-    def _weights_step(self, batch: SearchBatch) -> dict[str, torch.Tensor]:
-        image, label, _ = batch.weights
-        self.weights_optimizer.zero_grad(set_to_none=True)
-        with frozen(self.supernet.architecture_parameters()):
-            losses = self.loss.backward(self.supernet, image, label, passes=PASSES)
-        clip_gradients(self.fabric, self.supernet, self.weights_optimizer, max_norm=self.config.grad_clip)
-        self.weights_optimizer.step()
-        return losses
+        return self.control.term(latency_ms)
 
     def start_epoch(self, position: Position) -> None:
         """Sets the epoch's learning rate; see `Stage.start_epoch`."""
         self.supernet.train()
         rate = exponential_lr(self.config.lr, decay=self.config.lr_decay, epoch=position.epoch)
-        set_lr(self.weights_optimizer, rate)
+        set_lr(self.weights.optimizer, rate)
 
     def end_epoch(self, position: Position) -> Mapping[str, float]:
         """Derives the students, fits them into the budget and adapts the latency's weight; see `Stage.end_epoch`."""
+        share_buffers(self.supernet, self.fabric)
         self.students = fit_students(self.supernet, self.fitter)
         for pair, student in self.students.items():
             self.run_folder.log(f"branches {pair[0]} and {pair[1]}: {student.describe()}")
@@ -183,8 +155,8 @@ class SearchStage(Stage[SearchBatch]):
         """Supernet, optimizers, the latency's weight, and what the plots show."""
         return {
             "supernet": self.supernet.state_dict(),
-            "weights_optimizer": self.weights_optimizer.state_dict(),
-            "architecture_optimizer": self.architecture_optimizer.state_dict(),
+            "weights_optimizer": self.weights.optimizer.state_dict(),
+            "architecture_optimizer": self.architecture.optimizer.state_dict(),
             "control": self.control.state(),
             "teacher_miou": self.teacher_miou,
             "history": self.history,
@@ -193,8 +165,8 @@ class SearchStage(Stage[SearchBatch]):
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Takes over what `state` gave."""
         self.supernet.load_state_dict(state["supernet"])
-        self.weights_optimizer.load_state_dict(state["weights_optimizer"])
-        self.architecture_optimizer.load_state_dict(state["architecture_optimizer"])
+        self.weights.optimizer.load_state_dict(state["weights_optimizer"])
+        self.architecture.optimizer.load_state_dict(state["architecture_optimizer"])
         self.control.load_state(state["control"])
         self.teacher_miou = state["teacher_miou"]
         self.history = [dict(figures) for figures in state["history"]]

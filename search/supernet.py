@@ -13,11 +13,13 @@ import torch
 from torch import nn
 
 from fasterseg.networks.channels import fusion_channels
-from fasterseg.networks.derivation import operator_row, parent_row
 from fasterseg.networks.heads import BranchFusion, Head, Stem
+from fasterseg.networks.slimmable import SlimmableConv2d
 from fasterseg.networks.space import STRIDES, ArchitectureSet, Branches, SpaceConfig
-from search.cells import Cell, CellInput
+from search.cells import Cell
+from search.concurrency import Part, run_side_by_side
 from search.parameters import ArchitectureParameters
+from search.relaxation import DrawnMixture, Mixture
 from search.widths import WidthChoice, WidthMode, choose_widths
 
 
@@ -57,43 +59,23 @@ class SetParts(nn.Module):
     def predict(self, maps: Mapping[int, torch.Tensor]) -> SupernetLogits:
         """The logits of all heads from the last layer's map of each output stride."""
         branch_8 = maps[8]
-        branch_16 = self.fusion_16([maps[16], maps[8]])
-        branch_32 = self.fusion_32([maps[32], maps[16], maps[8]])
-        return SupernetLogits(
-            self.head_8(branch_8),
-            self.head_16(branch_16),
-            self.head_32(branch_32),
-            # the order of the published supernet; the derived network concatenates its branches the other way round
-            self.head_32_8(torch.cat([branch_8, branch_32], dim=1)),
-            self.head_32_16(torch.cat([branch_16, branch_32], dim=1)),
+        (branch_32,), (branch_16, logits_8) = run_side_by_side(
+            [
+                Part(lambda *maps: (self.fusion_32(maps),), (maps[32], maps[16], maps[8])),
+                Part(
+                    lambda deep, shallow: (self.fusion_16([deep, shallow]), self.head_8(shallow)), (maps[16], maps[8])
+                ),
+            ]
         )
-
-
-class Mixture:
-    """The weights with which one pass adds up operators and parents."""
-
-    def __init__(self, parameters: ArchitectureParameters) -> None:
-        probabilities = parameters.probabilities()
-        self._operators = {stride: rows.unbind() for stride, rows in probabilities.operators.items()}
-        self._parents = {stride: rows.unsqueeze(2).unbind() for stride, rows in probabilities.parents.items()}
-
-    def weights(
-        self, layer: int, stride: int, *, num_parents: int, gates: tuple[torch.Tensor | None, ...]
-    ) -> torch.Tensor:
-        """The weights of a cell's operators, (parents, operators).
-
-        Args:
-            layer: Layer of the cell.
-            stride: Output stride of the cell.
-            num_parents: 1, or 2 for maps that come from (down, keep).
-            gates: Gradient carriers of the input's and the output's width.
-        """
-        weights = self._operators[stride][operator_row(layer, stride)].unsqueeze(0)
-        if num_parents == 2:
-            weights = weights * self._parents[stride][parent_row(layer, stride)]
-        for gate in gates:
-            weights = weights if gate is None else weights * gate
-        return weights
+        # the order of the published supernet; the derived network concatenates its branches the other way round
+        with_16, with_8 = torch.cat([branch_16, branch_32], dim=1), torch.cat([branch_8, branch_32], dim=1)
+        (logits_32_16, logits_16), (logits_32_8, logits_32) = run_side_by_side(
+            [
+                Part(lambda both, alone: (self.head_32_16(both), self.head_16(alone)), (with_16, branch_16)),
+                Part(lambda both, alone: (self.head_32_8(both), self.head_32(alone)), (with_8, branch_32)),
+            ]
+        )
+        return SupernetLogits(logits_8, logits_16, logits_32, logits_32_8, logits_32_16)
 
 
 class Supernet(nn.Module):
@@ -113,7 +95,7 @@ class Supernet(nn.Module):
         self.parts = nn.ModuleDict({name: SetParts(space, name, num_classes=num_classes) for name in sets})
         self.cells = nn.ModuleDict(
             {
-                _cell_name(layer, stride): Cell(space, layer, stride)
+                cell_name(layer, stride): Cell(space, layer, stride)
                 for layer in range(space.layers)
                 for stride in space.strides_at(layer)
             }
@@ -128,6 +110,12 @@ class Supernet(nn.Module):
         assert isinstance(parameters, ArchitectureParameters)
         return parameters
 
+    def cell(self, layer: int, stride: int) -> Cell:
+        """The cell of a layer and output stride."""
+        cell = self.cells[cell_name(layer, stride)]
+        assert isinstance(cell, Cell)
+        return cell
+
     def architecture_parameters(self) -> Iterator[nn.Parameter]:
         """What the search's Adam trains: the logits of both sets."""
         return self.architectures.parameters()
@@ -137,13 +125,34 @@ class Supernet(nn.Module):
         for part in (self.parts, self.cells):
             yield from part.parameters()
 
-    def forward(self, image: torch.Tensor, architecture_set: ArchitectureSet, width_mode: WidthMode) -> SupernetLogits:
+    def clear_gradients(self, *, keep_memory: bool) -> None:
+        """Forgets the gradients of the weights.
+
+        Args:
+            keep_memory: Whether those of the cells' convolutions, nearly all of them, become zeros in the same memory.
+                That is for steps that reach all of them: an optimizer has to leave alone what a step did not reach, and
+                takes a zero for a gradient.
+        """
+        lasting = []
+        for module in self.modules():
+            for parameter in module.parameters(recurse=False):
+                if keep_memory and isinstance(module, SlimmableConv2d) and parameter.grad is not None:
+                    lasting.append(parameter.grad)
+                else:
+                    parameter.grad = None
+        if lasting:
+            torch._foreach_zero_(lasting)
+
+    def forward(
+        self, image: torch.Tensor, architecture_set: ArchitectureSet, width_mode: WidthMode, *, draws: int = 0
+    ) -> SupernetLogits:
         """One pass.
 
         Args:
             image: (N, 3, H, W) normalised RGB.
             architecture_set: Whose mixture, stem, fusions and heads.
             width_mode: How wide the maps are; `sampled` follows the set's width logits.
+            draws: How many operators to draw for each mixture; 0 for all of them, by their probabilities.
 
         Returns:
             The logits of the five heads.
@@ -151,27 +160,35 @@ class Supernet(nn.Module):
         parameters = self.architecture(architecture_set)
         parts = self.parts[architecture_set]
         assert isinstance(parts, SetParts)
-        mixture = Mixture(parameters)
+        mixture = DrawnMixture(parameters, draws) if draws else Mixture(parameters)
         widths = choose_widths(parameters, self.space, architecture_set=architecture_set, mode=width_mode)
         end = WidthChoice(self.space.end_width(architecture_set))
         entering: dict[int, list[torch.Tensor]] = {STRIDES[0]: [parts.stem(image)]}
         for layer in range(self.space.layers):
-            leaving: dict[int, list[torch.Tensor]] = {}
+            runs = {}
             for stride, maps in entering.items():
-                cell = self.cells[_cell_name(layer, stride)]
-                assert isinstance(cell, Cell)
-                source = CellInput(maps)
+                cell = self.cell(layer, stride)
                 in_gate = widths[layer, stride].gate if layer else None
-                for operator, out_stride in ((cell.keep, stride), (cell.down, 2 * stride)):
-                    if operator is None:
-                        continue
+                weights = []
+                for place, operator in enumerate(cell.outputs):
+                    out_stride = stride * 2**place
                     width = widths.get((layer + 1, out_stride), end)
                     operator.set_out_channels(self.space.channels(out_stride, width.width))
-                    weights = mixture.weights(layer, stride, num_parents=cell.num_parents, gates=(in_gate, width.gate))
-                    leaving.setdefault(out_stride, []).append(operator(source, weights))
+                    own = mixture.weights(layer, stride, place, gates=(in_gate, width.gate))
+                    operator.active = own.operators
+                    weights.append(own.weights)
+                runs[stride] = Part(cell, (*weights, *maps))
+            # the cell with the most work first
+            order = sorted(runs, key=lambda stride: len(runs[stride].inputs), reverse=True)
+            results = dict(zip(order, run_side_by_side([runs[stride] for stride in order]), strict=True))
+            leaving: dict[int, list[torch.Tensor]] = {}
+            for stride in entering:
+                for out_stride, feature in zip((stride, 2 * stride), results[stride], strict=False):
+                    leaving.setdefault(out_stride, []).append(feature)
             entering = leaving
         return parts.predict({stride: maps[0] for stride, maps in entering.items()})
 
 
-def _cell_name(layer: int, stride: int) -> str:
+def cell_name(layer: int, stride: int) -> str:
+    """The key of a cell in `Supernet.cells`."""
     return f"layer{layer}_stride{stride}"

@@ -10,9 +10,10 @@ from dataset_tools.description import load_description
 from dataset_tools.doctor.fast import verify_split
 from fasterseg.engine.config import Experiment
 from fasterseg.engine.devices import build_fabric, seed_everything
+from fasterseg.engine.distributed import run_in_first
 from fasterseg.engine.files import file_digest
 from fasterseg.engine.loop import StageResult, run_stage
-from fasterseg.engine.run_folder import open_run_folder
+from fasterseg.engine.run_folder import open_run_folder, training_settings
 from fasterseg.networks.space import SpaceConfig
 from latency.budget import latency_range, resolve_budget_ms
 from latency.config import TargetConfig
@@ -68,23 +69,24 @@ def run_search(experiment: Experiment, *, out: Path, table_path: Path, pretraine
         "latency_table": file_digest(table_path),
         "pretrained": file_digest(pretrained_path),
     }
+    fabric = build_fabric(config.device)
     settings = {
         "seed": experiment.seed,
         "dataset": data.model_dump(mode="json", exclude={"num_workers", "synthesize"}),
-        **{name: experiment.sections[name].model_dump(mode="json") for name in ("target", "space", STAGE)},
+        **{name: experiment.sections[name].model_dump(mode="json") for name in ("target", "space")},
+        STAGE: training_settings(config, processes=fabric.world_size),
         "origins": origins,
     }
-    fabric = build_fabric(config.device)
-    with open_run_folder(out, stage=STAGE, settings=settings, writes=fabric.is_global_zero) as run_folder:
+    with open_run_folder(out, stage=STAGE, settings=settings, fabric=fabric) as run_folder:
         if run_folder.finished(run_folder.path / "architecture_student.json"):
             return run_folder.path
-        verify_split(description, f"{data.train_split}+{data.validation_split}")
+        run_in_first(fabric, lambda: verify_split(description, f"{data.train_split}+{data.validation_split}"))
         seed_everything(experiment.seed)
         run_folder.log(f"the student's budget is {fitter.budget_ms:.4g} ms")
         stage = SearchStage(
             supernet,
             config=config,
-            data=build_search_data(description, data=data, config=config, seed=experiment.seed),
+            data=build_search_data(description, data=data, config=config, fabric=fabric, seed=experiment.seed),
             fitter=fitter,
             loss=SupernetLoss(config, ignore_index=description.ignore_index, fabric=fabric),
             fabric=fabric,
@@ -93,6 +95,7 @@ def run_search(experiment: Experiment, *, out: Path, table_path: Path, pretraine
         every = {"validate_every": config.validate_every, "log_every": config.log_every}
         result = run_stage(stage, stage.data.training, run_folder, fabric=fabric, epochs=config.epochs, **every)
         run_folder.finish(summarize(result, fitter.budget_ms))
+        fabric.barrier()
     return run_folder.path
 
 

@@ -10,6 +10,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from fasterseg.engine.checkpoint import load_state, save_state
+from fasterseg.engine.devices import use_channels_last
 from fasterseg.engine.losses import OhemCrossEntropy, head_loss, subsample_labels
 from fasterseg.engine.optimization import sgd
 from fasterseg.networks.space import ArchitectureSet, SpaceConfig
@@ -41,10 +42,11 @@ class SupernetLoss:
             threshold=config.ohem_threshold,
             min_kept_fraction=config.ohem_min_kept_fraction,
             ignore_index=ignore_index,
+            fabric=fabric,
         )
 
     def backward(
-        self, supernet: Supernet, image: torch.Tensor, label: torch.Tensor, *, passes: Sequence[Pass]
+        self, supernet: Supernet, image: torch.Tensor, label: torch.Tensor, *, passes: Sequence[Pass], draws: int = 0
     ) -> dict[str, torch.Tensor]:
         """Adds up the gradients of all passes; each is done with before the next one starts.
 
@@ -53,16 +55,18 @@ class SupernetLoss:
             image: (N, 3, H, W) normalised RGB.
             label: (N, H, W) int64 train ids and the ignore index.
             passes: What to run.
+            draws: Operators drawn for each mixture; 0 for all of them.
 
         Returns:
             The mean loss of each kind of pass, without gradient.
         """
-        image = image.to(self.fabric.device, non_blocking=True)
+        layout = torch.channels_last if prefers_channels_last(self.fabric) else torch.contiguous_format
+        image = image.to(self.fabric.device, non_blocking=True, memory_format=layout)
         label = subsample_labels(label.to(self.fabric.device, non_blocking=True), self.label_stride)
         losses: dict[str, list[torch.Tensor]] = {}
         for one in passes:
             with self.fabric.autocast():
-                heads = supernet(image, one.architecture_set, one.width_mode)
+                heads = supernet(image, one.architecture_set, one.width_mode, draws=draws)
             loss = torch.stack([head_loss(self.criterion, logits, label) for logits in heads]).sum()
             self.fabric.backward(loss)
             losses.setdefault(f"{one.architecture_set}_{one.width_mode}", []).append(loss.detach())
@@ -82,6 +86,23 @@ def frozen(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
+def prepare_supernet(supernet: Supernet, fabric: Fabric) -> None:
+    """Moves the supernet to its device; batch norms take their statistics over all processes' GPUs.
+
+    Tensor cores read bfloat16 maps channels last, so there the weights lie that way too.
+    """
+    if fabric.world_size > 1 and fabric.device.type == "cuda":
+        nn.SyncBatchNorm.convert_sync_batchnorm(supernet)  # type: ignore[no-untyped-call]
+    fabric.to_device(supernet)
+    if prefers_channels_last(fabric):
+        use_channels_last(supernet)
+
+
+def prefers_channels_last(fabric: Fabric) -> bool:
+    """Whether the supernet's maps and weights lie channels last: under bfloat16 on a GPU."""
+    return fabric.device.type == "cuda" and fabric.strategy.precision.precision == "bf16-mixed"
+
+
 def set_up(optimizer: torch.optim.Optimizer, fabric: Fabric) -> torch.optim.Optimizer:
     """The optimizer as Fabric's precision needs it."""
     wrapped = fabric.setup_optimizers(optimizer)
@@ -89,14 +110,15 @@ def set_up(optimizer: torch.optim.Optimizer, fabric: Fabric) -> torch.optim.Opti
     return wrapped
 
 
-def weights_optimizer(supernet: Supernet, config: SupernetTrainConfig) -> torch.optim.SGD:
-    """SGD over the supernet's weights.
+def weights_optimizer(weights: Iterable[nn.Parameter], config: SupernetTrainConfig) -> torch.optim.SGD:
+    """SGD over a supernet's weights.
 
     A step touches only the set and the widths that it ran, so weights join in at different steps; their momentum
     exists from the start (as zero) because fused SGD takes all or none.
     """
-    optimizer = sgd(supernet.weights(), lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
-    for weight in supernet.weights():
+    weights = list(weights)
+    optimizer = sgd(weights, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
+    for weight in weights:
         optimizer.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
     return optimizer
 

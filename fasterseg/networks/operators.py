@@ -40,6 +40,28 @@ class Operator(nn.Module):
         """Creates the operator's layers as attributes; called once, when the operator is made."""
         raise NotImplementedError
 
+    def convolve(self, feature: torch.Tensor) -> torch.Tensor:
+        """Everything up to the last convolution, whose result `finish` takes."""
+        raise NotImplementedError
+
+    @property
+    def last_norm(self) -> nn.Module:
+        """The batch norm after the last convolution."""
+        raise NotImplementedError
+
+    def finish(self, convolved: torch.Tensor, size: Size) -> torch.Tensor:  # noqa: ARG002 - zoomed operators need it
+        """The last batch norm and ReLU.
+
+        Args:
+            convolved: What `convolve` gave.
+            size: (height, width) of the operator's input.
+        """
+        return functional.relu(self.last_norm(convolved), inplace=True)
+
+    def forward(self, feature: torch.Tensor) -> torch.Tensor:
+        """Runs the operator on (N, C, H, W); see the class for shapes."""
+        return self.finish(self.convolve(feature), map_size(feature))
+
     def set_out_channels(self, out_channels: int) -> None:
         """Sets how many channels a slimmable operator puts out from now on; its input decides the rest itself."""
         for module in self.modules():
@@ -97,7 +119,7 @@ class ConvNormAct(nn.Module):
 
     def forward(self, feature: torch.Tensor) -> torch.Tensor:
         """Runs the block on (N, in_channels, H, W)."""
-        return functional.relu(self.norm(self.conv(feature)))
+        return functional.relu(self.norm(self.conv(feature)), inplace=True)
 
 
 @register_operator("skip")
@@ -117,15 +139,20 @@ class Skip(Operator):
             self.conv2 = layers.conv(self.in_channels, self.out_channels // halves, kernel_size=1, stride=2)
         self.norm = layers.norm(self.out_channels)
 
-    def forward(self, feature: torch.Tensor) -> torch.Tensor:
-        """Runs the operator; see `Operator` for shapes."""
+    def convolve(self, feature: torch.Tensor) -> torch.Tensor:
+        """See `Operator.convolve`."""
         if self.stride == 1:
-            return functional.relu(self.norm(self.conv1(feature)))
+            output: torch.Tensor = self.conv1(feature)
+            return output
         height, width = map_size(feature)
         # an odd map has no pixel beyond its last one: a zero row or column lets both halves round up alike
         padded = functional.pad(feature, (0, width % 2, 0, height % 2)) if height % 2 or width % 2 else feature
-        both = torch.cat([self.conv1(feature), self.conv2(padded[:, :, 1:, 1:])], dim=1)
-        return functional.relu(self.norm(both))
+        return torch.cat([self.conv1(feature), self.conv2(padded[:, :, 1:, 1:])], dim=1)
+
+    @property
+    def last_norm(self) -> nn.Module:
+        """See `Operator.last_norm`."""
+        return self.norm
 
 
 @register_operator("conv")
@@ -137,27 +164,32 @@ class Conv(Operator):
         self.conv1 = layers.conv(self.in_channels, self.out_channels, kernel_size=3, stride=self.stride)
         self.norm1 = layers.norm(self.out_channels)
 
-    def forward(self, feature: torch.Tensor) -> torch.Tensor:
-        """Runs the operator; see `Operator` for shapes."""
-        return functional.relu(self.norm1(self.conv1(feature)))
+    def convolve(self, feature: torch.Tensor) -> torch.Tensor:
+        """See `Operator.convolve`."""
+        output: torch.Tensor = self.conv1(feature)
+        return output
+
+    @property
+    def last_norm(self) -> nn.Module:
+        """See `Operator.last_norm`."""
+        return self.norm1
 
 
 class ZoomedOperator(Operator):
-    """Base of the operators that work at half resolution and resize back at stride 1 ("zoomed convolutions")."""
+    """Base of the operators that work at half resolution and resize back at stride 1 ("zoomed convolutions").
+
+    Their `convolve` takes the input at half size, which several operators can share.
+    """
 
     def forward(self, feature: torch.Tensor) -> torch.Tensor:
         """Runs the operator; see `Operator` for shapes."""
         size = map_size(feature)
-        return self.forward_halved(resize_bilinear(feature, halved(size)), size)
+        return self.finish(self.convolve(resize_bilinear(feature, halved(size))), size)
 
-    def forward_halved(self, half: torch.Tensor, size: Size) -> torch.Tensor:
-        """Runs the operator on a map of `size` that was resized to half already; several operators can share that."""
-        output = self.convolve(half)
-        return functional.relu(resize_bilinear(output, size) if self.stride == 1 else output)
-
-    def convolve(self, half: torch.Tensor) -> torch.Tensor:
-        """What happens at half resolution, up to the last batch norm."""
-        raise NotImplementedError
+    def finish(self, convolved: torch.Tensor, size: Size) -> torch.Tensor:
+        """The last batch norm, the resize back at stride 1, ReLU; see `Operator.finish`."""
+        normalised = self.last_norm(convolved)
+        return functional.relu(resize_bilinear(normalised, size) if self.stride == 1 else normalised, inplace=True)
 
 
 @register_operator("conv_downup")
@@ -169,10 +201,15 @@ class ConvDownUp(ZoomedOperator):
         self.conv1 = layers.conv(self.in_channels, self.out_channels, kernel_size=3)
         self.norm1 = layers.norm(self.out_channels)
 
-    def convolve(self, half: torch.Tensor) -> torch.Tensor:
-        """See `ZoomedOperator.convolve`."""
-        output: torch.Tensor = self.norm1(self.conv1(half))
+    def convolve(self, feature: torch.Tensor) -> torch.Tensor:
+        """See `Operator.convolve`; takes the input at half size."""
+        output: torch.Tensor = self.conv1(feature)
         return output
+
+    @property
+    def last_norm(self) -> nn.Module:
+        """See `Operator.last_norm`."""
+        return self.norm1
 
 
 @register_operator("conv_2x")
@@ -186,10 +223,15 @@ class Conv2x(Operator):
         self.conv2 = layers.conv(self.out_channels, self.out_channels, kernel_size=3)
         self.norm2 = layers.norm(self.out_channels)
 
-    def forward(self, feature: torch.Tensor) -> torch.Tensor:
-        """Runs the operator; see `Operator` for shapes."""
-        hidden = functional.relu(self.norm1(self.conv1(feature)))
-        return functional.relu(self.norm2(self.conv2(hidden)))
+    def convolve(self, feature: torch.Tensor) -> torch.Tensor:
+        """See `Operator.convolve`."""
+        output: torch.Tensor = self.conv2(functional.relu(self.norm1(self.conv1(feature)), inplace=True))
+        return output
+
+    @property
+    def last_norm(self) -> nn.Module:
+        """See `Operator.last_norm`."""
+        return self.norm2
 
 
 @register_operator("conv_2x_downup")
@@ -203,10 +245,15 @@ class Conv2xDownUp(ZoomedOperator):
         self.conv2 = layers.conv(self.out_channels, self.out_channels, kernel_size=3)
         self.norm2 = layers.norm(self.out_channels)
 
-    def convolve(self, half: torch.Tensor) -> torch.Tensor:
-        """See `ZoomedOperator.convolve`."""
-        output: torch.Tensor = self.norm2(self.conv2(functional.relu(self.norm1(self.conv1(half)))))
+    def convolve(self, feature: torch.Tensor) -> torch.Tensor:
+        """See `Operator.convolve`; takes the input at half size."""
+        output: torch.Tensor = self.conv2(functional.relu(self.norm1(self.conv1(feature)), inplace=True))
         return output
+
+    @property
+    def last_norm(self) -> nn.Module:
+        """See `Operator.last_norm`."""
+        return self.norm2
 
 
 SKIP = Skip.name

@@ -70,7 +70,12 @@ class PSPNet(CheckpointedNetwork):
         self.auxiliary_heads = nn.ModuleDict({"8": DropoutHead(third, auxiliary, num_classes, dropout=DROPOUT)})
 
     def forward(self, image: torch.Tensor) -> SegmentationLogits:
-        """Computes the logits of (N, 3, H, W)."""
+        """Computes the logits of (N, 3, H, W).
+
+        Raises:
+            ValueError: A batch norm would have to learn from a single image.
+        """
+        self._check_batch(image)
         second = self.run_segment(self.backbone.layer2, self.run_segment(self.backbone.shallow, image))
         third = self.run_segment(self.backbone.layer3, second)
         fourth = self.run_segment(self.backbone.layer4, third)
@@ -78,6 +83,16 @@ class PSPNet(CheckpointedNetwork):
         if not self.training:
             return SegmentationLogits(main)
         return SegmentationLogits(main, (self.auxiliary_heads["8"](third),))
+
+    def _check_batch(self, image: torch.Tensor) -> None:
+        """Refuses one image where the pyramid's batch norm uses the batch, for a mean over the map is one value."""
+        norm = self.pyramid.stages[0].get_submodule("project.norm")
+        # a synchronised one sees the images of other processes too
+        if image.shape[0] == 1 and norm.training and type(norm) is nn.BatchNorm2d:
+            raise ValueError(
+                "a batch of 1 image cannot train PSPNet50: batch norm cannot normalise the average over its whole map; "
+                "use a batch_size (divided by accumulation) of at least 2, or batch_norm frozen"
+            )
 
     def _pool(self, feature: torch.Tensor) -> torch.Tensor:
         hidden: torch.Tensor = self.head.block(self.pyramid(feature))

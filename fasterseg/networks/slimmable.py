@@ -14,6 +14,9 @@ from torch.nn import functional
 
 from fasterseg.networks.channels import make_divisible
 
+# a batch norm of one process, or one that spans several
+BatchNorm = nn.BatchNorm2d | nn.SyncBatchNorm
+
 
 class LayerFactory(Protocol):
     """Makes the convolutions and normalisations that an operator is composed of."""
@@ -51,6 +54,9 @@ class SlimmableConv2d(nn.Conv2d):
         weight = self.weight
         if (self.active_out_channels, input.shape[1]) != weight.shape[:2]:
             weight = _first_channels(weight, self.active_out_channels, input.shape[1])
+        if self.kernel_size == (1, 1) and self.stride == (2, 2):
+            # the pixels it reads, a quarter of them, instead of a copy of all of a shifted map
+            return functional.conv2d(input[:, :, ::2, ::2], weight)
         return functional.conv2d(input, weight, None, self.stride, self.padding)
 
 
@@ -96,13 +102,19 @@ class SlimmableBatchNorm2d(nn.Module):
         self.norms = nn.ModuleDict({str(count): nn.BatchNorm2d(count) for count in sorted(set(channel_choices))})
         self.batch_parts = batch_parts
 
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Normalises (N, C, H, W) with the statistics of C channels.
+    def of(self, feature: torch.Tensor) -> BatchNorm:
+        """The batch norm of a map's channels, (N, C, H, W).
 
         Raises:
             KeyError: C is none of the channel choices (an invariant of the supernet, not a user's error).
         """
-        norm = self.norms[str(input.shape[1])]
+        norm = self.norms[str(feature.shape[1])]
+        assert isinstance(norm, BatchNorm)
+        return norm
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Normalises (N, C, H, W) with the statistics of C channels."""
+        norm = self.of(input)
         if self.batch_parts == 1 or not self.training:
             normalised: torch.Tensor = norm(input)
             return normalised

@@ -5,7 +5,8 @@ from torch import nn
 
 from fasterseg.networks import SpaceConfig
 from fasterseg.networks.slimmable import SlimmableConv2d, SlimmableLayers
-from search.cells import Cell, CellInput, MixedOperator, mix
+from search.cells import Cell, CellInput, MixedOperator
+from search.mixing import mix_finished
 
 
 def test_narrow_convolution_has_the_gradient_of_a_slice() -> None:
@@ -73,7 +74,7 @@ def test_mix_is_a_weighted_sum() -> None:
         for parent in range(2)
         for index, feature in enumerate(maps)
     )
-    torch.testing.assert_close(mix(maps, weights), by_hand)
+    torch.testing.assert_close(mix_finished(maps, weights), by_hand)
 
 
 def test_a_first_cell_has_one_parent_and_the_last_no_way_down(space: SpaceConfig) -> None:

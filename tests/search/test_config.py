@@ -24,8 +24,3 @@ def test_branches_name_pairs(branches: str, pairs: Any) -> None:
 def test_crop_must_be_divisible_by_32() -> None:
     with pytest.raises(ValidationError, match="width 100 is not divisible by 32; use 96 or 128"):
         SearchConfig(crop_size_px=(96, 100))
-
-
-def test_more_than_one_device_is_refused() -> None:
-    with pytest.raises(ValidationError, match="device.devices is 2"):
-        PretrainConfig(device={"devices": 2})

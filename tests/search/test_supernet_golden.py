@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from fasterseg.networks.resizing import resize_bilinear
 from fasterseg.networks.space import STRIDES, SpaceConfig
+from search.reference import ReferenceSupernet
 from search.supernet import Supernet
 from search.widths import WidthMode
 
@@ -81,7 +82,7 @@ def our_name(name: str) -> str | None:
     return f"parts.{SETS[int(match[2])]}.head_{head}.{rest.replace('conv_1x1', 'classifier')}"
 
 
-def golden_supernet() -> Supernet:
+def golden_supernet(kind: type[Supernet] | type[ReferenceSupernet] = Supernet) -> Supernet | ReferenceSupernet:
     space = SpaceConfig(
         layers=CASE["layers"],
         base_channels=CASE["base_channels"],
@@ -89,7 +90,7 @@ def golden_supernet() -> Supernet:
         teacher_width=CASE["stem_head_width"][0][0],
         student_width=CASE["stem_head_width"][1][0],
     )
-    supernet = Supernet(space, CASE["classes"])
+    supernet = kind(space, CASE["classes"])
     state = supernet.state_dict()
     mapped = set()
     for name, shape in SHAPES.items():
@@ -112,9 +113,12 @@ def relative_error(ours: Any, golden: Any) -> float:
     return float(np.linalg.norm(ours.detach().numpy() - golden) / np.linalg.norm(golden))
 
 
+@pytest.mark.parametrize("kind", [Supernet, ReferenceSupernet])
 @pytest.mark.parametrize(("set_index", "mode"), CASE["passes"])
-def test_pass_matches_published_program(set_index: int, mode: WidthMode) -> None:
-    supernet = golden_supernet()
+def test_pass_matches_published_program(
+    kind: type[Supernet] | type[ReferenceSupernet], set_index: int, mode: WidthMode
+) -> None:
+    supernet = golden_supernet(kind)
     golden = np.load(GOLDEN / "supernet.npz")
     random = np.random.RandomState(77).standard_normal(CASE["image"]).astype(np.float32)
     labels = torch.from_numpy(np.random.RandomState(78).randint(0, 7, (2, 8, 16)))

@@ -99,6 +99,15 @@ def test_decoupled_regularizer_and_single_pair_run(runner: Any) -> None:
     assert Architecture.load(folder / "architecture_student.json").ends == (32, 8)
 
 
+def test_a_sampled_search_moves_both_architectures(runner: Any) -> None:
+    folder = runner.search("sampled", "search.relaxation=sampled")
+    assert Architecture.load(folder / "architecture_student.json").head_width == 0.5
+    state = load_state(folder / "last.pt")["stage"]["supernet"]
+    moved = [name for name in state if name.startswith("architectures.") and state[name].shape[1] > 1]
+    assert all((state[name] != INITIAL_LOGIT).any() for name in moved)
+    assert losses(folder) != losses(runner.search("mixture"))
+
+
 def test_unreachable_budget_is_named_before_anything_is_written(runner: Any) -> None:
     settings = ("target.budget_share=null", "target.budget_ms=0.0001")
     with pytest.raises(ValueError, match=r"budget_ms 0.0001 cannot be reached.*fastest"):

@@ -71,3 +71,15 @@ def test_dropout_acts_in_training_only(narrow: PSPNet) -> None:
     assert not torch.equal(narrow.head.classify(hidden), narrow.head.classifier(hidden))
     narrow.eval()
     assert torch.equal(narrow.head.classify(hidden), narrow.head.classifier(hidden))
+
+
+def test_one_image_alone_is_refused_in_training(narrow: PSPNet) -> None:
+    image = torch.randn(1, 3, 64, 64)
+    network = narrow.train()
+    with pytest.raises(ValueError, match="a batch of 1 image cannot train PSPNet50: .* use a batch_size .* at least 2"):
+        network(image)
+    assert network(image.expand(2, -1, -1, -1)).main.shape[0] == 2
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+    assert network(image).main.requires_grad
