@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from pydantic import BaseModel
 
 from dataset_tools.config import DatasetConfig
@@ -31,11 +32,11 @@ from latency.budget import resolve_budget_ms
 from latency.build import run_table
 from latency.config import LatencyConfig, TargetConfig
 from latency.table import TABLE_NAME, LatencyTable
-from search.config import PretrainConfig, SearchConfig
+from search.config import PretrainConfig, SearchConfig, SupernetTrainConfig
 from search.pretrain import run_pretrain
 from search.trainer import run_search
 from train.baseline import run_baseline
-from train.config import BaselinesConfig, StudentConfig, TeacherConfig, TrainConfig, stage_folder
+from train.config import BaselinesConfig, StudentConfig, TeacherConfig, TrainConfig, stage_config, stage_folder
 from train.evaluate import Evaluation, run_evaluate
 from train.report import TrainedNetwork, build_report, draw_predictions, write_report
 from train.start import start_fresh
@@ -152,13 +153,14 @@ class Pipeline:
         )
 
     def export(self) -> None:
-        """Exports both networks; a file that came from the present checkpoint is kept."""
+        """Exports both networks in the target's form; a file that came from the present checkpoint is kept."""
+        on_cpu = LatencyTable.load(self.table_path).target.device == "cpu"
         for role, checkpoint in self.checkpoints.items():
             path = self.exports[role]
             if path.is_file() and load_card(path).origins.get("checkpoint") == file_digest(checkpoint):
                 CONSOLE.print(f"{path} is exported already", soft_wrap=True)
                 continue
-            report = export_checkpoint(checkpoint, path, overwrite=True)
+            report = export_checkpoint(checkpoint, path, last_resize="products" if on_cpu else "node", overwrite=True)
             CONSOLE.print(
                 f"wrote {path}: logits agree with PyTorch's to {report.relative_difference:.1e} (relative)",
                 soft_wrap=True,
@@ -186,6 +188,32 @@ class Pipeline:
         CONSOLE.print(f"next: fasterseg predict {self.exports['student']} IMAGE --out predictions", soft_wrap=True)
 
 
+def refuse_processes(experiment: Experiment) -> None:
+    """Refuses several processes: between its trainings the pipeline measures and exports, which one process does.
+
+    Raises:
+        ValueError: `torchrun` started this, or a training has several devices.
+    """
+    teacher = experiment.section("student", StudentConfig).teacher
+    configs: dict[str, SupernetTrainConfig | TrainConfig] = {
+        "pretrain": experiment.section("pretrain", PretrainConfig),
+        "search": experiment.section("search", SearchConfig),
+        "teacher": experiment.section("teacher", TeacherConfig),
+        "student": experiment.section("student", StudentConfig),
+        teacher: stage_config(experiment, teacher),
+    }
+    counts = {name: config.device.devices for name, config in configs.items()}
+    several = [f"{name}.device.devices is {count}" for name, count in counts.items() if count > 1]
+    if TorchElasticEnvironment.detect():
+        several.append("torchrun started it")
+    if several:
+        raise ValueError(
+            f"pipeline.py runs in one process, but {', '.join(several)}; train that stage by itself, such as by "
+            "`torchrun --nproc_per_node 4 -m train teacher --config FILE --set teacher.batch_size=N` with a quarter of "
+            "the file's batch size, and then run the pipeline, which goes on after it"
+        )
+
+
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -199,7 +227,9 @@ def main(
 
     Example: python pipeline.py --config configs/toy.yaml
     """
-    Pipeline(load_experiment(config, settings or [], SECTIONS)).run(until)
+    experiment = load_experiment(config, settings or [], SECTIONS)
+    refuse_processes(experiment)
+    Pipeline(experiment).run(until)
 
 
 if __name__ == "__main__":

@@ -156,6 +156,8 @@ def build_eval_loader(
     image_scale: float = 1.0,
     num_workers: int = 0,
     batch_size: int = 1,
+    rank: int = 0,
+    world_size: int = 1,
 ) -> DataLoader[LabeledImage]:
     """Builds the loader of whole images in list order.
 
@@ -165,6 +167,8 @@ def build_eval_loader(
         image_scale: Fixed scale of images and labels.
         num_workers: Worker processes.
         batch_size: Images per batch; more than 1 only where all images have one size. The last batch may be smaller.
+        rank: Number of this process where several share the images.
+        world_size: Number of processes; each image goes to one of them, and the last ones may get one less.
 
     Returns:
         The loader. Labels of samples without a mask are the ignore index throughout.
@@ -172,12 +176,13 @@ def build_eval_loader(
     Raises:
         ValueError: An argument is out of its range, or the split is unknown or empty.
     """
-    _check_counts(batch_size=batch_size, num_workers=num_workers)
+    _check_counts(batch_size=batch_size, num_workers=num_workers, world_size=world_size)
     transform = EvalTransform(image_scale=image_scale, mean=description.mean, std=description.std)
     dataset = _open_dataset(description, description.samples(split), transform)
     return DataLoader(
         dataset,
         batch_size=batch_size,
+        sampler=range(rank, len(dataset), world_size),
         num_workers=num_workers,
         collate_fn=_whole,
         worker_init_fn=_prepare_worker,

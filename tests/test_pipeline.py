@@ -183,3 +183,11 @@ def test_an_impossible_budget_is_found_before_any_training(
     with pytest.raises(ValueError, match=r"budget_ms 1e-06 cannot be reached: the fastest network of this space takes"):
         pipeline.Pipeline(load_experiment(finished / "tiny.yaml", settings, pipeline.SECTIONS)).run()
     assert not (tmp_path / "runs/tiny/pretrain").exists()
+
+
+def test_several_processes_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(EXPERIMENT)
+    settings = ["student.device={devices: 2}"]
+    with pytest.raises(ValueError, match=r"one process, but student\.device\.devices is 2; train that stage by itself"):
+        pipeline.refuse_processes(load_experiment(tmp_path / "tiny.yaml", settings, pipeline.SECTIONS))
+    pipeline.refuse_processes(load_experiment(tmp_path / "tiny.yaml", [], pipeline.SECTIONS))

@@ -61,7 +61,8 @@ class TrainConfig(Section):
         memory_saving: Whether a step computes the inside of the network again in its backward pass instead of keeping
             it; ICNet and PSPNet50 only.
         batch_norm: Whose images batch norm sees: `local` those of its own process, `synchronized` those of all
-            processes (CUDA only), `frozen` none: it keeps the statistics it started with.
+            processes (CUDA only), `auto` those of all processes on CUDA and of its own elsewhere, `frozen` none: it
+            keeps the statistics it started with. Statistics of a process's own are the first one's in checkpoints.
         validate_every: Epochs between validations; the last epoch is always validated.
         predict_test_every: Epochs between predictions of the test split, written to `test_predictions/`; 0 for never.
         log_every: Steps whose mean loss is one record of `metrics.jsonl`.
@@ -91,7 +92,7 @@ class TrainConfig(Section):
     shrink_labels: bool = False
     accumulation: Count = 1
     memory_saving: bool = False
-    batch_norm: Literal["local", "synchronized", "frozen"] = "local"
+    batch_norm: Literal["auto", "local", "synchronized", "frozen"] = "auto"
     validate_every: Count = 1
     predict_test_every: Annotated[int, Field(ge=0)] = 0
     log_every: Count = 20
@@ -123,10 +124,13 @@ class StudentConfig(TrainConfig):
     Attributes:
         distillation_weight: Weight of KL(teacher ‖ student); 0 trains without a teacher.
         teacher: Whose run gives the teacher: the searched teacher's, or a baseline's.
+        cache_teacher_logits: Whether the teacher's logits are kept in the run folder, in half precision. For crops that
+            repeat only: one scale, and images of the crop's size.
     """
 
     distillation_weight: Annotated[float, Field(ge=0)] = 1.0
     teacher: Literal["teacher", "pspnet50", "icnet"] = "teacher"
+    cache_teacher_logits: bool = False
 
 
 class BaselineConfig(TrainConfig):
@@ -154,7 +158,6 @@ class BaselineConfig(TrainConfig):
     # every labelled pixel counts: plain cross entropy
     ohem: OhemConfig = OhemConfig(threshold=1.0, min_kept_fraction=0.0)
     shrink_labels: bool = True
-    batch_norm: Literal["local", "synchronized", "frozen"] = "synchronized"
 
     @model_validator(mode="after")
     def _large_enough(self) -> Self:
@@ -185,7 +188,10 @@ class PSPNetConfig(BaselineConfig):
     @model_validator(mode="after")
     def _pyramid_can_be_normalised(self) -> Self:
         per_part = self.batch_size // self.accumulation
-        alone = self.batch_norm == "local" or (self.batch_norm == "synchronized" and self.device.devices == 1)
+        synchronized = self.batch_norm == "synchronized" or (
+            self.batch_norm == "auto" and self.device.accelerator != "cpu"
+        )
+        alone = self.batch_norm != "frozen" and not (synchronized and self.device.devices > 1)
         if per_part < 2 and alone:
             raise ValueError(
                 f"batch_size {self.batch_size} in {self.accumulation} part(s) leaves one image at a time, whose "

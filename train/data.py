@@ -21,7 +21,7 @@ class StageData:
     Attributes:
         facts: Classes, colours and normalisation, as checkpoints remember them.
         training: Augmented crops, epoch by epoch.
-        validation: Whole images with labels.
+        validation: Whole images with labels; this process's share of them.
         test_images: Images of the test split; empty where the stage does not predict it.
         test_root: Folder whose structure their predictions keep.
     """
@@ -45,6 +45,11 @@ def dataset_facts(description: DatasetDescription) -> DatasetFacts:
     )
 
 
+def training_split(data: DatasetConfig, config: TrainConfig) -> str:
+    """Name of the split that a stage trains on, or several joined by "+"."""
+    return data.train_split if config.split == "train" else f"{data.train_split}+{data.validation_split}"
+
+
 def build_stage_data(
     description: DatasetDescription,
     *,
@@ -65,10 +70,9 @@ def build_stage_data(
     Raises:
         ValueError: A split is unknown or empty.
     """
-    split = data.train_split if config.split == "train" else f"{data.train_split}+{data.validation_split}"
     training = build_train_loader(
         description,
-        split=split,
+        split=training_split(data, config),
         crop_size_px=config.crop_size_px,
         batch_size=config.batch_size,
         iterations_per_epoch=config.iterations_per_epoch,
@@ -80,7 +84,12 @@ def build_stage_data(
         world_size=fabric.world_size,
     )
     validation = build_eval_loader(
-        description, split=data.validation_split, image_scale=config.image_scale, num_workers=data.num_workers
+        description,
+        split=data.validation_split,
+        image_scale=config.image_scale,
+        num_workers=data.num_workers,
+        rank=fabric.global_rank,
+        world_size=fabric.world_size,
     )
     test_images: tuple[Path, ...] = ()
     if config.predict_test_every:

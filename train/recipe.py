@@ -16,20 +16,28 @@ from train.config import BaselineConfig, TrainConfig
 _BACKBONE = "backbone."
 
 
+def check_batch_norm(config: TrainConfig, fabric: Fabric) -> None:
+    """Refuses batch norms that these devices do not have.
+
+    Raises:
+        ValueError: `batch_norm` is synchronized, and several processes train on a CPU.
+    """
+    if config.batch_norm == "synchronized" and fabric.world_size > 1 and fabric.device.type != "cuda":
+        raise ValueError(
+            f"batch_norm is synchronized, which PyTorch has for CUDA devices only, but {fabric.world_size} "
+            f"processes train on {fabric.device.type}; set batch_norm to auto, local or frozen"
+        )
+
+
 def prepare_network(network: Network, config: TrainConfig, fabric: Fabric) -> None:
     """Makes the network ready to be trained as the section says; before Fabric sets it up.
 
     Raises:
-        ValueError: The network cannot be trained that way, or not on these devices.
+        ValueError: The network cannot be trained that way.
     """
     if config.memory_saving:
         enable_memory_saving(network)
-    if config.batch_norm == "synchronized" and fabric.world_size > 1:
-        if fabric.device.type != "cuda":
-            raise ValueError(
-                f"batch_norm is synchronized, which PyTorch has for CUDA devices only, but {fabric.world_size} "
-                f"processes train on {fabric.device.type}; set batch_norm to local or frozen"
-            )
+    if config.batch_norm in ("auto", "synchronized") and fabric.world_size > 1 and fabric.device.type == "cuda":
         nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
 
 

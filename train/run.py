@@ -16,15 +16,18 @@ from dataset_tools.doctor.fast import verify_split
 from fasterseg.engine.checkpoint import NetworkCheckpoint, load_network
 from fasterseg.engine.config import Experiment
 from fasterseg.engine.devices import build_fabric, seed_everything
+from fasterseg.engine.distributed import run_in_first
 from fasterseg.engine.files import file_digest, write_text
 from fasterseg.engine.loop import StageResult, run_stage
 from fasterseg.engine.memory import peak_memory_bytes
-from fasterseg.engine.run_folder import RunFolder, open_run_folder
+from fasterseg.engine.run_folder import RunFolder, open_run_folder, training_settings
 from fasterseg.networks import measure_size
 from latency.config import TargetConfig
 from train.config import TrainConfig
-from train.data import StageData, build_stage_data
+from train.data import StageData, build_stage_data, training_split
+from train.recipe import check_batch_norm
 from train.start import NetworkStart
+from train.teacher_logits import CACHE_FOLDER, check_crops_repeat
 from train.trainer import Distillation, NetworkStage
 
 ARCHITECTURE_NAME = "architecture.json"
@@ -39,6 +42,7 @@ def train_network(
     start: NetworkStart,
     teacher_path: Path | None = None,
     distillation_weight: float = 0.0,
+    cache_teacher_logits: bool = False,
 ) -> Path:
     """Runs a training stage to its end, or goes on with it.
 
@@ -50,6 +54,7 @@ def train_network(
         start: What is trained, and from which weights.
         teacher_path: The teacher's `best.pt`.
         distillation_weight: How much the teacher counts.
+        cache_teacher_logits: Whether its logits are kept in the run folder.
 
     Returns:
         The path of `best.pt`.
@@ -63,21 +68,26 @@ def train_network(
     description = load_description(Path(data_config.root))
     distillation, origins = None, dict(start.origins)
     if teacher_path is not None:
-        distillation = Distillation(_load_teacher(teacher_path, description).build(), distillation_weight)
+        if cache_teacher_logits:
+            check_crops_repeat(description.samples(training_split(data_config, config)), config)
+        cache = out / CACHE_FOLDER if cache_teacher_logits else None
+        distillation = Distillation(_load_teacher(teacher_path, description).build(), distillation_weight, cache)
         origins["teacher"] = file_digest(teacher_path)
+    fabric = build_fabric(config.device)
+    check_batch_norm(config, fabric)
     settings = {
         "seed": experiment.seed,
         "dataset": data_config.model_dump(mode="json", exclude={"num_workers", "synthesize"}),
         "target": {"input_size": input_size},
-        stage: config.model_dump(mode="json"),
+        stage: training_settings(config, processes=fabric.world_size),
         "origins": {"dataset": description.digest(), **origins},
     }
-    fabric = build_fabric(config.device)
-    with open_run_folder(out, stage=stage, settings=settings, writes=fabric.is_global_zero) as run_folder:
+    with open_run_folder(out, stage=stage, settings=settings, fabric=fabric) as run_folder:
         if run_folder.finished(run_folder.best):
             return run_folder.best
         predicted = [data_config.test_split] if config.predict_test_every else []
-        verify_split(description, "+".join([data_config.train_split, data_config.validation_split, *predicted]))
+        splits = "+".join([data_config.train_split, data_config.validation_split, *predicted])
+        run_in_first(fabric, lambda: verify_split(description, splits))
         seed_everything(experiment.seed)
         data = build_stage_data(description, data=data_config, config=config, fabric=fabric, seed=experiment.seed)
         if run_folder.writes:
@@ -95,6 +105,7 @@ def train_network(
         result = _run(trained, config, data, fabric=fabric, run_folder=run_folder)
         if run_folder.writes:
             run_folder.finish(summarize(result, run_folder.best, config=config))
+        fabric.barrier()
     return run_folder.best
 
 

@@ -30,7 +30,7 @@ def run_student(experiment: Experiment, *, out: Path, start: NetworkStart, teach
     Raises:
         FileNotFoundError: Teacher or dataset is missing.
         ValueError: One of them does not fit (such as a teacher of another class count), `out` belongs to another
-            experiment, or a loss is not finite.
+            experiment, a loss is not finite, or the teacher's logits are to be cached for random crops.
     """
     config = experiment.section(STAGE, StudentConfig)
     if config.distillation_weight == 0:
@@ -48,4 +48,5 @@ def run_student(experiment: Experiment, *, out: Path, start: NetworkStart, teach
         start=start,
         teacher_path=teacher_path,
         distillation_weight=config.distillation_weight,
+        cache_teacher_logits=config.cache_teacher_logits,
     )

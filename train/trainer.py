@@ -5,6 +5,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from lightning_fabric import Fabric
 from dataset_tools.dataset import LabeledImage
 from fasterseg.engine.checkpoint import NetworkCheckpoint, save_network
 from fasterseg.engine.devices import use_channels_last
+from fasterseg.engine.distributed import share_buffers
 from fasterseg.engine.evaluation import evaluate
 from fasterseg.engine.loop import Position, Stage
 from fasterseg.engine.losses import OhemCrossEntropy, distillation_kl, segmentation_losses, subsample_labels
@@ -25,6 +27,7 @@ from train.config import TrainConfig
 from train.data import StageData
 from train.examples import ExamplePictures
 from train.recipe import build_optimizer, learning_rate, prepare_network, start_training
+from train.teacher_logits import TeacherLogits
 
 
 @dataclass(frozen=True)
@@ -34,10 +37,12 @@ class Distillation:
     Attributes:
         teacher: The trained network, in evaluation mode.
         weight: Weight of KL(teacher ‖ student) in the loss.
+        cache: Folder for the teacher's logits; None to compute them in every step.
     """
 
     teacher: Network
     weight: float
+    cache: Path | None = None
 
 
 class NetworkStage(Stage[LabeledImage]):
@@ -74,10 +79,10 @@ class NetworkStage(Stage[LabeledImage]):
             threshold=config.ohem.threshold,
             min_kept_fraction=config.ohem.min_kept_fraction,
             ignore_index=data.facts.ignore_index,
+            fabric=fabric,
         )
         if distillation is not None:
-            distillation.teacher.to(fabric.device).requires_grad_(False).eval()
-            use_channels_last(distillation.teacher)
+            self.teacher_logits = TeacherLogits(distillation.teacher, fabric, cache=distillation.cache)
 
     def step(self, batch: LabeledImage, position: Position) -> Mapping[str, torch.Tensor]:
         """One step of the optimizer; see `Stage.step`."""
@@ -110,9 +115,7 @@ class NetworkStage(Stage[LabeledImage]):
             shrink_labels=config.shrink_labels,
         )
         if self.distillation is not None:
-            with torch.no_grad(), self.fabric.autocast():
-                teacher_logits = self.distillation.teacher(image).main
-            heads["distillation"] = distillation_kl(logits.main, teacher_logits)
+            heads["distillation"] = distillation_kl(logits.main, self.teacher_logits(image))
             loss = loss + self.distillation.weight * heads["distillation"]
         return {"loss": loss, **heads}
 
@@ -122,6 +125,7 @@ class NetworkStage(Stage[LabeledImage]):
 
     def end_epoch(self, position: Position) -> Mapping[str, float]:
         """Predicts the test split where it is due; see `Stage.end_epoch`."""
+        share_buffers(self.network, self.fabric)
         every = self.config.predict_test_every
         if every and (position.epoch + 1) % every == 0 and self.run_folder.writes:
             folder = self.run_folder.path / "test_predictions" / f"epoch_{position.epoch + 1:04d}"
@@ -133,7 +137,7 @@ class NetworkStage(Stage[LabeledImage]):
         return {"lr": learning_rate(self.config, position)}
 
     def validate(self, position: Position) -> Mapping[str, float]:
-        """Scores the network on the validation split and shows examples; see `Stage.validate`."""
+        """Scores the network on the validation split and shows examples of the first process's share."""
         pictures = ExamplePictures(
             self.run_folder, self.data.facts, count=self.config.example_count, step=position.step + 1
         )

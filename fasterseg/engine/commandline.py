@@ -4,6 +4,7 @@ Every program of the toolkit is a typer app that ends in `run_app`; what is wron
 it as `ValueError`, `TypeError` or `FileNotFoundError`, whose messages are written for people.
 """
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -37,5 +38,7 @@ def run_app(app: typer.Typer) -> None:
     try:
         app()
     except (ValueError, TypeError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        # torchrun, or Fabric where it starts the processes, tells each one its number
+        number = os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or "0"
+        sys.stderr.write(f"error: {error}\n" if number == "0" else f"process {number}: error: {error}\n")
         raise SystemExit(USER_ERROR_EXIT_CODE) from None

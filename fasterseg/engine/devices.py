@@ -1,18 +1,27 @@
 """Devices, precision and randomness: one Lightning Fabric for every loop, one way to seed and to restore a seed."""
 
+import atexit
+import os
 import platform
 import random
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning_fabric.strategies.ddp import DDPStrategy
 from pydantic import Field
 from torch import nn
 
 from fasterseg.engine.config import Section
+from fasterseg.engine.progress import CONSOLE
 
+# how long processes wait for the first one, which checks data and predicts test images alone; one that has died is
+# noticed at once
+_PATIENCE = timedelta(hours=2)
 Precision = Literal["32-true", "bf16-mixed"]
 
 
@@ -21,13 +30,15 @@ class DeviceConfig(Section):
 
     Attributes:
         accelerator: `cpu`, `cuda`, or `auto` for CUDA where there is one.
-        devices: How many devices; one process each.
+        devices: How many devices of this machine; one process each. Under `torchrun` its `--nproc_per_node` decides,
+            and this stays 1.
         precision: Number format of the forward and backward pass.
-        threads: CPU threads of PyTorch; null for all cores. Small networks are fastest with 1 where anything else runs.
+        threads: CPU threads of PyTorch in each process; null for all cores, divided between the processes (`torchrun`
+            by itself sets 1). Small networks are fastest with 1 where anything else runs.
     """
 
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
-    devices: int = 1
+    devices: Annotated[int, Field(ge=1)] = 1
     precision: Precision = "32-true"
     threads: Annotated[int, Field(ge=1)] | None = None
 
@@ -35,23 +46,57 @@ class DeviceConfig(Section):
 def build_fabric(config: DeviceConfig) -> Fabric:
     """The Fabric that the stage's models, optimizers and batches go through, started.
 
+    With several devices there is a process for each: those that `torchrun` started, or this one and further ones that
+    start here and run the same command line. Only the first one talks to the console from here on.
+
     Raises:
-        ValueError: CUDA is asked for and there is none, or fewer devices than asked for.
+        ValueError: There are fewer CUDA devices than asked for, or `devices` contradicts `torchrun`.
     """
+    devices, machines = _layout(config.devices)
     accelerator: str = config.accelerator
     available = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if accelerator == "cuda" and available < config.devices:
+    if accelerator == "auto":
+        accelerator = "cuda" if available else "cpu"
+    if accelerator == "cuda" and available < devices:
         raise ValueError(
-            f"device.accelerator is cuda with {config.devices} device(s), but PyTorch finds {available}; "
+            f"device.accelerator is {config.accelerator} with {devices} device(s), but PyTorch finds {available}; "
             "use accelerator cpu, fewer devices, or install a PyTorch build for your GPU"
         )
-    if accelerator == "auto":
-        accelerator = "cuda" if available >= config.devices else "cpu"
-    fabric = Fabric(accelerator=accelerator, devices=config.devices, precision=config.precision)
+    # buffers are shared where they matter, after each epoch, instead of before each step
+    several = DDPStrategy(timeout=_PATIENCE, forward_sync_buffers=False)
+    fabric = Fabric(
+        accelerator=accelerator,
+        strategy=several if devices * machines > 1 else "auto",
+        devices=devices,
+        num_nodes=machines,
+        precision=config.precision,
+    )
     fabric.launch()
+    if fabric.world_size > 1:
+        atexit.register(_leave)
+    CONSOLE.quiet = not fabric.is_global_zero
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     return fabric
+
+
+def _leave() -> None:
+    """Ends the connections to the other processes in order; PyTorch aborts where their threads outlive Python."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+def _layout(devices: int) -> tuple[int, int]:
+    """How many processes a machine has, and how many machines there are."""
+    if not TorchElasticEnvironment.detect():
+        return devices, 1
+    here, everywhere = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
+    if devices not in (1, here):
+        raise ValueError(
+            f"device.devices is {devices}, but torchrun started {here} process(es) on this machine; leave devices at "
+            f"1, or start torchrun with --nproc_per_node {devices}"
+        )
+    return here, everywhere // here
 
 
 def use_channels_last(module: nn.Module) -> None:
@@ -61,7 +106,9 @@ def use_channels_last(module: nn.Module) -> None:
     """
     for parameter in module.parameters():
         if parameter.ndim == 4:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+            # not `contiguous`, which leaves a 1×1 convolution's strides, and the processes' exchange then copies
+            stored = torch.empty_like(parameter.data, memory_format=torch.channels_last)
+            parameter.data = stored.copy_(parameter.data)
 
 
 def seed_everything(seed: int) -> None:
@@ -72,7 +119,10 @@ def seed_everything(seed: int) -> None:
 
 
 def random_state() -> dict[str, Any]:
-    """The state of all random generators as tensors and plain values, for a checkpoint."""
+    """The state of all random generators as tensors and plain values, for a checkpoint.
+
+    Of GPUs it holds the one that this process runs on; the other processes' are in the same state.
+    """
     name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     state: dict[str, Any] = {
         "python": random.getstate(),
@@ -86,18 +136,18 @@ def random_state() -> dict[str, Any]:
         "torch": torch.get_rng_state(),
     }
     if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state_all()
+        state["gpu"] = torch.cuda.get_rng_state()
     return state
 
 
 def restore_random_state(state: dict[str, Any]) -> None:
-    """Sets all random generators to what `random_state` recorded; states of absent devices are left out."""
+    """Sets all random generators to what `random_state` recorded; a GPU's where there is one, there and here."""
     random.setstate(state["python"])
     name, keys, position, has_gauss, cached = state["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
     torch.set_rng_state(state["torch"])
-    if torch.cuda.is_available() and len(state.get("cuda", ())) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(state["cuda"])
+    if torch.cuda.is_available() and "gpu" in state:
+        torch.cuda.set_rng_state(state["gpu"])
 
 
 def processor_name() -> str:

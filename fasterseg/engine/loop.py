@@ -16,6 +16,7 @@ from lightning_fabric import Fabric
 
 from fasterseg.engine.checkpoint import load_state, save_state
 from fasterseg.engine.devices import random_state, restore_random_state
+from fasterseg.engine.distributed import mean_over_processes, share_random_state
 from fasterseg.engine.progress import ProgressReporter, epoch_progress, format_duration
 from fasterseg.engine.run_folder import RunFolder
 
@@ -56,7 +57,11 @@ class Position(NamedTuple):
 
 
 class Stage(ABC, Generic[Batch]):
-    """What the loop runs. Everything that changes while training must be in `state`."""
+    """What the loop runs. Everything that changes while training must be in `state`.
+
+    Where several processes run it, all call everything but `save_best`, with the same positions and random numbers, and
+    must come to the same weights and figures.
+    """
 
     @abstractmethod
     def step(self, batch: Batch, position: Position) -> Mapping[str, torch.Tensor]:
@@ -64,7 +69,7 @@ class Stage(ABC, Generic[Batch]):
 
         Returns:
             The losses by name, as scalars without gradient on any one device; the same names each time. The loop
-            averages them for the log and stops at the first one that is not finite.
+            averages them over steps and processes for the log and stops at the first one that is not finite.
         """
 
     @abstractmethod
@@ -162,15 +167,18 @@ def run_stage(
     Raises:
         ValueError: A loss is not finite; the message names it and the step. `last.pt` keeps the epoch before.
     """
-    progress = _resume(stage, run_folder, steps_per_epoch=len(loader))
+    progress = _resume(stage, run_folder, steps_per_epoch=len(loader), fabric=fabric)
     steps = len(loader)
     with epoch_progress(run_folder.stage, epochs * steps, completed=progress.epoch * steps) as reporter:
         for epoch in range(progress.epoch, epochs):
             started_s = time.monotonic()
             loader.set_epoch(epoch)
             first = Position(epoch, epoch * steps, epochs, steps)
+            share_random_state(fabric)
             stage.start_epoch(first)
-            losses = _run_epoch(stage, loader, run_folder, first=first, log_every=log_every, reporter=reporter)
+            losses = _run_epoch(
+                stage, loader, run_folder, fabric=fabric, first=first, log_every=log_every, reporter=reporter
+            )
             last = first._replace(step=first.step + steps - 1)
             figures = dict(stage.end_epoch(last))
             if (epoch + 1) % validate_every == 0 or epoch + 1 == epochs:
@@ -189,6 +197,7 @@ def _run_epoch(
     loader: EpochLoader[Batch],
     run_folder: RunFolder,
     *,
+    fabric: Fabric,
     first: Position,
     log_every: int,
     reporter: ProgressReporter,
@@ -205,7 +214,8 @@ def _run_epoch(
         names = tuple(losses)
         pending.append(torch.stack([loss.detach() for loss in losses.values()]))
         if len(pending) == log_every or index + 1 == first.steps_per_epoch:
-            means = _read_losses(names, pending, position, stage_name=run_folder.stage)
+            losses_of_steps = mean_over_processes(torch.stack(pending).double(), fabric)
+            means = _read_losses(names, losses_of_steps, position, stage_name=run_folder.stage)
             run_folder.metrics(position.step + 1, means, prefix="train")
             for name, value in means.items():
                 sums[name] = sums.get(name, 0.0) + value * len(pending)
@@ -217,20 +227,26 @@ def _run_epoch(
 
 
 def _read_losses(
-    names: tuple[str, ...], pending: list[torch.Tensor], position: Position, *, stage_name: str
+    names: tuple[str, ...], losses: torch.Tensor, position: Position, *, stage_name: str
 ) -> dict[str, float]:
-    """The mean of each loss over the pending steps.
+    """The mean of each loss over the last steps.
+
+    Args:
+        names: Of the losses.
+        losses: (steps, names).
+        position: Of the last of the steps.
+        stage_name: For the message.
 
     Raises:
         ValueError: One of them is not finite.
     """
-    values = torch.stack(pending).double().cpu()
+    values = losses.cpu()
     finite = torch.isfinite(values)
     if not bool(finite.all()):
         row = int((~finite).any(dim=1).nonzero()[0])
         bad = [name for name, ok in zip(names, finite[row].tolist(), strict=True) if not ok]
         shown = ", ".join(f"{name} = {values[row, names.index(name)].item()}" for name in bad)
-        step = position.step - len(pending) + 1 + row
+        step = position.step - len(values) + 1 + row
         raise ValueError(
             f"{stage_name}: loss is not finite at step {step} (epoch {position.epoch + 1}): {shown}. last.pt keeps the "
             f"epoch before. Lower {stage_name}.lr or set {stage_name}.grad_clip (such as 5) and start in a new folder"
@@ -260,14 +276,20 @@ def _epoch_line(position: Position, figures: Mapping[str, float], *, time_left_s
 
 def _save(stage: Stage[Batch], run_folder: RunFolder, progress: _Progress, *, fabric: Fabric) -> None:
     """Writes `last.pt`; every process takes part, the first one writes."""
-    state = {"kind": "training", "stage": stage.state(), "loop": dict(vars(progress)), "random": random_state()}
+    state = {
+        "kind": "training",
+        "stage": stage.state(),
+        "loop": dict(vars(progress)),
+        "random": random_state(),
+        "processes": fabric.world_size,
+    }
     if run_folder.writes:
         save_state(run_folder.last, state)
     fabric.barrier()
 
 
-def _resume(stage: Stage[Batch], run_folder: RunFolder, *, steps_per_epoch: int) -> _Progress:
-    """Takes over the last finished epoch of the run folder, where there is one."""
+def _resume(stage: Stage[Batch], run_folder: RunFolder, *, steps_per_epoch: int, fabric: Fabric) -> _Progress:
+    """Takes over the last finished epoch of the run folder, where there is one; every process reads it."""
     if not run_folder.last.is_file():
         run_folder.rewind(0)
         return _Progress()
@@ -278,5 +300,7 @@ def _resume(stage: Stage[Batch], run_folder: RunFolder, *, steps_per_epoch: int)
     restore_random_state(state["random"])
     progress = _Progress(**state["loop"])
     run_folder.rewind(progress.epoch * steps_per_epoch)
-    run_folder.log(f"goes on after epoch {progress.epoch} of {run_folder.last}")
+    before, now = state.get("processes", 1), fabric.world_size
+    changed = "" if before == now else f", with {now} process(es) instead of {before}"
+    run_folder.log(f"goes on after epoch {progress.epoch} of {run_folder.last}{changed}")
     return progress

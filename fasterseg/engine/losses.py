@@ -9,8 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from lightning_fabric import Fabric
 from torch import nn
 
+from fasterseg.engine.distributed import mean_over_processes
 from fasterseg.engine.rowbands import RowBands
 from fasterseg.networks.outputs import SegmentationLogits
 from fasterseg.networks.resizing import Size, map_size, resize_bilinear
@@ -26,6 +28,9 @@ class OhemCrossEntropy(nn.Module):
         threshold: Probability up to which a pixel counts as hard.
         min_kept_fraction: Part of the label pixels (ignored ones included) that is kept at least.
         ignore_index: Label of pixels that count nowhere.
+        fabric: The processes that share a batch, where there are several. Each averages over the mean number of pixels
+            that a process keeps, so that the mean over the processes is the mean over all kept pixels; min_kept stays
+            a fraction of each process's own.
 
     Shape:
         logits (N, C, h, w) floating point and labels (N, H, W) int64 to a scalar; 0 with a gradient path where no pixel
@@ -34,7 +39,14 @@ class OhemCrossEntropy(nn.Module):
     Source: Shrivastava et al. 2016; constants of FasterSeg's released training.
     """
 
-    def __init__(self, *, threshold: float = 0.7, min_kept_fraction: float = 1 / 16, ignore_index: int = 255) -> None:
+    def __init__(
+        self,
+        *,
+        threshold: float = 0.7,
+        min_kept_fraction: float = 1 / 16,
+        ignore_index: int = 255,
+        fabric: Fabric | None = None,
+    ) -> None:
         super().__init__()
         if not 0 < threshold <= 1:
             raise ValueError(f"OHEM threshold is {threshold}, expected a probability in (0, 1]")
@@ -43,6 +55,7 @@ class OhemCrossEntropy(nn.Module):
         self.threshold = threshold
         self.min_kept_fraction = min_kept_fraction
         self.ignore_index = ignore_index
+        self.fabric = fabric
 
     def forward(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """The mean negative log likelihood of the hard pixels; logits of another size are resized to the labels."""
@@ -63,7 +76,11 @@ class OhemCrossEntropy(nn.Module):
             bands.forget()
             self._pixel_losses(bands, labels, lambda _: least)
         hard = (pixel_loss >= least) & (labels != self.ignore_index)
-        count = hard.sum().clamp(min=1)
+        count = hard.sum()
+        if self.fabric is not None:
+            count = mean_over_processes(count.double(), self.fabric).float()
+        # where no process keeps a pixel it is 0, and with one in W processes 1 / W
+        count = count.where(count > 0, 1)
         # a product, not a selection: a NaN must reach the sum, where the loop finds it
         return (pixel_loss * hard).sum() / count, bands.gradient(1 / count)
 

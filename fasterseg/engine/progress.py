@@ -85,7 +85,7 @@ def epoch_progress(description: str, total: int, *, completed: int = 0) -> Itera
         total: How many steps there are.
         completed: How many an earlier run has done already.
     """
-    if not CONSOLE.is_terminal:
+    if not CONSOLE.is_terminal or CONSOLE.quiet:
         yield ProgressReporter(description, total, completed=completed)
         return
     columns = (

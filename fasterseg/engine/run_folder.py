@@ -18,10 +18,13 @@ from typing import Any, Self
 import numpy as np
 import torch
 import yaml
+from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from tensorboardX import SummaryWriter
 
+from fasterseg.engine.config import Section
 from fasterseg.engine.devices import processor_name
+from fasterseg.engine.distributed import run_in_first
 from fasterseg.engine.files import write_text
 from fasterseg.engine.progress import CONSOLE
 
@@ -168,22 +171,48 @@ class RunFolder:
         self.close()
 
 
-def open_run_folder(path: Path, *, stage: str, settings: Mapping[str, Any], writes: bool = True) -> RunFolder:
+def training_settings(section: Section, *, processes: int) -> dict[str, Any]:
+    """What of a training stage's section decides its result, for `open_run_folder`.
+
+    Devices, threads, accumulation and recomputation are how it is computed, and so are the processes: a run that was
+    cut off goes on with others as long as it sees as many images in a step. What differs then is whose images a batch
+    norm sees together, and rounding.
+
+    Args:
+        section: With `batch_size` and `device`.
+        processes: How many share a step, `batch_size` images each.
+    """
+    settings = section.model_dump(mode="json", exclude={"accumulation", "memory_saving"})
+    settings["images_per_step"] = settings.pop("batch_size") * processes
+    settings["precision"] = settings.pop("device")["precision"]
+    return settings
+
+
+def open_run_folder(path: Path, *, stage: str, settings: Mapping[str, Any], fabric: Fabric | None = None) -> RunFolder:
     """Opens a stage's folder: makes a new one, or goes on in one of the same stage and settings.
 
     Args:
         path: The folder.
         stage: Name of the stage.
         settings: Plain data that decides the result: the sections the stage reads, the seed, hashes of its inputs.
-        writes: False in all processes but the first; such a process touches nothing.
+        fabric: The stage's processes, where it can have several: the first one opens the folder and writes, the others
+            wait for that and touch nothing.
 
     Raises:
         ValueError: The folder belongs to another stage or other settings, or holds files of unknown origin.
     """
-    folder = RunFolder(path, stage=stage, writes=writes)
-    if not writes:
+    if fabric is None:
+        _prepare(folder := RunFolder(path, stage=stage), settings)
         return folder
-    wanted = _plain({"stage": stage, "settings": settings})
+    folder = RunFolder(path, stage=stage, writes=fabric.is_global_zero)
+    run_in_first(fabric, lambda: _prepare(folder, settings, processes=fabric.world_size))
+    return folder
+
+
+def _prepare(folder: RunFolder, settings: Mapping[str, Any], *, processes: int = 1) -> None:
+    """Makes the folder, or sees that it is of the same stage and settings."""
+    path = folder.path
+    wanted = _plain({"stage": folder.stage, "settings": settings})
     config_path = path / CONFIG_NAME
     if config_path.is_file():
         differences = list(_differences(_read_config(config_path), wanted))
@@ -203,8 +232,8 @@ def open_run_folder(path: Path, *, stage: str, settings: Mapping[str, Any], writ
         path.mkdir(parents=True, exist_ok=True)
         write_text(config_path, yaml.safe_dump(wanted, sort_keys=False, allow_unicode=True))
     if not folder.is_finished:
-        write_text(path / "environment.json", json.dumps(describe_environment(), indent=2) + "\n")
-    return folder
+        environment = {**describe_environment(), "processes": processes}
+        write_text(path / "environment.json", json.dumps(environment, indent=2) + "\n")
 
 
 def describe_environment() -> dict[str, Any]:

@@ -120,6 +120,23 @@ def test_evaluation_gives_whole_images_in_order(make_dataset: MakeDataset) -> No
     assert batches[0].label.shape == (2, 24, 40)
 
 
+def test_processes_share_a_step_and_the_evaluation(make_dataset: MakeDataset) -> None:
+    description = make_dataset(val=3)
+    whole = epoch_of(build(description, batch_size=4, iterations_per_epoch=3), 1)
+    shares = [
+        epoch_of(build(description, batch_size=2, iterations_per_epoch=3, rank=rank, world_size=2), 1)
+        for rank in range(2)
+    ]
+    for step, batch in enumerate(whole):
+        for rank in range(2):
+            assert torch.equal(shares[rank][step].image, batch.image[rank::2])
+    evaluated = [
+        [name for batch in build_eval_loader(description, split="val", rank=rank, world_size=4) for name in batch.name]
+        for rank in range(4)
+    ]
+    assert evaluated == [["street 0"], ["street 1"], ["street 2"], []]
+
+
 def test_batch_of_different_sizes(make_dataset: MakeDataset) -> None:
     description = make_dataset(val=2)
     first = description.samples("val")[0]

@@ -41,3 +41,13 @@ def test_success_is_exit_code_0() -> None:
     with pytest.raises(SystemExit) as exit_info:
         run_app(app_raising(None))
     assert not exit_info.value.code
+
+
+@pytest.mark.parametrize(("variable", "number"), [("RANK", "3"), ("LOCAL_RANK", "1")])
+def test_a_process_that_is_not_the_first_gives_its_number(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], variable: str, number: str
+) -> None:
+    monkeypatch.setenv(variable, number)
+    with pytest.raises(SystemExit):
+        run_app(app_raising(ValueError("a file is missing")))
+    assert capsys.readouterr().err == f"process {number}: error: a file is missing\n"

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fasterseg.engine.run_folder import RunFolder, open_run_folder
+from fasterseg.engine.config import Section
+from fasterseg.engine.devices import DeviceConfig
+from fasterseg.engine.run_folder import RunFolder, open_run_folder, training_settings
 
 SETTINGS = {"seed": 0, "student": {"epochs": 10, "crop_size_px": (64, 128)}}
 
@@ -80,8 +82,24 @@ def test_log_goes_to_file_and_console(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def test_other_processes_write_nothing(tmp_path: Path) -> None:
-    with open_run_folder(tmp_path / "run", stage="student", settings=SETTINGS, writes=False) as folder:
+    with RunFolder(tmp_path / "run", stage="student", writes=False) as folder:
         folder.log("hello")
         folder.metrics(1, {"loss": 1.0})
         folder.finish({})
     assert not (tmp_path / "run").exists()
+
+
+class StageSection(Section):
+    batch_size: int = 4
+    accumulation: int = 1
+    memory_saving: bool = False
+    lr: float = 0.1
+    device: DeviceConfig = DeviceConfig()
+
+
+def test_settings_of_a_training_hold_the_images_of_a_step_and_not_who_computes_them() -> None:
+    one = training_settings(StageSection(accumulation=2, memory_saving=True), processes=1)
+    two = training_settings(StageSection(batch_size=2, device=DeviceConfig(devices=2, threads=1)), processes=2)
+    assert one == two == {"lr": 0.1, "images_per_step": 4, "precision": "32-true"}
+    half = training_settings(StageSection(device=DeviceConfig(precision="bf16-mixed")), processes=2)
+    assert (half["images_per_step"], half["precision"]) == (8, "bf16-mixed")
