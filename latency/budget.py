@@ -4,13 +4,13 @@ Both ends are real networks, found among those that a derivation can give: from 
 cheapest (dearest) operators and widths, choices are changed one at a time for as long as that helps.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 
 from fasterseg.networks.architecture import Architecture
 from fasterseg.networks.operators import SKIP
 from fasterseg.networks.resizing import strided
-from fasterseg.networks.space import ArchitectureSet, SpaceConfig
+from fasterseg.networks.space import BRANCH_PAIRS, ArchitectureSet, Branches, SpaceConfig
 from fasterseg.networks.specs import CellSpec
 from latency.config import TargetConfig
 from latency.sampling import (
@@ -45,13 +45,20 @@ class LatencyRange:
     slowest: Architecture
 
 
-def latency_range(table: LatencyTable, space: SpaceConfig) -> LatencyRange:
+def latency_range(
+    table: LatencyTable, space: SpaceConfig, *, pairs: Collection[Branches] = BRANCH_PAIRS
+) -> LatencyRange:
     """The fastest and the slowest student of a space, as the table predicts them.
+
+    Args:
+        table: The times.
+        space: The search space.
+        pairs: The pairs of branch ends that a student may have.
 
     Raises:
         ValueError: The table lacks an operator of the space, or the space has too few layers.
     """
-    fastest, slowest = _extreme(table, space, sign=1), _extreme(table, space, sign=-1)
+    fastest, slowest = (_extreme(table, space, pairs, sign=sign) for sign in (1, -1))
     return LatencyRange(
         smallest_ms=table.predict_architecture(fastest),
         largest_ms=table.predict_architecture(slowest),
@@ -60,15 +67,23 @@ def latency_range(table: LatencyTable, space: SpaceConfig) -> LatencyRange:
     )
 
 
-def resolve_budget_ms(target: TargetConfig, table: LatencyTable, space: SpaceConfig) -> float:
+def resolve_budget_ms(
+    target: TargetConfig, table: LatencyTable, space: SpaceConfig, *, pairs: Collection[Branches] = BRANCH_PAIRS
+) -> float:
     """The budget in milliseconds; a share is taken of the space's range.
+
+    Args:
+        target: Its budget.
+        table: The times.
+        space: The search space.
+        pairs: The pairs of branch ends that a student may have.
 
     Raises:
         ValueError: No budget is set, or the space cannot reach it; the message says what it can reach.
     """
     if target.budget_ms is None and target.budget_share is None:
         raise ValueError("target has no budget; set target.budget_ms (milliseconds), or target.budget_share (0 to 1)")
-    reachable = latency_range(table, space)
+    reachable = latency_range(table, space, pairs=pairs)
     if target.budget_share is not None:
         return reachable.smallest_ms + target.budget_share * (reachable.largest_ms - reachable.smallest_ms)
     assert target.budget_ms is not None
@@ -81,14 +96,14 @@ def resolve_budget_ms(target: TargetConfig, table: LatencyTable, space: SpaceCon
     return target.budget_ms
 
 
-def _extreme(table: LatencyTable, space: SpaceConfig, *, sign: int) -> Architecture:
+def _extreme(table: LatencyTable, space: SpaceConfig, pairs: Collection[Branches], *, sign: int) -> Architecture:
     """The network with the smallest (`sign` 1) or largest (-1) predicted time that the search finds."""
 
     def cost(choices: GridChoices) -> float:
         return sign * table.predict_architecture(_build(space, choices))
 
     starts = sorted(
-        ((cost(choices), index, choices) for index, choices in enumerate(_starts(space, sign=sign, table=table)))
+        (cost(choices), index, choices) for index, choices in enumerate(_starts(space, pairs, sign=sign, table=table))
     )
     found = min((_descend(space, choices, cost) for _, _, choices in starts[:_STARTS]), key=cost)
     return _build(space, found)
@@ -98,13 +113,15 @@ def _build(space: SpaceConfig, choices: GridChoices) -> Architecture:
     return build_architecture(space, choices, architecture_set=_STUDENT)
 
 
-def _starts(space: SpaceConfig, *, sign: int, table: LatencyTable) -> Iterator[GridChoices]:
+def _starts(
+    space: SpaceConfig, pairs: Collection[Branches], *, sign: int, table: LatencyTable
+) -> Iterator[GridChoices]:
     """One network for every choice of paths: extreme operators and widths, as many layers left out as allowed."""
     positions = [(layer, stride) for layer in range(space.layers) for stride in space.strides_at(layer)]
     width = space.widths[0] if sign > 0 else space.widths[-1]
     widths = dict.fromkeys(positions, width)
     operators = {position: _extreme_operator(space, table, position[1], sign=sign) for position in positions}
-    for ends in reachable_pairs(space):
+    for ends in (pair for pair in reachable_pairs(space) if pair in pairs):
         for downs in down_choices(space, ends):
             choices = GridChoices(ends, downs, operators, widths)
             if is_derivable(space, choices):

@@ -7,17 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 
 from fasterseg.engine.files import write_text
 from fasterseg.engine.progress import CONSOLE
 from latency.csvtext import csv_text
-from latency.plots import plot_comparison, save_figure
+from latency.plots import Bar, plot_comparison, save_figure
 from latency.runners import LayerTime
 from latency.timing import LatencyMeasurement
 
 _SHOWN_LAYERS = 12
 _MS_PER_S = 1000.0
+_WIDTH_IN_FILES = 120
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class MeasuredNetwork:
 
 def print_comparison(rows: Sequence[MeasuredNetwork]) -> None:
     """Prints the rows as a table; an unsteady time carries a mark."""
-    table = Table("network", "runner", "ms", "p95", "spread", "images/s", "predicted")
+    table = Table("network", "runner", "ms", "p95", "spread", "images/s", "predicted", "")
     for row in rows:
         measurement = row.measurement
         table.add_row(
@@ -85,11 +87,12 @@ def print_comparison(rows: Sequence[MeasuredNetwork]) -> None:
             row.runner,
             f"{measurement.median_ms:.4g}",
             f"{measurement.p95_ms:.4g}",
-            f"{measurement.spread:.1%}" + ("" if measurement.stable else " UNSTABLE"),
+            f"{measurement.spread:.1%}",
             f"{_MS_PER_S / measurement.median_ms:.4g}",
             "" if row.predicted_ms is None else f"{row.predicted_ms:.4g}",
+            "" if measurement.stable else "UNSTABLE",
         )
-    CONSOLE.print(table)
+    _print_table(table)
 
 
 def save_comparison(rows: Sequence[MeasuredNetwork], folder: Path, *, stem: str) -> list[Path]:
@@ -104,16 +107,17 @@ def save_comparison(rows: Sequence[MeasuredNetwork], folder: Path, *, stem: str)
     write_text(csv_path, csv_text(figures))
     if len(rows) == 1:
         return [json_path, csv_path]
-    times: dict[str, dict[str, tuple[float, float]]] = defaultdict(dict)
+    bars: dict[str, dict[str, Bar]] = defaultdict(dict)
     for row in rows:
         measurement = row.measurement
-        times[row.runner][row.name] = (measurement.median_ms, measurement.spread * measurement.median_ms / 2)
+        spread_ms = measurement.spread * measurement.median_ms / 2
+        bars[row.runner][row.name] = Bar(measurement.median_ms, spread_ms, measurement.stable)
     first = rows[0].measurement
     title = (
         f"input {first.input_shape[2]}x{first.input_shape[3]}, {first.conditions.threads} thread(s), "
         f"{first.conditions.precision}, {first.conditions.device_name}"
     )
-    save_figure(plot_comparison(times, title=title), png_path)
+    save_figure(plot_comparison(bars, title=title), png_path)
     return [json_path, csv_path, png_path]
 
 
@@ -132,9 +136,15 @@ def print_layers(row: MeasuredNetwork, layers: Sequence[LayerTime]) -> None:
     table = Table("layer", "kind", "ms", "share", title=f"{row.name} on {row.runner}: {len(layers)} layers")
     for layer in sorted(layers, key=lambda each: each.ms, reverse=True)[:_SHOWN_LAYERS]:
         table.add_row(layer.name, layer.kind, f"{layer.ms:.3f}", f"{layer.ms / total_ms:.1%}")
-    CONSOLE.print(table)
+    _print_table(table)
     kinds: dict[str, float] = defaultdict(float)
     for layer in layers:
         kinds[layer.kind] += layer.ms
     shares = ", ".join(f"{kind} {ms:.3f} ms" for kind, ms in sorted(kinds.items(), key=lambda item: -item[1]))
     CONSOLE.print(f"by kind: {shares}; {total_ms:.3f} ms in all, while profiled", soft_wrap=True)
+
+
+def _print_table(table: Table) -> None:
+    """Prints a table; into a file or a pipe, which have no width, wide enough for names to stay whole."""
+    console = CONSOLE if CONSOLE.is_terminal else Console(file=CONSOLE.file, width=_WIDTH_IN_FILES)
+    console.print(table)

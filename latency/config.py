@@ -69,8 +69,11 @@ class LatencyConfig(Section):
     Attributes:
         rounds: Rounds that the measurement of an operator consists of; its time is the median of their medians.
         network_rounds: Likewise of a whole network; networks are few, and predictions are held against them.
-        round_ms: How long one operator or network runs in one round, at least.
-        warmup_ms: How long it runs before the first round, at least.
+        longest_ms: How long the rounds of one operator or network take together at most; one that is slower has fewer
+            rounds, but not fewer than 5.
+        round_ms: How long one operator or network runs in one round, at least; on a CUDA device also as often as it
+            takes for 100 calls in all.
+        warmup_ms: How long it runs before the first round, at least; on a CUDA device 200 ms at least.
         spread_bound: Interquartile range of the rounds' medians over their median; a measurement above it is
             repeated, and marked as unstable if it stays above.
         repeats: How often an unstable measurement is repeated.
@@ -81,6 +84,7 @@ class LatencyConfig(Section):
 
     rounds: Annotated[int, Field(ge=3)] = 7
     network_rounds: Annotated[int, Field(ge=3)] = 11
+    longest_ms: Annotated[float, Field(gt=0)] = 4000.0
     round_ms: Annotated[float, Field(gt=0)] = 20.0
     warmup_ms: Annotated[float, Field(ge=0)] = 20.0
     spread_bound: Annotated[float, Field(gt=0)] = 0.1

@@ -120,7 +120,7 @@ def run_measure(
         table.check_machine(chosen[0].runner.conditions())
     subjects = load_subjects(experiment, networks, num_classes=num_classes, table=table)
     with ExitStack() as stack:
-        pairs = [(subject, runner) for subject in subjects for runner in chosen]
+        pairs = [(subject, runner) for subject in subjects for runner in _runners_of(subject, chosen)]
         sessions = [stack.enter_context(subject.prepare(runner.runner, target.input_size)) for subject, runner in pairs]
         # the pace is that of the runner whose table there is; without one, any will do
         paced = next((runner for _, runner in chosen if table is not None and _answers(table, runner, target)), None)
@@ -185,6 +185,18 @@ def _named_runner(target: TargetConfig, text: str) -> NamedRunner:
     settings = {"runner": name, "mode": target.mode if own else mode or "auto"}
     runner = build_runner(TargetConfig.model_validate({**target.model_dump(), **settings})).runner
     return NamedRunner(f"{runner.name}:{mode}" if mode else runner.name, runner)
+
+
+def _runners_of(subject: Subject, chosen: Sequence[NamedRunner]) -> list[NamedRunner]:
+    """The runners that a network is timed on: of an exported file those that can run it, if there is one."""
+    able = [runner for runner in chosen if subject.network is not None or runner.runner.runs_files]
+    if not able:
+        # the first of them says why, and what to do
+        return list(chosen)
+    for runner in chosen:
+        if runner not in able:
+            CONSOLE.print(f"{runner.name} is left out for {subject.source}: it cannot run ONNX files", soft_wrap=True)
+    return able
 
 
 def _answers(table: LatencyTable, runner: Runner, target: TargetConfig) -> bool:

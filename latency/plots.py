@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -9,6 +10,20 @@ from matplotlib.figure import Figure
 from fasterseg.engine.files import replacing
 
 _DPI = 100
+
+
+class Bar(NamedTuple):
+    """A network's time on one runner.
+
+    Attributes:
+        ms: The time.
+        spread_ms: How far the rounds lie apart, to each side.
+        stable: Whether that is within the bound.
+    """
+
+    ms: float
+    spread_ms: float
+    stable: bool = True
 
 
 def plot_validation(measured_ms: Sequence[float], predicted_ms: Sequence[float], *, title: str) -> Figure:
@@ -26,7 +41,7 @@ def plot_validation(measured_ms: Sequence[float], predicted_ms: Sequence[float],
     above.plot(ends, ends, color="black", linewidth=0.8, label="predicted = measured")
     above.scatter(measured, predicted, s=16, alpha=0.8, label=f"{len(measured)} networks")
     above.set_ylabel("predicted (ms)")
-    above.set_title(title, fontsize=8, wrap=True)
+    above.set_title(title, fontsize=7, wrap=True)
     above.legend(loc="upper left", fontsize=8)
     below.axhline(0, color="black", linewidth=0.8)
     below.scatter(measured, 100 * (predicted / measured - 1), s=16, alpha=0.8)
@@ -35,30 +50,37 @@ def plot_validation(measured_ms: Sequence[float], predicted_ms: Sequence[float],
     return figure
 
 
-def plot_comparison(times_ms: Mapping[str, Mapping[str, tuple[float, float]]], *, title: str) -> Figure:
-    """A group of bars for each network, a bar for each runner.
+def plot_comparison(bars: Mapping[str, Mapping[str, Bar]], *, title: str) -> Figure:
+    """A group of bars for each network, a bar for each runner that it was timed on; unsteady times carry a star.
 
     Args:
-        times_ms: By runner, then by network: the time and its spread, both in ms.
+        bars: By runner, then by network.
         title: What was measured on.
     """
-    networks = list(dict.fromkeys(name for times in times_ms.values() for name in times))
-    figure = Figure(figsize=(8, 1.2 + 0.35 * len(networks) * (len(times_ms) + 0.5)), layout="constrained")
+    networks = list(dict.fromkeys(name for row in bars.values() for name in row))
+    figure = Figure(figsize=(8, 1.2 + 0.35 * len(networks) * (len(bars) + 0.5)), layout="constrained")
     axes = figure.add_subplot()
-    height = 0.8 / len(times_ms)
-    for index, (runner, times) in enumerate(times_ms.items()):
-        rows = [networks.index(name) + (index - (len(times_ms) - 1) / 2) * height for name in times]
-        values = [value for value, _ in times.values()]
-        spreads = [spread for _, spread in times.values()]
-        bars = axes.barh(rows, values, height * 0.92, xerr=spreads, label=runner, error_kw={"linewidth": 0.8})
-        axes.bar_label(bars, labels=[f" {value:.4g}" for value in values], fontsize=8, padding=2)
+    height = 0.8 / len(bars)
+    for runner, row in bars.items():
+        places = [networks.index(name) + _place(runner, name, bars) * height for name in row]
+        widths, spreads = [bar.ms for bar in row.values()], [bar.spread_ms for bar in row.values()]
+        drawn = axes.barh(places, widths, height * 0.92, xerr=spreads, label=runner, error_kw={"linewidth": 0.8})
+        labels = [f" {f'{bar.ms:#.4g}'.rstrip('.')}{'' if bar.stable else ' *'}" for bar in row.values()]
+        axes.bar_label(drawn, labels=labels, fontsize=8, padding=2)
     axes.set_yticks(range(len(networks)), networks)
     axes.invert_yaxis()
     axes.margins(x=0.12)
-    axes.set_xlabel("time of one image (ms); whiskers: spread of the rounds")
+    starred = "" if all(bar.stable for row in bars.values() for bar in row.values()) else "; *: unsteady"
+    axes.set_xlabel(f"time of one image (ms); whiskers: spread of the rounds{starred}")
     axes.set_title(title, fontsize=8, wrap=True)
     axes.legend(fontsize=8)
     return figure
+
+
+def _place(runner: str, network: str, bars: Mapping[str, Mapping[str, Bar]]) -> float:
+    """Where a runner's bar stands in its network's group, counted from the middle in bars."""
+    present = [name for name, row in bars.items() if network in row]
+    return present.index(runner) - (len(present) - 1) / 2
 
 
 def save_figure(figure: Figure, path: Path) -> None:

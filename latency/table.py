@@ -32,7 +32,7 @@ from latency.runners.base import Conditions
 
 FORMAT: Literal["fasterseg-latency-table"] = "fasterseg-latency-table"
 # 2: times at the pace of another reference network
-FORMAT_VERSION: Literal[2] = 2
+FORMAT_VERSION: Literal[3] = 3
 TABLE_NAME = "latency_table.json"
 _MAX_LISTED = 5
 _TARGET_FIELDS = {"runner", "device", "mode", "precision", "tf32", "threads", "input_size"}
@@ -226,7 +226,7 @@ class _TableFile:
     """The layout of a table's file."""
 
     format: Literal["fasterseg-latency-table"]
-    version: Literal[2]
+    version: Literal[3]
     created: str
     reference_ms: Positive
     target: TableTarget

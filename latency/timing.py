@@ -19,10 +19,12 @@ import numpy as np
 from latency.config import LatencyConfig
 from latency.runners.base import Conditions, Session, Shape, TimedCall
 
-_MIN_CALLS, _MAX_CALLS = 2, 2000
+_MIN_ROUNDS, _MAX_CALLS = 5, 2000
 LONG_CALL_MS = 50.0
 REFERENCE_CALLS = 3
-PACE_INTERVAL_S = 0.06
+PACE_INTERVAL_S = 0.1
+# a GPU raises its clocks under work only, and what it does between two events is short
+CUDA_WARMUP_MS, CUDA_CALLS = 200.0, 100
 _MIN_UNDISTURBED, _MAX_TRIES = 2, 4
 Item = TypeVar("Item")
 
@@ -129,11 +131,13 @@ def _measure_once(
     rounds: list[list[list[TimedCall]]] = [[] for _ in subjects]
     paces: list[list[float]] = [[] for _ in subjects]
     with _without_garbage_collection():
-        warmups = [_warm_up(session, protocol) for session, _ in subjects]
-        plans = [_plan_round(calls, protocol) for calls in warmups]
+        warmups = [_warm_up(session, _warmup_ms(conditions, protocol)) for session, conditions in subjects]
+        plans = [
+            _plan_round(calls, conditions, protocol) for calls, (_, conditions) in zip(warmups, subjects, strict=True)
+        ]
         if reference is not None:
-            _warm_up(reference, protocol)
-        for _ in range(protocol.rounds):
+            _warm_up(reference, protocol.warmup_ms)
+        for _ in range(_count_rounds(warmups, plans, protocol)):
             marks = _PaceMarks(reference)
             for (session, _), plan, timed in zip(subjects, plans, rounds, strict=True):
                 timed.append(_run_round(session, plan))
@@ -195,22 +199,41 @@ class _RoundPlan(NamedTuple):
 _REFERENCE_PLAN = _RoundPlan(REFERENCE_CALLS)
 
 
-def _warm_up(session: Session, protocol: LatencyConfig) -> list[TimedCall]:
+def _warmup_ms(conditions: Conditions, protocol: LatencyConfig) -> float:
+    return max(protocol.warmup_ms, CUDA_WARMUP_MS) if conditions.device == "cuda" else protocol.warmup_ms
+
+
+def _warm_up(session: Session, least_ms: float) -> list[TimedCall]:
     """Runs the session until the warm-up time has passed; at least twice."""
     calls = session.time_calls(2)
-    while sum(call.duration_ms for call in calls) < protocol.warmup_ms:
+    while sum(call.duration_ms for call in calls) < least_ms:
         calls += session.time_calls(min(len(calls), _MAX_CALLS))
     return calls
 
 
-def _plan_round(warmup: Sequence[TimedCall], protocol: LatencyConfig) -> _RoundPlan:
-    """As many calls as fill the round; few of an operator or network that takes longer than that."""
-    settled = [call.duration_ms for call in warmup[len(warmup) // 2 :]]
-    call_ms = max(float(np.percentile(settled, 25)), 1e-6)
+def _plan_round(warmup: Sequence[TimedCall], conditions: Conditions, protocol: LatencyConfig) -> _RoundPlan:
+    """As many calls as fill the round; one of an operator or network that takes longer than that."""
+    call_ms = _call_ms(warmup)
+    calls = min(_MAX_CALLS, math.ceil(protocol.round_ms / call_ms))
+    if conditions.device == "cuda":
+        return _RoundPlan(max(calls, math.ceil(CUDA_CALLS / min(_MIN_ROUNDS, protocol.rounds))))
     if call_ms >= LONG_CALL_MS:
         # it fills the caches by itself, so that its own first call is as good as any
         return _RoundPlan(calls=1, lead=0)
-    return _RoundPlan(max(_MIN_CALLS, min(_MAX_CALLS, math.ceil(protocol.round_ms / call_ms))))
+    return _RoundPlan(calls)
+
+
+def _count_rounds(warmups: Sequence[Sequence[TimedCall]], plans: Sequence[_RoundPlan], protocol: LatencyConfig) -> int:
+    """The protocol's rounds, or fewer where sessions take long: a long call averages over disturbances by itself."""
+    turns_ms = [_call_ms(calls) * (plan.calls + plan.lead) for calls, plan in zip(warmups, plans, strict=True)]
+    affordable = int(protocol.longest_ms * len(turns_ms) / sum(turns_ms))
+    return max(min(_MIN_ROUNDS, protocol.rounds), min(affordable, protocol.rounds))
+
+
+def _call_ms(warmup: Sequence[TimedCall]) -> float:
+    """What a call takes once the session is warm."""
+    settled = [call.duration_ms for call in warmup[len(warmup) // 2 :]]
+    return max(float(np.percentile(settled, 25)), 1e-6)
 
 
 def _run_round(session: Session, plan: _RoundPlan) -> list[TimedCall]:

@@ -163,12 +163,14 @@ class Runner(ABC):
         package: What has to be importable.
         install: The command that installs it.
         more_packages: What else has to be importable.
+        runs_files: Whether it can run exported ONNX files.
     """
 
     name: ClassVar[str]
     package: ClassVar[str]
     install: ClassVar[str]
     more_packages: ClassVar[tuple[str, ...]] = ()
+    runs_files: ClassVar[bool] = True
 
     def __init__(
         self,

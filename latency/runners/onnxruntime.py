@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from fasterseg.runtime.enlarging import enlarge_by_products
 from latency.graphs import export_graph, half_precision_graph
 from latency.runners.base import (
     Array,
@@ -132,6 +133,8 @@ class OnnxRuntimeRunner(Runner):
         Raises:
             ValueError: The installed ONNX Runtime has no such provider.
         """
+        if self.device == "cpu":
+            module = enlarge_by_products(module, input_shape)
         return self._session(export_graph(module, input_shape))
 
     def from_onnx_path(self, path: Path) -> Session:

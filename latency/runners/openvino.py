@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from fasterseg.runtime.enlarging import enlarge_by_products
 from latency.graphs import export_graph
 from latency.runners.base import (
     Array,
@@ -96,6 +97,8 @@ class OpenVinoRunner(Runner):
         Raises:
             ValueError: OpenVINO does not find the device, or the device cannot compute in the precision.
         """
+        if self.device == "cpu":
+            module = enlarge_by_products(module, input_shape)
         return OpenVinoSession(export_graph(module, input_shape), runner=self)
 
     def from_onnx_path(self, path: Path) -> Session:

@@ -4,6 +4,7 @@ On a CUDA device events on a stream of its own stop the time (`streams`).
 """
 
 import copy
+import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -13,7 +14,18 @@ import torch
 from torch import nn
 
 from fasterseg.engine.devices import use_channels_last
-from latency.runners.base import Array, LayerTime, Runner, Session, Shape, TimedCall, median_layer_times, time_on_host
+from latency.runners.base import (
+    Array,
+    Conditions,
+    LayerTime,
+    Runner,
+    Session,
+    Shape,
+    TimedCall,
+    median_layer_times,
+    time_on_host,
+)
+from latency.runners.host_memory import keep_freed_memory
 from latency.runners.pytorch_profile import profile_layers
 from latency.runners.streams import TorchStream, time_on_stream
 
@@ -120,9 +132,11 @@ class PyTorchRunner(Runner):
     name = "pytorch"
     package = "torch"
     install = "pip install torch (for a GPU: see https://pytorch.org/get-started)"
+    runs_files = False
 
     def prepare(self, module: nn.Module, input_shape: Shape) -> Session:
         """See `Runner.prepare`."""
+        keep_freed_memory()
         return PyTorchSession(copy.deepcopy(module), input_shape, runner=self)
 
     def from_onnx_path(self, path: Path) -> Session:
@@ -132,6 +146,13 @@ class PyTorchRunner(Runner):
     def version(self) -> str:
         """See `Runner.version`."""
         return str(torch.__version__)
+
+    def conditions(self) -> Conditions:
+        """See `Runner.conditions`; on a CPU with the allocator, whose doing is part of the time."""
+        conditions = super().conditions()
+        if self.device != "cpu":
+            return conditions
+        return dataclasses.replace(conditions, versions={**conditions.versions, "malloc": keep_freed_memory()})
 
 
 class _InPrecision(nn.Module):

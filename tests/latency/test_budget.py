@@ -3,6 +3,7 @@ import random
 import pytest
 
 from fasterseg.networks import SpaceConfig
+from fasterseg.networks.space import BRANCH_PAIRS, Branches
 from latency.budget import latency_range, resolve_budget_ms
 from latency.config import TargetConfig
 from latency.sampling import minimum_cells, random_architecture
@@ -51,3 +52,20 @@ def test_a_budget_out_of_reach_says_what_is_within(
 def test_no_budget_is_an_error(table: LatencyTable, space: SpaceConfig, target: TargetConfig) -> None:
     with pytest.raises(ValueError, match="set target.budget_ms"):
         resolve_budget_ms(target, table, space)
+
+
+@pytest.mark.parametrize("pair", BRANCH_PAIRS)
+def test_the_range_of_one_pair_of_branches(
+    table: LatencyTable, space: SpaceConfig, target: TargetConfig, pair: Branches
+) -> None:
+    of_both, of_one = latency_range(table, space), latency_range(table, space, pairs=(pair,))
+    assert (of_one.fastest.ends, of_one.slowest.ends) == (pair, pair)
+    assert of_both.smallest_ms <= of_one.smallest_ms < of_one.largest_ms <= of_both.largest_ms
+    lowest = resolve_budget_ms(target.model_copy(update={"budget_share": 0.0}), table, space, pairs=(pair,))
+    assert lowest == of_one.smallest_ms
+
+
+def test_the_range_of_both_pairs_is_that_of_either(table: LatencyTable, space: SpaceConfig) -> None:
+    each = [latency_range(table, space, pairs=(pair,)) for pair in BRANCH_PAIRS]
+    assert latency_range(table, space).smallest_ms == min(found.smallest_ms for found in each)
+    assert latency_range(table, space).largest_ms == max(found.largest_ms for found in each)

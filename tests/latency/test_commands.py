@@ -19,7 +19,7 @@ def config(tmp_path: Path) -> Path:
         f"""
 dataset: {{root: {tmp_path / "dataset"}}}
 target: {{runner: onnxruntime, device: cpu, input_size: [32, 64]}}
-latency: {{rounds: 3, round_ms: 0.2, warmup_ms: 0.1, repeats: 0, correction_networks: 0}}
+latency: {{rounds: 3, network_rounds: 3, round_ms: 0.2, warmup_ms: 0.1, repeats: 0, correction_networks: 0}}
 space: {{layers: 8, base_channels: 2, widths: [1.0], student_width: 1.0, operators: [skip, conv]}}
 """
     )
@@ -62,11 +62,11 @@ def test_a_table_without_a_dataset_then_validation(
     (tmp_path / "dataset" / "dataset.yaml").unlink()
     run = CliRunner().invoke
     assert run(app, ["table", "--config", str(config), "--classes", "3"], catch_exceptions=False).exit_code == 0
-    loose = run(app, ["validate", "--config", str(config), "--count", "4"], catch_exceptions=False)
-    assert loose.exit_code == 0 and "4 networks that the fit has not seen: mean error" in loose.output
+    loose = run(app, ["validate", "--config", str(config), "--count", "3"], catch_exceptions=False)
+    assert loose.exit_code == 0 and "3 networks that the fit has not seen: mean error" in loose.output
     for suffix in ("csv", "json", "png"):
         assert Path(f"runs/small/latency/latency_validate_onnxruntime_32x64.{suffix}").is_file()
-    command = ["validate", "--config", str(config), "--count", "4", "--mape-bound", "0", "--out", "strict"]
+    command = ["validate", "--config", str(config), "--count", "3", "--mape-bound", "0", "--out", "strict"]
     strict = run(app, command, catch_exceptions=False)
     assert strict.exit_code == 1 and "MISSED: mean error" in strict.output
     assert Path("strict/latency_validate_onnxruntime_32x64.csv").is_file(), "the figures of a miss are worth keeping"

@@ -27,7 +27,7 @@ def experiment(tmp_path: Path) -> Experiment:
 name: test
 dataset: {{root: {tmp_path / "dataset"}}}
 target: {{runner: onnxruntime, device: cpu, input_size: [64, 96]}}
-latency: {{rounds: 3, round_ms: 0.2, warmup_ms: 0.1, correction_networks: 0}}
+latency: {{rounds: 3, network_rounds: 3, round_ms: 0.2, warmup_ms: 0.1, repeats: 0, correction_networks: 0}}
 space: {{layers: 8, base_channels: 4, widths: [0.5, 1.0], student_width: 0.5}}
 """
     )
@@ -72,6 +72,22 @@ def test_networks_and_runners_in_one_run(experiment: Experiment, table: LatencyT
     ]
     assert [row.measurement.conditions.runner for row in rows] == ["openvino", "onnxruntime"] * 2
     assert [row.predicted_ms is not None for row in rows] == [False, False, False, True], "a table is of one runner"
+
+
+def test_a_runner_that_cannot_run_a_file_is_left_out_for_it(
+    experiment: Experiment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "network.onnx"
+    path.write_bytes(onnx_bytes(nn.Conv2d(3, 4, 3).eval(), (1, 3, 64, 96)))
+    rows = run_measure(experiment, [str(path), "icnet-half"], runners=["pytorch", "onnxruntime"], num_classes=3).rows
+    assert [(row.name, row.runner) for row in rows] == [
+        ("network", "onnxruntime"),
+        ("icnet-half", "pytorch"),
+        ("icnet-half", "onnxruntime"),
+    ]
+    assert f"pytorch is left out for {path}: it cannot run ONNX files" in capsys.readouterr().out
+    with pytest.raises(ValueError, match=r"runner pytorch cannot run the ONNX file .*set target.runner to onnxruntime"):
+        run_measure(experiment, [str(path)], runners=["pytorch"])
 
 
 def test_a_mode_can_be_asked_for(experiment: Experiment, space: SpaceConfig, tmp_path: Path) -> None:

@@ -101,8 +101,8 @@ def test_damaged_files_are_refused(table: LatencyTable, tmp_path: Path) -> None:
     path.write_text("[]")
     with pytest.raises(ValueError, match="is not a latency table"):
         LatencyTable.load(path)
-    path.write_text(text.replace('"version": 2', '"version": 9', 1))
-    with pytest.raises(ValueError, match="has version 9, this release reads version 2"):
+    path.write_text(text.replace('"version": 3', '"version": 9', 1))
+    with pytest.raises(ValueError, match="has version 9, this release reads version 3"):
         LatencyTable.load(path)
 
 

@@ -9,7 +9,7 @@ from torch import nn
 from latency.config import LatencyConfig
 from latency.runners.base import Array, Conditions, Session, TimedCall, time_on_host
 from latency.runners.onnxruntime import OnnxRuntimeRunner
-from latency.timing import PACE_INTERVAL_S, REFERENCE_CALLS, measure_sessions
+from latency.timing import CUDA_CALLS, CUDA_WARMUP_MS, PACE_INTERVAL_S, REFERENCE_CALLS, measure_sessions
 
 
 class ScriptedSession(Session):
@@ -33,7 +33,7 @@ def test_a_steady_session(quick: LatencyConfig, conditions: Conditions) -> None:
     (measurement,) = measure_sessions([session], conditions, protocol=quick)
     assert (measurement.median_ms, measurement.p95_ms, measurement.spread) == (2.0, 2.0, 0.0)
     assert measurement.stable and measurement.attempts == 1
-    assert measurement.count == 2 * quick.rounds and measurement.warmup_count == 2
+    assert measurement.count == quick.rounds and measurement.warmup_count == 2
     assert measurement.input_shape == (1, 3, 8, 8) and measurement.conditions == conditions
 
 
@@ -53,7 +53,7 @@ def test_a_session_that_is_always_disturbed_is_marked(quick: LatencyConfig, cond
 
 def test_an_unstable_measurement_is_repeated_and_the_steady_one_kept(conditions: Conditions) -> None:
     protocol = LatencyConfig(rounds=4, round_ms=0.1, warmup_ms=0.1, repeats=2, correction_networks=0)
-    first_attempt = 2 + 4 * 3
+    first_attempt = 2 + 4 * 2
     shaky = ScriptedSession(
         lambda number: TimedCall(1.0 + number % 7 if number < first_attempt else 3.0, undisturbed=True)
     )
@@ -94,7 +94,7 @@ def test_the_machines_pace_is_taken_out(conditions: Conditions) -> None:
         def call(number: int) -> TimedCall:
             nonlocal clock
             clock += 1
-            return TimedCall(duration_ms * (3.0 if clock > 30 else 1.0), True)
+            return TimedCall(duration_ms * (3.0 if clock > 27 else 1.0), True)
 
         return call
 
@@ -167,3 +167,26 @@ def test_the_pace_is_marked_between_long_turns(conditions: Conditions, quick: La
     assert [measurement.relative for measurement in measured] == [10.0, 10.0]
     calls_per_mark, marks_per_round = 1 + REFERENCE_CALLS, 3
     assert len(order) == 2 + calls_per_mark * marks_per_round * quick.rounds
+
+
+@pytest.mark.parametrize(("longest_ms", "rounds"), [(1e6, 20), (1000.0, 10), (1.0, 5)])
+def test_a_slow_session_has_fewer_rounds_but_not_less_than_five(
+    conditions: Conditions, longest_ms: float, rounds: int
+) -> None:
+    protocol = LatencyConfig(rounds=20, round_ms=1, warmup_ms=1, longest_ms=longest_ms, correction_networks=0)
+    (measurement,) = measure_sessions(
+        [ScriptedSession(lambda _: TimedCall(100.0, True))], conditions, protocol=protocol
+    )
+    assert measurement.rounds == rounds
+
+
+@pytest.mark.parametrize(("rounds", "duration_ms"), [(5, 2.0), (7, 60.0), (11, 0.5)])
+def test_a_gpu_is_warmed_up_for_longer_and_timed_a_hundred_times(
+    conditions: Conditions, rounds: int, duration_ms: float
+) -> None:
+    protocol = LatencyConfig(rounds=rounds, round_ms=1, warmup_ms=1, correction_networks=0)
+    session = ScriptedSession(lambda _: TimedCall(duration_ms, True))
+    on_a_gpu = dataclasses.replace(conditions, device="cuda")
+    (measurement,) = measure_sessions([session], on_a_gpu, protocol=protocol)
+    assert measurement.warmup_count * duration_ms >= CUDA_WARMUP_MS
+    assert measurement.count >= CUDA_CALLS and measurement.rounds == rounds

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch import nn
@@ -152,6 +153,29 @@ def test_an_exported_file_runs(name: str, tmp_path: Path) -> None:
     image = torch.randn(1, 3, 10, 11)
     np.testing.assert_allclose(session.run(image.numpy()), module(image).detach().numpy(), atol=1e-4)
     assert session.layer_times(1)
+
+
+QUANTIZED = """<ir_version: 8, opset_import: ["" : 18]>
+quantized (float[1, 3, 8, 10] image) => (float[1, 3, 8, 10] out) <float step = {0.05}, int8 zero = {0}> {
+    whole = QuantizeLinear(image, step, zero)
+    rounded = DequantizeLinear(whole, step, zero)
+    out = Relu(rounded)
+}"""
+
+
+@pytest.mark.parametrize("name", ONNX_RUNNERS)
+def test_a_file_in_int8_runs(name: str, tmp_path: Path) -> None:
+    """INT8 is in the graph: its Q/DQ nodes say what is rounded, and to what step."""
+    pytest.importorskip(name, reason=f"{name} is not installed")
+    path = tmp_path / "quantized.onnx"
+    path.write_bytes(onnx.parser.parse_model(QUANTIZED).SerializeToString())
+    session = RUNNERS[name](threads=1).from_onnx_path(path)
+    image = np.random.default_rng(0).standard_normal((1, 3, 8, 10), dtype=np.float32)
+    expected = np.maximum(np.round(image / 0.05) * 0.05, 0)
+    output = session.run(image)
+    np.testing.assert_allclose(output, expected, atol=1e-5)
+    assert np.abs(output - np.maximum(image, 0)).max() > 0.02
+    assert session.time_calls(1)[0].duration_ms > 0
 
 
 @pytest.mark.parametrize("name", ONNX_RUNNERS)
