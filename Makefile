@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+BENCH := runs/bench
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 .DEFAULT_GOAL := help
@@ -35,7 +36,14 @@ format: $(INSTALLED)  ## rewrite the code in the house format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(INSTALLED)  ## the benchmarks in their short form
+bench: $(INSTALLED)  ## the benchmarks in their short form, minutes; figures in runs/bench
 	$(BIN)/python -m dataset_tools synthesize data/synthetic
-	$(BIN)/python -m benchmarks.colour_baseline data/synthetic --csv runs/bench/colour_baseline.csv
-	$(BIN)/python -m benchmarks.loader data/loader_benchmark_short --images 6 --rounds 1 --batches 8 --csv runs/bench/loader.csv
+	$(BIN)/python -m benchmarks.colour_baseline data/synthetic --csv $(BENCH)/colour_baseline.csv
+	$(BIN)/python -m benchmarks.loader data/loader_benchmark_short --images 6 --rounds 1 --batches 8 --csv $(BENCH)/loader.csv
+	$(BIN)/python -m benchmarks.convert_scale --files 200 400 --csv $(BENCH)/convert_scale.csv
+	$(BIN)/python -m benchmarks.memory_saving --crop 128 --csv $(BENCH)/memory_saving.csv
+	$(BIN)/python -m benchmarks.supernet_step --short --csv $(BENCH)/supernet_step.csv
+	$(BIN)/python -m benchmarks.scale --short --csv $(BENCH)/scale.csv
+	$(BIN)/python -m benchmarks.student_step --crop 64 128 --rounds 3 --csv $(BENCH)/student_step.csv
+	$(BIN)/python -m benchmarks.losses --size 128 256 --rounds 3 --csv $(BENCH)/losses.csv
+	$(BIN)/python -m benchmarks.inference --size 128 256 --rounds 3 --csv $(BENCH)/inference.csv

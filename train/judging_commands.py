@@ -126,6 +126,8 @@ def align_command(
         raise ValueError("name what to compare with, or --record FILE to write the arrays; one of both")
     batch = None
     if config is not None:
+        if second is not None and second.suffix.lower() == align.ARRAYS_SUFFIX:
+            raise ValueError(f"{second} brings the batch that it was recorded on; leave --config out")
         experiment = load_experiment(config, settings or [], compare.SECTIONS)
         data = experiment.section("dataset", DatasetConfig)
         scale = stage_config(experiment, "student").image_scale

@@ -1,15 +1,25 @@
 """Plots of evaluations and comparisons."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.transforms import Bbox
+from numpy.typing import NDArray
 
 from fasterseg.engine.files import replacing
 from fasterseg.engine.metrics import SegmentationScores
 
 _INCHES_PER_CLASS = 0.45
+_LABEL_SIZE = 9
+_MARK_PX = 6.0
+# where the name of a point may stand: degrees around it, the nearest ring first
+_ANGLES = (0, 45, -45, 180, 135, -135, 90, -90, 22, -22, 158, -158, 67, -67, 113, -113)
+_NEAREST_PX = 9.0
+_RINGS = 8
 
 
 def plot_confusion(scores: SegmentationScores, path: Path) -> None:
@@ -62,24 +72,89 @@ def plot_tradeoff(points: Mapping[str, tuple[float, float]], path: Path, *, runn
         runner: What the times were measured on.
     """
     front = pareto_front(points)
-    figure = Figure(figsize=(7, 5), layout="constrained")
+    figure = Figure(figsize=(8, 5.5), layout="constrained")
     axes = figure.add_subplot()
-    axes.plot(
-        [points[name][0] for name in front],
-        [points[name][1] for name in front],
-        color="steelblue",
-        drawstyle="steps-post",
-        linewidth=1.2,
-        label="Pareto front",
-    )
+    times, mious = (np.repeat([points[name][axis] for name in front], 2) for axis in (0, 1))
+    axes.plot(times[1:], mious[:-1], color="steelblue", linewidth=1.2, label="Pareto front")  # in steps
     for name, (latency_ms, miou) in points.items():
         axes.scatter(latency_ms, miou, s=40, zorder=3, color="steelblue" if name in front else "grey")
-        axes.annotate(name, (latency_ms, miou), xytext=(6, 5), textcoords="offset points", fontsize=9)
     axes.set_xscale("log")
-    axes.margins(x=0.2, y=0.15)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.margins(x=0.25, y=0.2)
     axes.grid(visible=True, which="both", alpha=0.3)
     axes.set_xlabel(f"latency on {runner}, ms (median)")
     axes.set_ylabel("mIoU")
-    axes.legend(loc="lower right")
+    figure.legend(loc="outside upper right")
+    label_points(axes, points)
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)
+
+
+def label_points(axes: Axes, points: Mapping[str, tuple[float, float]]) -> dict[str, Bbox]:
+    """Writes each point's name beside it, at the nearest place that covers no point, no line and no other name.
+
+    Args:
+        axes: With its points and lines drawn and its limits final.
+        points: Position in data units, by name.
+
+    Returns:
+        The box of every name, in pixels.
+    """
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    figure.draw_without_rendering()  # settles the layout that places are measured in
+    inside, points_per_px = axes.get_window_extent(), 72 / figure.dpi
+    lines = [line.get_transform().transform_path(line.get_path()) for line in axes.lines]
+    marks = {name: axes.transData.transform(point) for name, point in points.items()}
+    taken = [Bbox([mark - _MARK_PX, mark + _MARK_PX]) for mark in marks.values()]
+    boxes = {}
+    for name, mark in marks.items():
+        text = axes.text(0, 0, name, fontsize=_LABEL_SIZE)
+        extent = text.get_window_extent()
+        text.remove()
+        places = [Bbox([mark + offset, mark + offset + extent.size]) for offset in _offsets(extent)]
+        free = (
+            place
+            for place in places
+            if _is_free(place, inside, taken) and not any(line.intersects_bbox(place, filled=False) for line in lines)
+        )
+        box = next(free, places[0])
+        left, lower = (box.min - mark) * points_per_px
+        axes.annotate(
+            name,
+            points[name],
+            xytext=(left, lower),
+            textcoords="offset points",
+            fontsize=_LABEL_SIZE,
+            arrowprops={
+                "arrowstyle": "-",
+                "color": "grey",
+                "linewidth": 0.7,
+                "shrinkA": 0,
+                "shrinkB": 3,
+                # from the side of the name that is nearest to its point
+                "relpos": tuple(np.clip((mark - box.min) / box.size, 0, 1)),
+            },
+        )
+        boxes[name] = box
+        taken.append(box)
+    return boxes
+
+
+def _offsets(extent: Bbox) -> Iterator[NDArray[np.float64]]:
+    """From a point to the lower left corner of its name, in pixels: all around it, in rings of growing distance."""
+    for ring in range(_RINGS):
+        distance = _NEAREST_PX + ring * extent.height
+        for angle in np.radians(_ANGLES):
+            toward = np.array([np.cos(angle), np.sin(angle)])
+            # the name's nearest edge stands at the distance, its middle further out
+            away = distance + 0.5 * np.abs(toward) * (extent.width, extent.height)
+            yield toward * away - (extent.width / 2, extent.height / 2)
+
+
+def _is_free(place: Bbox, inside: Bbox, taken: Sequence[Bbox]) -> bool:
+    """Whether a box is inside the axes and apart from all others."""
+    within = inside.x0 < place.x0 and place.x1 < inside.x1 and inside.y0 < place.y0 and place.y1 < inside.y1
+    return within and not any(place.overlaps(other) for other in taken)

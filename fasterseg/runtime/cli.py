@@ -8,6 +8,7 @@ import typer
 from fasterseg.engine.commandline import run_app
 from fasterseg.engine.progress import CONSOLE, format_duration
 from fasterseg.networks.presets import PRESETS
+from fasterseg.runtime.enlarging import LastResize
 from fasterseg.runtime.export import DEFAULT_OPSET, export_checkpoint
 from fasterseg.runtime.importers.program import (
     CITYSCAPES_SIZE,
@@ -99,13 +100,18 @@ def export(
     out: Annotated[Path, typer.Option(help="The .onnx file to write.")],
     input_size: InputSize = None,
     opset: Annotated[int, typer.Option(help="Version of the ONNX operator set.")] = DEFAULT_OPSET,
+    last_resize: Annotated[
+        LastResize, typer.Option(help="Resize to the image's size: `products` for a CPU, `node` for a GPU.")
+    ] = "products",
     overwrite: Overwrite = False,
 ) -> None:
     """Export a checkpoint to ONNX at a fixed input size and check its logits against PyTorch's.
 
     Without --input-size the file gets the size that the network was searched for.
     """
-    report = export_checkpoint(checkpoint, out, input_size=input_size, opset=opset, overwrite=overwrite)
+    report = export_checkpoint(
+        checkpoint, out, input_size=input_size, opset=opset, last_resize=last_resize, overwrite=overwrite
+    )
     height, width = report.input_size
     CONSOLE.print(f"logits agree with PyTorch's to {report.relative_difference:.1e} (relative)")
     CONSOLE.print(

@@ -141,3 +141,5 @@ def test_images_of_a_dataset_are_a_batch_too(
     app(["align", str(first), str(first), "--config", str(write_experiment())], standalone_mode=False)
     with pytest.raises(ValueError, match="one of both"):
         app(["align", str(first)], standalone_mode=False)
+    with pytest.raises(ValueError, match=r"arrays\.npz brings the batch that it was recorded on; leave --config out"):
+        app(["align", str(first), "arrays.npz", "--config", "experiment.yaml"], standalone_mode=False)

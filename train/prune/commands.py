@@ -26,7 +26,10 @@ def prune_command(
     ] = None,
     settings: SetOption = None,
     out: OutOption = None,
-    factor: Annotated[float, typer.Option(help="Part of the filters to keep, in (0, 1].")] = 0.5,
+    factor: Annotated[
+        float | None,
+        typer.Option(help="Part of the filters to keep, in (0, 1]; 0.5, or the most that --budget-ms allows."),
+    ] = None,
     ranking: Annotated[Ranking, typer.Option(help="Filters compete in their layer, or over the network.")] = "layer",
     progressive: Annotated[bool, typer.Option("--progressive", help="Half of it, train, then the rest.")] = False,
     interactive: Annotated[bool, typer.Option("--interactive", help="Show each layer and ask.")] = False,
@@ -48,7 +51,8 @@ def prune_command(
         if experiment is None:
             raise ValueError("--budget-ms needs an experiment file with the target; give it with --config")
         budget = Budget(budget_ms, table or experiment.stage_folder("latency") / TABLE_NAME)
-        factor = 1.0
+    if factor is None:
+        factor = 0.5 if budget is None else 1.0
     request = PruneRequest(
         checkpoint, factor=factor, ranking=ranking, progressive=progressive, soft=soft, budget=budget
     )

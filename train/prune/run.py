@@ -106,7 +106,11 @@ def run_prune(
     if experiment is None and (request.progressive or request.budget is not None):
         raise ValueError("--progressive and --budget-ms need an experiment file; give it with --config")
     checkpoint = load_checkpoint(request.checkpoint)
-    settings = {**request.settings(), "sections": _sections(experiment, request, checkpoint)}
+    settings = {
+        **request.settings(),
+        "interactive": choose is not None,
+        "sections": _sections(experiment, request, checkpoint),
+    }
     with open_run_folder(out, stage=STAGE, settings=settings) as run_folder:
         if run_folder.finished(run_folder.best):
             return PruneReport.from_dict(run_folder.summary())
@@ -115,13 +119,16 @@ def run_prune(
             factor = fit_budget(checkpoint, request.budget, request=request, experiment=experiment, out=out)
             run_folder.log(f"factor {factor:g} meets the budget of {request.budget.budget_ms:g} ms in prediction")
         pruned, kept = checkpoint, None
-        for number, part in enumerate(request.steps(factor)):
+        before, steps = 1.0, request.steps(factor)
+        for number, part in enumerate(steps):
             if number:
                 assert experiment is not None
                 pruned = _train_between(pruned, experiment, out=out, number=number)
-            before = request.steps(factor)[number - 1] if number else 1.0
-            pruned, chosen = _prune_once(pruned, part / before, request, run_folder=run_folder, choose=choose)
-            kept = _composed(kept, chosen)
+            plot = out / (NORMS_NAME if part == steps[-1] else f"step_{number + 1}_{NORMS_NAME}")
+            pruned, chosen = _prune_once(
+                pruned, part / before, request, run_folder=run_folder, plot=plot, choose=choose
+            )
+            kept, before = _composed(kept, chosen), part
         assert kept is not None
         origins = {**checkpoint.origins, "pruned_from": file_digest(request.checkpoint)}
         save_network(run_folder.best, replace(pruned, origins=origins, scores={}))
@@ -148,7 +155,13 @@ def training_stage(checkpoint: NetworkCheckpoint) -> StageName:
 
 
 def _prune_once(
-    checkpoint: NetworkCheckpoint, part: float, request: PruneRequest, *, run_folder: RunFolder, choose: Choose | None
+    checkpoint: NetworkCheckpoint,
+    part: float,
+    request: PruneRequest,
+    *,
+    run_folder: RunFolder,
+    plot: Path,
+    choose: Choose | None,
 ) -> tuple[NetworkCheckpoint, dict[str, list[int]]]:
     """Prunes a network to a part of its filters; the checkpoint and the kept filters of every convolution."""
     network = checkpoint.build()
@@ -161,7 +174,7 @@ def _prune_once(
     left = sum(map(len, plan.values()))
     verb = "zeroes" if request.soft else "removes"
     run_folder.log(f"{verb} {filters - left} of {filters} coupled filters in {len(graph.groups)} groups")
-    plot_norms(graph.groups, plan, run_folder.path / NORMS_NAME)
+    plot_norms(graph.groups, plan, plot)
     if request.soft:
         graph.zero(plan)
         return replace(checkpoint, weights=network.state_dict()), kept

@@ -55,7 +55,9 @@ def test_the_graph_is_lean_and_tells_nothing_of_this_machine(onnx_file: Path) ->
     operators = [node.op_type for node in model.graph.node]
     # only the strided skip joins two convolutions before its batch norm, where nothing can be folded
     assert operators.count("BatchNormalization") == 1
-    assert set(operators) <= {"Conv", "Relu", "Resize", "Concat", "Slice", "Pad", "BatchNormalization"}
+    products = {"Gather", "MatMul", "Reshape", "Transpose"}
+    assert set(operators) <= {"Conv", "Relu", "Resize", "Concat", "Slice", "Pad", "BatchNormalization", *products}
+    assert operators.count("MatMul") == 2
     assert [entry.key for entry in model.metadata_props] == [METADATA_KEY]
     assert str(Path(__file__).parents[3]).encode() not in onnx_file.read_bytes()
     assert ".py" not in str(model.graph.node)

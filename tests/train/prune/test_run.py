@@ -21,6 +21,7 @@ from train.baseline import run_baseline
 from train.prune.budget import Budget
 from train.prune.run import SECTIONS, PruneRequest, run_prune
 from train.start import start_fresh, start_from_checkpoint
+from train.trainer import NetworkStage
 
 WriteExperiment = Callable[..., Path]
 
@@ -90,7 +91,9 @@ def test_a_searched_network_is_pruned_and_trained_by_its_own_stage(
     assert isinstance(load_network(result).architecture, PrunedArchitecture)
 
 
-def test_progressive_pruning_trains_between_the_steps(checkpoint: Path, experiment: Experiment, tmp_path: Path) -> None:
+def test_progressive_pruning_trains_between_the_steps(
+    checkpoint: Path, experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     request = PruneRequest(checkpoint, progressive=True)
     assert request.steps(0.5) == (0.75, 0.5)
     run_prune(request, out=tmp_path / "out", experiment=experiment)
@@ -98,9 +101,18 @@ def test_progressive_pruning_trains_between_the_steps(checkpoint: Path, experime
     name = "backbone.layer4.0.spatial.conv.weight"
     sizes = [load_network(path).weights[name].shape[0] for path in (checkpoint, tmp_path / "out/step_1.pt")]
     assert (*sizes, middle.weights[name].shape[0], last.weights[name].shape[0]) == (64, 48, 48, 32)
+    plots = [(tmp_path / "out" / name).read_bytes() for name in ("step_1_filter_norms.png", "filter_norms.png")]
+    assert plots[0] != plots[1]
     # the kept filters are counted in the original network
     kept = json.loads((tmp_path / "out/kept_filters.json").read_text())[name.removesuffix(".weight")]
     assert len(kept) == 32 and max(kept) > 48 - 1 and kept == sorted(kept)
+    # a call that was cut off after the training goes on without training again
+    (tmp_path / "out/summary.json").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(NetworkStage, "step", lambda *_: pytest.fail("trained again"))
+        run_prune(request, out=tmp_path / "out", experiment=experiment)
+    again = load_network(tmp_path / "out/best.pt").weights
+    assert all(torch.equal(value, again[name]) for name, value in last.weights.items())
     with pytest.raises(ValueError, match="soft and progressive exclude each other"):
         PruneRequest(checkpoint, progressive=True, soft=True)
     with pytest.raises(ValueError, match="need an experiment file"):
@@ -142,6 +154,8 @@ def test_a_person_has_the_last_word(
     kept = json.loads((tmp_path / "out/kept_filters.json").read_text())
     assert (len(kept["detail.0.conv"]), len(kept["detail.1.conv"]), len(kept["fusion8.low.conv"])) == (3, 2, 1)
     assert kept["fusion8.low.conv"] == kept["fusion8.high.conv"]
+    with pytest.raises(ValueError, match="interactive is True there, False here"):
+        run_prune(PruneRequest(checkpoint), out=tmp_path / "out")
 
 
 def test_what_cannot_be_pruned_is_refused(checkpoint: Path, tmp_path: Path, file: Path) -> None:
