@@ -125,7 +125,8 @@ class Pipeline:
     def budget_ms(self, table: LatencyTable) -> float:
         """The budget in milliseconds."""
         target = self.experiment.section("target", TargetConfig)
-        return resolve_budget_ms(target, table, self.experiment.section("space", SpaceConfig))
+        pairs = self.experiment.section("search", SearchConfig).latency.pairs
+        return resolve_budget_ms(target, table, self.experiment.section("space", SpaceConfig), pairs=pairs)
 
     def search(self) -> None:
         """Searches both architectures."""

@@ -5,7 +5,7 @@ convolutions) and its share of the fastest large convolution that any of the run
 two that read files it is also told what the network takes without its last resize, with that resize as a node instead
 of matrix products (see `fasterseg.runtime.enlarging`), and as the file that `fasterseg export` writes.
 
-    python -m benchmarks.inference --csv benchmarks/inference_student_512x1024_cpu2.csv
+    python -m benchmarks.inference --csv benchmarks/inference_student_512x1024_1thread.csv --threads 1
 
 Result: see benchmarks/README.md.
 """

@@ -3,8 +3,8 @@
 A step is the search's own (`search.steps`): one on the architecture and one on the weights, four passes each. Every
 point runs in a process of its own, on one thread. Its time is processor time, to which neighbours on the machine do not
 add; its memory is the process's peak beyond what it took before the supernet was built, and beyond weights, gradients
-and momentum. The figure is the exponent of a power law fitted to the points (1 is linear), beside that of the
-arithmetic of the convolutions, which is what time ought to follow.
+and momentum. The figures are the exponent of a power law fitted to the points (1 is in proportion), beside that of
+the arithmetic of the convolutions, and how well a straight line, which may start above zero, explains them.
 
     python -m benchmarks.scale --csv benchmarks/scale_search_step_1thread.csv
 
@@ -141,26 +141,31 @@ def fitted_exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
     return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
 
 
+def linearity(sizes: Sequence[float], values: Sequence[float]) -> float:
+    """How much of the values' variance a straight line explains (R²)."""
+    return float(np.corrcoef(sizes, values)[0, 1] ** 2)
+
+
 def as_rows(
     found: dict[Point, dict[str, float]], base: Point, ladders: dict[str, tuple[int, ...]]
 ) -> list[dict[str, object]]:
-    """A row for each point of each ladder, with the ladder's exponents."""
+    """A row for each point of each ladder, with the ladder's exponents and linearity."""
     rows: list[dict[str, object]] = []
     for ladder, steps in ladders.items():
         points = [base._replace(**{ladder: step}) for step in steps]
         sizes = [extent(point, ladder) for point in points]
-        powers = {
-            f"{name}_exponent": fitted_exponent(sizes, [found[point][name] for point in points]) for name in FIGURES
-        }
+        fits: dict[str, object] = {}
+        for name in FIGURES:
+            values = [found[point][name] for point in points]
+            fits[f"{name}_exponent"] = fitted_exponent(sizes, values)
+            fits[f"{name}_linearity"] = linearity(sizes, values)
         for point, size in zip(points, sizes, strict=True):
-            rows.append(
-                {"varied": AXES[ladder], "size": size, **point._asdict(), **found[point], **powers, **machine()}
-            )
+            rows.append({"varied": AXES[ladder], "size": size, **point._asdict(), **found[point], **fits, **machine()})
     return rows
 
 
 def plot(rows: Sequence[dict[str, object]], *, title: str) -> Figure:
-    """Time and memory against each size: points, the line through the first and last one, and the exponents."""
+    """Time and memory against each size: the points, the straight line that fits them best, and how well."""
     names = list(dict.fromkeys(str(row["varied"]) for row in rows))
     figure = Figure(figsize=(3.3 * len(names), 5.6), layout="constrained")
     panels = figure.subplots(2, len(names), sharex="col", squeeze=False)
@@ -174,9 +179,9 @@ def plot(rows: Sequence[dict[str, object]], *, title: str) -> Figure:
             axes.plot(ends, slope * ends + intercept, color="0.6", linewidth=1, label="best straight line")
             axes.plot(sizes, values, "o-", color="C0" if figure_name == "step_ms" else "C1", label="measured")
             power = float(str(chosen[0][f"{figure_name}_exponent"]))
-            note = f"exponent {power:.2f}"
+            note = f"exponent {power:.2f}, R² of the line {float(str(chosen[0][f'{figure_name}_linearity'])):.3f}"
             if figure_name == "step_ms":
-                note += f"\nof the arithmetic {float(str(chosen[0]['gflop_exponent'])):.2f}"
+                note += f"\nexponent of the arithmetic {float(str(chosen[0]['gflop_exponent'])):.2f}"
             axes.text(0.04, 0.96, note, transform=axes.transAxes, va="top", fontsize=9)
             axes.set_xlim(left=0)
             axes.set_ylim(bottom=min(0.0, intercept), top=1.3 * values.max())

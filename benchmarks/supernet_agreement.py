@@ -5,7 +5,7 @@ here and there whether a ReLU lets a value through. So the sides are compared in
 plain step is also compared with itself on an image whose values are the next representable ones, which is how much
 such a decision is worth.
 
-    python -m benchmarks.supernet_agreement --csv benchmarks/supernet_agreement_128x256_batch2.csv
+    python -m benchmarks.supernet_agreement --crop 64 128 --parts weights --csv FILE
 
 Any CPU with 14 GiB of memory, some minutes. Result: see benchmarks/README.md.
 """

@@ -115,8 +115,8 @@ def build_fitter(
     return BudgetFitter(
         expected,
         predict_ms=table.predict_architecture,
-        fastest=latency_range(table, space).fastest,
-        budget_ms=resolve_budget_ms(target, table, space),
+        fastest=latency_range(table, space, pairs=config.latency.pairs).fastest,
+        budget_ms=resolve_budget_ms(target, table, space, pairs=config.latency.pairs),
     )
 
 
