@@ -132,11 +132,13 @@ def test_unknown_operator(runner: Any) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_a_tighter_budget_gives_a_faster_student(runner: Any, seed: int) -> None:
-    """Real short searches: the latency term moves the expectation, and the student keeps its budget."""
+def test_a_tighter_budget_gives_a_faster_student(runner: Any) -> None:
+    """Real short searches: the latency term moves every expectation, the students keep their budgets.
 
-    def search(share: float) -> dict[str, float]:
+    A single short search without pressure may derive a fast student by chance, so those are compared on average.
+    """
+
+    def search(seed: int, share: float) -> dict[str, float]:
         settings = (
             f"seed={seed}",
             f"target.budget_share={share}",
@@ -145,10 +147,12 @@ def test_a_tighter_budget_gives_a_faster_student(runner: Any, seed: int) -> None
             "search.latency.control_factor=4",
             "search.validate_every=5",
         )
-        summary: dict[str, float] = json.loads((runner.search(f"share{share}", *settings) / "summary.json").read_text())
+        folder = runner.search(f"seed{seed}_share{share}", *settings)
+        summary: dict[str, float] = json.loads((folder / "summary.json").read_text())
         assert summary["predicted_ms"] <= summary["budget_ms"]
         return summary
 
-    tight, loose = search(0.05), search(0.6)
-    assert tight["predicted_ms"] < loose["predicted_ms"]
-    assert tight["expected_ms"] < loose["expected_ms"]
+    tight, loose = ([search(seed, share) for seed in range(3)] for share in (0.05, 0.6))
+    for one, other in zip(tight, loose, strict=True):
+        assert one["expected_ms"] < other["expected_ms"]
+    assert sum(each["predicted_ms"] for each in tight) < sum(each["predicted_ms"] for each in loose)
