@@ -40,6 +40,11 @@ class Operator(nn.Module):
         """Creates the operator's layers as attributes; called once, when the operator is made."""
         raise NotImplementedError
 
+    @property
+    def conv_stride(self) -> int:
+        """Stride of the first convolution."""
+        return self.stride
+
     def convolve(self, feature: torch.Tensor) -> torch.Tensor:
         """Everything up to the last convolution, whose result `finish` takes."""
         raise NotImplementedError
@@ -161,7 +166,7 @@ class Conv(Operator):
 
     def compose(self, layers: LayerFactory) -> None:
         """See `Operator.compose`."""
-        self.conv1 = layers.conv(self.in_channels, self.out_channels, kernel_size=3, stride=self.stride)
+        self.conv1 = layers.conv(self.in_channels, self.out_channels, kernel_size=3, stride=self.conv_stride)
         self.norm1 = layers.norm(self.out_channels)
 
     def convolve(self, feature: torch.Tensor) -> torch.Tensor:
@@ -178,8 +183,14 @@ class Conv(Operator):
 class ZoomedOperator(Operator):
     """Base of the operators that work at half resolution and resize back at stride 1 ("zoomed convolutions").
 
-    Their `convolve` takes the input at half size, which several operators can share.
+    What they do there is the operator that they are derived from besides, without its stride. Their `convolve` takes
+    the input at half size, which several operators can share.
     """
+
+    @property
+    def conv_stride(self) -> int:
+        """See `Operator.conv_stride`: the input is halved already."""
+        return 1
 
     def forward(self, feature: torch.Tensor) -> torch.Tensor:
         """Runs the operator; see `Operator` for shapes."""
@@ -193,23 +204,8 @@ class ZoomedOperator(Operator):
 
 
 @register_operator("conv_downup")
-class ConvDownUp(ZoomedOperator):
+class ConvDownUp(ZoomedOperator, Conv):
     """A 3×3 convolution at half resolution."""
-
-    def compose(self, layers: LayerFactory) -> None:
-        """See `Operator.compose`."""
-        self.conv1 = layers.conv(self.in_channels, self.out_channels, kernel_size=3)
-        self.norm1 = layers.norm(self.out_channels)
-
-    def convolve(self, feature: torch.Tensor) -> torch.Tensor:
-        """See `Operator.convolve`; takes the input at half size."""
-        output: torch.Tensor = self.conv1(feature)
-        return output
-
-    @property
-    def last_norm(self) -> nn.Module:
-        """See `Operator.last_norm`."""
-        return self.norm1
 
 
 @register_operator("conv_2x")
@@ -218,7 +214,7 @@ class Conv2x(Operator):
 
     def compose(self, layers: LayerFactory) -> None:
         """See `Operator.compose`."""
-        self.conv1 = layers.conv(self.in_channels, self.out_channels, kernel_size=3, stride=self.stride)
+        self.conv1 = layers.conv(self.in_channels, self.out_channels, kernel_size=3, stride=self.conv_stride)
         self.norm1 = layers.norm(self.out_channels)
         self.conv2 = layers.conv(self.out_channels, self.out_channels, kernel_size=3)
         self.norm2 = layers.norm(self.out_channels)
@@ -235,25 +231,8 @@ class Conv2x(Operator):
 
 
 @register_operator("conv_2x_downup")
-class Conv2xDownUp(ZoomedOperator):
+class Conv2xDownUp(ZoomedOperator, Conv2x):
     """Two 3×3 convolutions at half resolution."""
-
-    def compose(self, layers: LayerFactory) -> None:
-        """See `Operator.compose`."""
-        self.conv1 = layers.conv(self.in_channels, self.out_channels, kernel_size=3)
-        self.norm1 = layers.norm(self.out_channels)
-        self.conv2 = layers.conv(self.out_channels, self.out_channels, kernel_size=3)
-        self.norm2 = layers.norm(self.out_channels)
-
-    def convolve(self, feature: torch.Tensor) -> torch.Tensor:
-        """See `Operator.convolve`; takes the input at half size."""
-        output: torch.Tensor = self.conv2(functional.relu(self.norm1(self.conv1(feature)), inplace=True))
-        return output
-
-    @property
-    def last_norm(self) -> nn.Module:
-        """See `Operator.last_norm`."""
-        return self.norm2
 
 
 SKIP = Skip.name
