@@ -7,8 +7,10 @@ is faster: every part has its own weights, and the gradients of inputs that part
 
 import functools
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -18,6 +20,9 @@ Result = TypeVar("Result")
 
 # a layer has three cells, and the one of stride 16 is as much work as the other two
 WORKERS = 2
+
+# CPU threads that belong to parts while the thread that runs the pass keeps one; 0: nothing was lent
+_LENT: ContextVar[int] = ContextVar("_LENT", default=0)
 
 
 class Part(NamedTuple):
@@ -32,6 +37,27 @@ class Part(NamedTuple):
     inputs: Tensors
 
 
+@contextmanager
+def threads_for_parts() -> Iterator[None]:
+    """Lends the CPU threads of this thread's operations to parts while the block runs.
+
+    What a pass does between its parts is small, and a thread that OpenMP woke up for it stays awake for a while and
+    takes time from the parts: a tenth of an architecture step on two cores. With more cores than that nothing is lent:
+    there stem, heads and losses need them.
+    """
+    threads = torch.get_num_threads()
+    if threads // WORKERS != 1:
+        yield
+        return
+    token = _LENT.set(threads)
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        _LENT.reset(token)
+
+
 def run_side_by_side(parts: Sequence[Part]) -> list[Tensors]:
     """The outputs of each part, differentiable in their inputs and in the weights that they use.
 
@@ -42,7 +68,7 @@ def run_side_by_side(parts: Sequence[Part]) -> list[Tensors]:
         parts: What to run, the longest first.
     """
     inputs = [tensor for part in parts for tensor in part.inputs]
-    if len(parts) == 1 or torch.get_num_threads() < WORKERS or torch.is_autocast_enabled("cpu"):
+    if len(parts) == 1 or _threads() < WORKERS or torch.is_autocast_enabled("cpu"):
         return [part.run(*part.inputs) for part in parts]
     # the gradients of weights hang on the node's own, which there is only where an input asks for one
     lost = torch.is_grad_enabled() and not any(tensor.requires_grad for tensor in inputs)
@@ -107,15 +133,20 @@ def _in_threads(runs: Sequence[Callable[[], Result]], *, gradients: bool) -> lis
         with torch.inference_mode(inference), torch.set_grad_enabled(gradients):
             return run()
 
-    pool = _pool(torch.get_num_threads())
+    pool = _pool(_threads())
     futures = [pool.submit(in_mode, run) for run in runs]
     return [future.result() for future in futures]
+
+
+def _threads() -> int:
+    """The CPU threads that there are for parts."""
+    return _LENT.get() or torch.get_num_threads()
 
 
 @functools.lru_cache(maxsize=1)
 def _pool(threads: int) -> ThreadPoolExecutor:
     """Workers that share the CPU threads of PyTorch's operations between them."""
-    started = threading.Barrier(WORKERS)
+    started, own = threading.Barrier(WORKERS), torch.get_num_threads()
 
     def start() -> None:
         # a thread takes over the process's number when it first asks for its own: that has to be over
@@ -127,5 +158,5 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     for future in [pool.submit(int) for _ in range(WORKERS)]:
         future.result()
     # part of the setting belongs to the process, so this thread asks for its own again
-    torch.set_num_threads(threads)
+    torch.set_num_threads(own)
     return pool

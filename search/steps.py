@@ -43,7 +43,8 @@ class WeightsStep:
     ) -> None:
         self.supernet, self.loss, self.fabric, self.draws = supernet, loss, fabric, draws
         self.max_norm = config.grad_clip
-        self.optimizer = set_up(weights_optimizer(supernet.weights(), config), fabric)
+        self.weights = list(supernet.weights())
+        self.optimizer = set_up(weights_optimizer(self.weights, config), fabric)
 
     def gradients(self, batch: LabeledImage, *, passes: Sequence[Pass]) -> dict[str, torch.Tensor]:
         """Leaves the gradients of all passes, averaged over the processes, and returns the passes' losses."""
@@ -51,7 +52,7 @@ class WeightsStep:
         self.supernet.clear_gradients(keep_memory=self.draws == 0)
         with frozen(self.supernet.architecture_parameters()):
             losses = self.loss.backward(self.supernet, batch.image, batch.label, passes=passes, draws=self.draws)
-        average_gradients(self.supernet.weights(), self.fabric)
+        average_gradients(self.weights, self.fabric)
         return losses
 
     def run(self, batch: LabeledImage, *, passes: Sequence[Pass]) -> dict[str, torch.Tensor]:
@@ -88,6 +89,7 @@ class ArchitectureStep:
     ) -> None:
         self.supernet, self.loss, self.fabric, self.latency_term = supernet, loss, fabric, latency_term
         self.draws = config.draws
+        self.weights = list(supernet.weights())
         sampled_only = config.architecture.passes == "sampled"
         self.passes = [one for one in SEARCH_PASSES if one.width_mode == "sampled" or not sampled_only]
         adam = torch.optim.Adam(
@@ -102,7 +104,7 @@ class ArchitectureStep:
     def gradients(self, batch: LabeledImage) -> dict[str, torch.Tensor]:
         """Leaves the gradients, averaged over the processes; returns the losses: `loss` of all passes and `latency`."""
         self.optimizer.zero_grad(set_to_none=True)
-        with frozen(self.supernet.weights()):
+        with frozen(self.weights):
             losses = self.loss.backward(self.supernet, batch.image, batch.label, passes=self.passes, draws=self.draws)
         latency_term = self.latency_term(self.supernet.architecture("student").probabilities())
         self.fabric.backward(latency_term)

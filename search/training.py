@@ -1,12 +1,13 @@
 """What pretraining and search share: passes of the supernet with their losses, the weights' optimizer, checkpoints."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision
 from torch import nn
 
 from fasterseg.engine.checkpoint import load_state, save_state
@@ -14,6 +15,7 @@ from fasterseg.engine.devices import use_channels_last
 from fasterseg.engine.losses import OhemCrossEntropy, head_loss, subsample_labels
 from fasterseg.engine.optimization import sgd
 from fasterseg.networks.space import ArchitectureSet, SpaceConfig
+from search.concurrency import threads_for_parts
 from search.config import SupernetTrainConfig
 from search.supernet import Supernet
 from search.widths import WidthMode
@@ -64,13 +66,18 @@ class SupernetLoss:
         image = image.to(self.fabric.device, non_blocking=True, memory_format=layout)
         label = subsample_labels(label.to(self.fabric.device, non_blocking=True), self.label_stride)
         losses: dict[str, list[torch.Tensor]] = {}
-        for one in passes:
-            with self.fabric.autocast():
-                heads = supernet(image, one.architecture_set, one.width_mode, draws=draws)
-            loss = torch.stack([head_loss(self.criterion, logits, label) for logits in heads]).sum()
-            self.fabric.backward(loss)
-            losses.setdefault(f"{one.architecture_set}_{one.width_mode}", []).append(loss.detach())
+        with threads_for_parts() if self._in_parts() else nullcontext():
+            for one in passes:
+                with self.fabric.autocast():
+                    heads = supernet(image, one.architecture_set, one.width_mode, draws=draws)
+                loss = torch.stack([head_loss(self.criterion, logits, label) for logits in heads]).sum()
+                self.fabric.backward(loss)
+                losses.setdefault(f"{one.architecture_set}_{one.width_mode}", []).append(loss.detach())
         return {name: torch.stack(values).mean() for name, values in losses.items()}
+
+    def _in_parts(self) -> bool:
+        """Whether passes run in parts side by side: on a CPU, without autocast."""
+        return self.fabric.device.type == "cpu" and not isinstance(self.fabric.strategy.precision, MixedPrecision)
 
 
 @contextmanager

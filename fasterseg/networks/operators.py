@@ -35,6 +35,8 @@ class Operator(nn.Module):
         self.out_channels = out_channels
         self.stride = stride
         self.compose(layers)
+        # a plain list, found once: the supernet sets widths a thousand times in a step
+        self._slimmable = [module for module in self.modules() if isinstance(module, SlimmableConv2d)]
 
     def compose(self, layers: LayerFactory) -> None:
         """Creates the operator's layers as attributes; called once, when the operator is made."""
@@ -69,9 +71,8 @@ class Operator(nn.Module):
 
     def set_out_channels(self, out_channels: int) -> None:
         """Sets how many channels a slimmable operator puts out from now on; its input decides the rest itself."""
-        for module in self.modules():
-            if isinstance(module, SlimmableConv2d):
-                module.active_out_channels = out_channels * module.out_channels // self.out_channels
+        for conv in self._slimmable:
+            conv.active_out_channels = out_channels * conv.out_channels // self.out_channels
 
 
 _REGISTRY: dict[str, type[Operator]] = {}

@@ -14,6 +14,10 @@ from torch.nn import functional
 
 from fasterseg.networks.channels import make_divisible
 
+# from how many weights on, and up to how many output pixels in all, a weight's gradient is a matrix product on a CPU:
+# on a Xeon with 2 MiB of cache a core it then takes 0.3 to 0.45 of the time at 32 pixels and 0.85 to 0.95 at 128
+_PRODUCT_MIN_WEIGHTS, _PRODUCT_MAX_PIXELS = 400_000, 128
+
 # a batch norm of one process, or one that spans several
 BatchNorm = nn.BatchNorm2d | nn.SyncBatchNorm
 
@@ -52,12 +56,65 @@ class SlimmableConv2d(nn.Conv2d):
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Convolves (N, C, H, W) for any C up to `in_channels` into `active_out_channels` channels."""
         weight = self.weight
+        if self._gradient_by_product(input):
+            output: torch.Tensor = _GradientByProduct.apply(  # type: ignore[no-untyped-call]
+                input, weight, self.active_out_channels, self.stride, self.padding
+            )
+            return output
         if (self.active_out_channels, input.shape[1]) != weight.shape[:2]:
             weight = _first_channels(weight, self.active_out_channels, input.shape[1])
         if self.kernel_size == (1, 1) and self.stride == (2, 2):
             # the pixels it reads, a quarter of them, instead of a copy of all of a shifted map
             return functional.conv2d(input[:, :, ::2, ::2], weight)
         return functional.conv2d(input, weight, None, self.stride, self.padding)
+
+    def _gradient_by_product(self, input: torch.Tensor) -> bool:
+        """Whether `_GradientByProduct` is the faster way: on a CPU, many weights that few pixels use."""
+        if not (torch.is_grad_enabled() and self.weight.requires_grad and input.device.type == "cpu"):
+            return False
+        out_pixels = input[:, 0].numel() // (self.stride[0] * self.stride[1])
+        weights = self.active_out_channels * input.shape[1] * self.kernel_size[0] * self.kernel_size[1]
+        small = out_pixels <= _PRODUCT_MAX_PIXELS and weights >= _PRODUCT_MIN_WEIGHTS
+        return small and not torch.is_autocast_enabled("cpu")
+
+
+class _GradientByProduct(torch.autograd.Function):
+    """A convolution with the first channels of a weight, whose gradient a matrix product adds to that of the weight.
+
+    The library's own gradient is a tensor of its own in a layout of its own: with more weights than pixels, making it
+    costs more than the arithmetic. Like that of `_FirstChannels` the gradient goes straight into `weight.grad`.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        input: torch.Tensor,
+        weight: torch.Tensor,
+        out_channels: int,
+        stride: tuple[int, int],
+        padding: tuple[int, int],
+    ) -> torch.Tensor:
+        ctx.save_for_backward(input)
+        ctx.weight, ctx.out_channels, ctx.stride, ctx.padding = weight, out_channels, stride, padding
+        return functional.conv2d(input, weight[:out_channels, : input.shape[1]], None, stride, padding)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, None, None, None, None]:
+        (input,) = ctx.saved_tensors
+        weight, out_channels, stride, padding = ctx.weight, ctx.out_channels, ctx.stride, ctx.padding
+        of_input = None
+        if ctx.needs_input_grad[0]:
+            part = weight[:out_channels, : input.shape[1]]
+            of_input = torch.ops.aten.convolution_backward(
+                gradient, input, part, None, stride, padding, (1, 1), False, (0, 0), 1, [True, False, False]
+            )[0]
+        if weight.grad is None:
+            weight.grad = torch.zeros_like(weight)
+        patches = functional.unfold(input, weight.shape[2:], padding=padding, stride=stride).transpose(1, 2)
+        patches = patches.reshape(-1, patches.shape[2])
+        outer = gradient.transpose(0, 1).reshape(out_channels, -1)
+        weight.grad.view(len(weight), -1)[:out_channels, : patches.shape[1]].addmm_(outer, patches)
+        return of_input, None, None, None, None
 
 
 class _FirstChannels(torch.autograd.Function):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from search.concurrency import Part, run_side_by_side
+from search.concurrency import Part, run_side_by_side, threads_for_parts
 from search.supernet import Supernet
 
 Tensors = tuple[torch.Tensor, ...]
@@ -52,6 +52,30 @@ def test_parts_give_what_they_give_one_after_the_other(two_threads: None) -> Non
     for first, second in zip(*results, strict=True):
         torch.testing.assert_close(first, second)
     assert all("part" in part.threads[0] and "part" not in part.threads[1] for part in parts)
+
+
+def test_lent_threads_are_for_parts_and_come_back(two_threads: None) -> None:
+    parts = [Recorder(), Recorder()]
+    with threads_for_parts():
+        assert torch.get_num_threads() == 1
+        feature = torch.randn(1, 3, requires_grad=True)
+        (first,), (second,) = run_side_by_side([Part(part, (feature,)) for part in parts])
+        (first + second).sum().backward()
+    assert torch.get_num_threads() == 2
+    assert all("part" in part.threads[0] for part in parts)
+    with pytest.raises(RuntimeError, match="stop"), threads_for_parts():
+        raise RuntimeError("stop")
+    assert torch.get_num_threads() == 2
+
+
+def test_one_thread_has_none_to_lend() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    part = Recorder()
+    with threads_for_parts():
+        run_side_by_side([Part(part, (torch.randn(1, 3),))] * 2)
+    torch.set_num_threads(before)
+    assert all("part" not in name for name in part.threads)
 
 
 def test_an_input_without_gradient_gets_none(two_threads: None) -> None:
