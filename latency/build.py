@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -112,7 +113,7 @@ def build_table(
             CONSOLE.print(f"{path} holds all {len(specs)} operators already", soft_wrap=True)
             return existing
         if not only_missing:
-            raise ValueError(_lacking(existing, lacking, protocol))
+            raise ValueError(describe_lack(existing, lacking, protocol))
     CONSOLE.print(f"measuring with {reason}", soft_wrap=True)
     table = _measure_table(
         path,
@@ -155,18 +156,20 @@ def _measure_table(
     protocol: LatencyConfig,
 ) -> LatencyTable:
     """The table with all its entries, and with the correction that it had."""
-    conditions = runner.conditions()
+    conditions = runner.conditions() if existing is None else existing.conditions
     same_conditions = {name: value for name, value in conditions.to_dict().items() if name != "clocks_mhz"}
     header = {"target": vars(target), "conditions": same_conditions, "protocol": protocol.timing()}
     journal = EntryJournal(journal_path(path), header)
     known = existing.entries if existing is not None else {}
-    _measure_entries([spec for spec in specs if spec not in known], journal, runner=runner, protocol=protocol)
+    clocks_mhz = _measure_entries(
+        [spec for spec in specs if spec not in known], journal, runner=runner, protocol=protocol
+    )
     reference_ms = existing.reference_ms if existing is not None else _usual_pace(journal.entries)
     measured = {**known, **{spec: entry.at_pace(reference_ms) for spec, entry in journal.entries.items()}}
     table = LatencyTable(
         target=target,
         space=space,
-        conditions=conditions,
+        conditions=replace(conditions, clocks_mhz=clocks_mhz or conditions.clocks_mhz),
         protocol=protocol,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         reference_ms=reference_ms,
@@ -178,8 +181,13 @@ def _measure_table(
 
 def _measure_entries(
     specs: Sequence[OperatorSpec], journal: EntryJournal, *, runner: Runner, protocol: LatencyConfig
-) -> None:
-    """Measures the operators that the journal lacks, a group at a time; what a group gave is kept before the next."""
+) -> dict[str, int]:
+    """Measures the operators that the journal lacks, a group at a time; what a group gave is kept before the next.
+
+    Returns:
+        The device's clocks while it worked: for each the median over the groups; empty where they cannot be read.
+    """
+    clocks_mhz: dict[str, list[int]] = defaultdict(list)
     missing = [spec for spec in specs if spec not in journal.entries]
     with (
         epoch_progress("latency table", len(specs), completed=len(specs) - len(missing)) as progress,
@@ -192,7 +200,10 @@ def _measure_entries(
                     sessions = [stack.enter_context(runner.prepare(spec.build(), spec.input_shape())) for spec in group]
                 measurements = measure_sessions(sessions, runner.conditions(), protocol=protocol, reference=reference)
             journal.append(dict(zip(group, map(TableEntry.of, measurements), strict=True)))
+            for name, clock_mhz in measurements[0].conditions.clocks_mhz.items():
+                clocks_mhz[name].append(clock_mhz)
             progress.advance(len(group), note=group[-1].key)
+    return {name: statistics.median_low(values) for name, values in clocks_mhz.items()}
 
 
 def _usual_pace(entries: Mapping[OperatorSpec, TableEntry]) -> float:
@@ -200,7 +211,8 @@ def _usual_pace(entries: Mapping[OperatorSpec, TableEntry]) -> float:
     return statistics.median(entry.reference_ms for entry in entries.values())
 
 
-def _lacking(table: LatencyTable, lacking: Sequence[OperatorSpec], protocol: LatencyConfig) -> str:
+def describe_lack(table: LatencyTable, lacking: Sequence[OperatorSpec], protocol: LatencyConfig) -> str:
+    """What a table lacks of operators and of the correction that a protocol asks for, and how to add it."""
     wanted = []
     if lacking:
         wanted.append(f"{len(lacking)} of the operators asked for, {lacking[0].key} among them")

@@ -6,11 +6,12 @@ from typing import Annotated
 import typer
 
 from fasterseg.engine.commandline import ConfigOption, OutOption, SetOption, say
-from fasterseg.engine.config import Experiment, load_experiment
-from fasterseg.networks.presets import resolve_architecture
+from fasterseg.engine.config import Experiment, dataset_num_classes, load_experiment
+from fasterseg.networks.space import SpaceConfig
 from latency import build, comparison, measure
 from latency.agreement import AgreementBounds
-from latency.config import TargetConfig
+from latency.config import LatencyConfig, TargetConfig
+from latency.subjects import find_architecture
 from latency.table import TABLE_NAME, LatencyTable
 from latency.validate import validate_table
 
@@ -35,8 +36,8 @@ def table_command(
         list[str] | None,
         typer.Option(
             "--for",
-            help="A network outside the space whose operators to measure too: a preset or an "
-            "architecture file; may be given repeatedly.",
+            help="A network outside the space whose operators to measure too: a preset, an architecture file, a "
+            "best.pt or an exported .onnx; may be given repeatedly.",
         ),
     ] = None,
     classes: ClassesOption = None,
@@ -46,11 +47,12 @@ def table_command(
     Example: python -m latency table --config configs/toy.yaml
     """
     experiment = load_experiment(config, settings or [], build.SECTIONS)
+    num_classes = classes or dataset_num_classes(experiment)
     path = build.run_table(
         experiment,
         out=out or experiment.stage_folder(build.STAGE),
-        num_classes=classes,
-        networks=[resolve_architecture(name) for name in networks or []],
+        num_classes=num_classes,
+        networks=[find_architecture(name, num_classes=num_classes) for name in networks or []],
         only_missing=only_missing,
     )
     say(f"wrote {path}", f"next: python -m search pretrain --config {config}")
@@ -76,7 +78,13 @@ def validate_command(
     """
     experiment = load_experiment(config, settings or [], build.SECTIONS)
     loaded = LatencyTable.load(table or usual_table(experiment))
-    validation = validate_table(loaded, experiment.section("target", TargetConfig), count=count)
+    validation = validate_table(
+        loaded,
+        experiment.section("target", TargetConfig),
+        space=experiment.section("space", SpaceConfig),
+        protocol=experiment.section("latency", LatencyConfig),
+        count=count,
+    )
     say(validation.describe())
     for path in validation.save(out or experiment.stage_folder(build.STAGE)):
         say(f"wrote {path}")
@@ -122,21 +130,23 @@ def measure_command(
         networks,
         runners=runners or [],
         table_path=table_path,
+        needs_table=table is not None,
         num_classes=classes,
         with_layers=layers,
     )
     folder = out or experiment.stage_folder(build.STAGE)
-    stem = measured.rows[0].name if len(measured.rows) == 1 else "comparison"
     say(*(row.describe() for row in measured.rows))
     if len(measured.rows) > 1:
         comparison.print_comparison(measured.rows)
     if table_path is None:
         say(f"no table at {usual} to compare with: python -m latency table --config {config}")
-    paths = comparison.save_comparison(measured.rows, folder, stem=stem)
-    for row, times in zip(measured.rows, measured.layers, strict=bool(measured.layers)):
-        comparison.print_layers(row, times)
-        paths.append(folder / f"layers_{row.name}_{row.runner.replace(':', '_')}.csv")
-        comparison.save_layers(times, paths[-1])
+    paths = comparison.save_comparison(measured.rows, folder)
+    for row, profile in zip(measured.rows, measured.layers, strict=layers):
+        if profile.problem is not None:
+            say(f"no times of layers for {row.name} on {row.runner}: {profile.problem}")
+            continue
+        comparison.print_layers(row, profile.times)
+        paths.append(comparison.save_layers(row, profile.times, folder))
     say(*(f"wrote {path}" for path in paths), f"next: python -m train student --config {config}")
 
 

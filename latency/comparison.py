@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
@@ -13,8 +13,9 @@ from rich.table import Table
 from fasterseg.engine.files import write_text
 from fasterseg.engine.progress import CONSOLE
 from latency.csvtext import csv_text
+from latency.filenames import joined_names, setup_name
 from latency.plots import Bar, plot_comparison, save_figure
-from latency.runners import LayerTime
+from latency.runners import Conditions, LayerTime
 from latency.timing import LatencyMeasurement
 
 _SHOWN_LAYERS = 12
@@ -64,9 +65,14 @@ class MeasuredNetwork:
     def figures(self) -> dict[str, object]:
         """The row of a comparison, by column."""
         measurement = self.measurement
+        conditions = measurement.conditions
         return {
             "network": self.name,
             "runner": self.runner,
+            "device": conditions.device,
+            "mode": conditions.mode,
+            "precision": conditions.precision,
+            "threads": conditions.threads,
             "median_ms": measurement.median_ms,
             "p95_ms": measurement.p95_ms,
             "spread": measurement.spread,
@@ -77,14 +83,27 @@ class MeasuredNetwork:
         }
 
 
+class LayerProfile(NamedTuple):
+    """The times of a network's layers on one runner, or why there are none.
+
+    Attributes:
+        times: In the order of execution.
+        problem: What keeps the runner from telling them; None where it told them.
+    """
+
+    times: tuple[LayerTime, ...]
+    problem: str | None = None
+
+
 def print_comparison(rows: Sequence[MeasuredNetwork]) -> None:
     """Prints the rows as a table; an unsteady time carries a mark."""
-    table = Table("network", "runner", "ms", "p95", "spread", "images/s", "predicted", "")
+    table = Table("network", "runner", "device", "ms", "p95", "spread", "images/s", "predicted", "")
     for row in rows:
         measurement = row.measurement
         table.add_row(
             row.name,
             row.runner,
+            measurement.conditions.device,
             f"{measurement.median_ms:.4g}",
             f"{measurement.p95_ms:.4g}",
             f"{measurement.spread:.1%}",
@@ -95,13 +114,18 @@ def print_comparison(rows: Sequence[MeasuredNetwork]) -> None:
     _print_table(table)
 
 
-def save_comparison(rows: Sequence[MeasuredNetwork], folder: Path, *, stem: str) -> list[Path]:
-    """Writes the rows as `measured_STEM` with `.json` and `.csv`, and of several a bar plot as `.png`.
+def save_comparison(rows: Sequence[MeasuredNetwork], folder: Path) -> list[Path]:
+    """Writes the rows as `measured_NETWORKS_RUNNERS_HEIGHTxWIDTH`, `.json` and `.csv`, and of several a plot as `.png`.
+
+    The same networks on the same runners replace what they wrote before; others do not.
 
     Returns:
         The files.
     """
-    json_path, csv_path, png_path = (folder / f"measured_{stem}.{suffix}" for suffix in ("json", "csv", "png"))
+    names = joined_names([row.name for row in rows])
+    setups = joined_names([setup_name(row.measurement.conditions) for row in rows])
+    stem = f"measured_{names}_{setups}_{_size(rows[0])}"
+    json_path, csv_path, png_path = (folder / f"{stem}.{suffix}" for suffix in ("json", "csv", "png"))
     write_text(json_path, json.dumps([row.to_dict() for row in rows], indent=2) + "\n")
     figures = [row.figures() for row in rows]
     write_text(csv_path, csv_text(figures))
@@ -112,22 +136,28 @@ def save_comparison(rows: Sequence[MeasuredNetwork], folder: Path, *, stem: str)
         measurement = row.measurement
         spread_ms = measurement.spread * measurement.median_ms / 2
         bars[row.runner][row.name] = Bar(measurement.median_ms, spread_ms, measurement.stable)
-    first = rows[0].measurement
-    title = (
-        f"input {first.input_shape[2]}x{first.input_shape[3]}, {first.conditions.threads} thread(s), "
-        f"{first.conditions.precision}, {first.conditions.device_name}"
-    )
-    save_figure(plot_comparison(bars, title=title), png_path)
+    save_figure(plot_comparison(bars, title=comparison_title(rows)), png_path)
     return [json_path, csv_path, png_path]
 
 
-def save_layers(layers: Sequence[LayerTime], path: Path) -> None:
-    """Writes the times of a network's layers as CSV, in the order of execution."""
+def comparison_title(rows: Sequence[MeasuredNetwork]) -> str:
+    """What the rows were measured on: in common, or each runner by itself where devices differ."""
+    places = {row.runner: _place(row.measurement.conditions) for row in rows}
+    size = f"input {_size(rows[0])}"
+    if len(set(places.values())) == 1:
+        return f"{size}, {places[rows[0].runner]}"
+    return "; ".join([size, *(f"{runner}: {place}" for runner, place in places.items())])
+
+
+def save_layers(row: MeasuredNetwork, layers: Sequence[LayerTime], folder: Path) -> Path:
+    """Writes the times of a network's layers as `layers_NETWORK_RUNNER_HEIGHTxWIDTH.csv`, in the order of execution."""
     total_ms = sum(layer.ms for layer in layers)
     figures = [
         {"layer": layer.name, "kind": layer.kind, "ms": layer.ms, "share": layer.ms / total_ms} for layer in layers
     ]
+    path = folder / f"layers_{row.name}_{setup_name(row.measurement.conditions)}_{_size(row)}.csv"
     write_text(path, csv_text(figures))
+    return path
 
 
 def print_layers(row: MeasuredNetwork, layers: Sequence[LayerTime]) -> None:
@@ -148,3 +178,15 @@ def _print_table(table: Table) -> None:
     """Prints a table; into a file or a pipe, which have no width, wide enough for names to stay whole."""
     console = CONSOLE if CONSOLE.is_terminal else Console(file=CONSOLE.file, width=_WIDTH_IN_FILES)
     console.print(table)
+
+
+def _size(row: MeasuredNetwork) -> str:
+    _, _, height, width = row.measurement.input_shape
+    return f"{height}x{width}"
+
+
+def _place(conditions: Conditions) -> str:
+    return (
+        f"{conditions.device} ({conditions.device_name}), {conditions.precision}, {conditions.threads} "
+        f"thread{'s' * (conditions.threads > 1)}"
+    )

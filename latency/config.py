@@ -20,8 +20,10 @@ class TargetConfig(Section):
     Attributes:
         runner: The runtime that executes the network; `auto` takes TensorRT or PyTorch on a CUDA device, and ONNX
             Runtime on a CPU.
-        device: Where it runs; `auto` takes a CUDA device where there is one and the runner can use it. `gpu` and `npu`
-            are OpenVINO's.
+        device: Where it runs. `auto` takes the runner's usual device of those that can do what is asked for: with
+            TensorRT a CUDA device; with PyTorch a CUDA device where there is one, else the CPU; with ONNX Runtime and
+            OpenVINO the CPU, so that `cuda`, `gpu` or `npu` (the latter two are OpenVINO's) have to be named, or
+            follow from a precision or mode that the CPU does not have.
         precision: Number format of the deployed network's arithmetic; images and logits are float32 in any case.
         mode: How the runtime executes it. PyTorch: `eager`, `channels_last`, `cuda_graph` or `compile`; ONNX Runtime:
             its execution provider `cpu`, `cuda` or `tensorrt`. `auto` takes the runner's usual one for the device.
@@ -70,7 +72,7 @@ class LatencyConfig(Section):
         rounds: Rounds that the measurement of an operator consists of; its time is the median of their medians.
         network_rounds: Likewise of a whole network; networks are few, and predictions are held against them.
         longest_ms: How long the rounds of one operator or network take together at most; one that is slower has fewer
-            rounds, but not fewer than 5.
+            rounds, but not fewer than 5, or than it would have anyway.
         round_ms: How long one operator or network runs in one round, at least; on a CUDA device also as often as it
             takes for 100 calls in all.
         warmup_ms: How long it runs before the first round, at least; on a CUDA device 200 ms at least.

@@ -8,6 +8,7 @@ function, which the search's expected latency can use as it is.
 import random
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -68,7 +69,8 @@ def measure_correction(table: LatencyTable, *, runner: Runner, protocol: Latency
         input_size=table.target.input_size,
     )
     samples = [network_sample(table, *pair) for pair in zip(architectures, measurements, strict=True)]
-    return fit_correction(samples, smallest_entry_ms=min(entry.median_ms for entry in table.entries.values()))
+    fit = fit_correction(samples, smallest_entry_ms=min(entry.median_ms for entry in table.entries.values()))
+    return replace(fit, unsteady=sum(not measurement.stable for measurement in measurements))
 
 
 def network_sample(

@@ -71,6 +71,7 @@ class Correction:
         networks: Random networks the fit was made on; 0 is the plain sum.
         mean_error: Cross-validated mean of |predicted / measured - 1|.
         largest_error: The largest of these.
+        unsteady: Of these networks, how many had a time whose rounds disagreed; None where the table does not tell.
     """
 
     slope: Positive = 1.0
@@ -79,6 +80,7 @@ class Correction:
     networks: Count = 0
     mean_error: NotNegative | None = None
     largest_error: NotNegative | None = None
+    unsteady: Count | None = None
 
     def apply(self, sum_ms: float, operators: float) -> float:
         """The predicted time of a network of `operators` operators whose entries sum to `sum_ms`."""
@@ -88,9 +90,10 @@ class Correction:
         """The fit and its error in one line."""
         if self.mean_error is None or self.largest_error is None:
             return "the plain sum of the entries; no correction was fitted"
+        steadiness = "" if self.unsteady is None else f", {self.unsteady} of them with an unsteady time"
         return (
             f"{self.slope:.4g} * sum + {self.per_operator_ms:.4g} ms * operators + {self.constant_ms:.4g} ms, fitted "
-            f"on {self.networks} random networks; cross-validated error {self.mean_error:.1%} on average, "
+            f"on {self.networks} random networks{steadiness}; cross-validated error {self.mean_error:.1%} on average, "
             f"{self.largest_error:.1%} at most"
         )
 

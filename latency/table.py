@@ -31,7 +31,7 @@ from latency.records import (
 from latency.runners.base import Conditions
 
 FORMAT: Literal["fasterseg-latency-table"] = "fasterseg-latency-table"
-# 2: times at the pace of another reference network
+# 2: times at the pace of another reference network; 3: the last resize as matrix products where a CPU runs the graph
 FORMAT_VERSION: Literal[3] = 3
 TABLE_NAME = "latency_table.json"
 _MAX_LISTED = 5

@@ -7,25 +7,30 @@ timed between the turns tells how fast the machine is at that moment (`latency.p
 """
 
 import gc
-import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from latency.config import LatencyConfig
+from latency.rounds import (
+    RoundPlan,
+    count_rounds,
+    counts,
+    least_warmup_ms,
+    plan_round,
+    round_median,
+    run_round,
+    warm_up,
+)
 from latency.runners.base import Conditions, Session, Shape, TimedCall
+from latency.runners.clocks import read_clocks_mhz
 
-_MIN_ROUNDS, _MAX_CALLS = 5, 2000
-LONG_CALL_MS = 50.0
 REFERENCE_CALLS = 3
 PACE_INTERVAL_S = 0.1
-# a GPU raises its clocks under work only, and what it does between two events is short
-CUDA_WARMUP_MS, CUDA_CALLS = 200.0, 100
-_MIN_UNDISTURBED, _MAX_TRIES = 2, 4
 Item = TypeVar("Item")
 
 
@@ -131,21 +136,30 @@ def _measure_once(
     rounds: list[list[list[TimedCall]]] = [[] for _ in subjects]
     paces: list[list[float]] = [[] for _ in subjects]
     with _without_garbage_collection():
-        warmups = [_warm_up(session, _warmup_ms(conditions, protocol)) for session, conditions in subjects]
+        warmups = [warm_up(session, least_warmup_ms(conditions, protocol)) for session, conditions in subjects]
         plans = [
-            _plan_round(calls, conditions, protocol) for calls, (_, conditions) in zip(warmups, subjects, strict=True)
+            plan_round(calls, conditions, protocol) for calls, (_, conditions) in zip(warmups, subjects, strict=True)
         ]
         if reference is not None:
-            _warm_up(reference, protocol.warmup_ms)
-        for _ in range(_count_rounds(warmups, plans, protocol)):
+            warm_up(reference, protocol.warmup_ms)
+        for _ in range(count_rounds(warmups, plans, protocol)):
             marks = _PaceMarks(reference)
             for (session, _), plan, timed in zip(subjects, plans, rounds, strict=True):
-                timed.append(_run_round(session, plan))
+                timed.append(run_round(session, plan))
                 marks.follow()
             for pace, pace_ms in zip(paces, marks.close(), strict=True):
                 pace.append(pace_ms)
+        # at once: a GPU lowers its clocks again when it rests
+        clocks_mhz = read_clocks_mhz() if any(conditions.device == "cuda" for _, conditions in subjects) else {}
     measurements = [
-        _summarise(session, timed, pace, conditions=conditions, protocol=protocol, warmup_count=len(warmup))
+        _summarise(
+            session,
+            timed,
+            pace,
+            conditions=_with_clocks(conditions, clocks_mhz),
+            protocol=protocol,
+            warmup_count=len(warmup),
+        )
         for (session, conditions), timed, pace, warmup in zip(subjects, rounds, paces, warmups, strict=True)
     ]
     if reference is None:
@@ -179,83 +193,17 @@ class _PaceMarks:
         return [(self._paces_ms[index] + self._paces_ms[index + 1]) / 2 for index in self._before]
 
     def _measure(self) -> None:
-        pace_ms = 1.0 if self._reference is None else _round_median(_run_round(self._reference, _REFERENCE_PLAN))
+        pace_ms = 1.0 if self._reference is None else round_median(run_round(self._reference, _REFERENCE_PLAN))
         self._paces_ms.append(pace_ms)
         self._measured_s = time.monotonic()
 
 
-class _RoundPlan(NamedTuple):
-    """What a session does in its turn.
-
-    Attributes:
-        calls: Timed calls.
-        lead: Calls before them that do not count: they find the caches full of the session that ran before.
-    """
-
-    calls: int
-    lead: int = 1
+_REFERENCE_PLAN = RoundPlan(REFERENCE_CALLS)
 
 
-_REFERENCE_PLAN = _RoundPlan(REFERENCE_CALLS)
-
-
-def _warmup_ms(conditions: Conditions, protocol: LatencyConfig) -> float:
-    return max(protocol.warmup_ms, CUDA_WARMUP_MS) if conditions.device == "cuda" else protocol.warmup_ms
-
-
-def _warm_up(session: Session, least_ms: float) -> list[TimedCall]:
-    """Runs the session until the warm-up time has passed; at least twice."""
-    calls = session.time_calls(2)
-    while sum(call.duration_ms for call in calls) < least_ms:
-        calls += session.time_calls(min(len(calls), _MAX_CALLS))
-    return calls
-
-
-def _plan_round(warmup: Sequence[TimedCall], conditions: Conditions, protocol: LatencyConfig) -> _RoundPlan:
-    """As many calls as fill the round; one of an operator or network that takes longer than that."""
-    call_ms = _call_ms(warmup)
-    calls = min(_MAX_CALLS, math.ceil(protocol.round_ms / call_ms))
-    if conditions.device == "cuda":
-        return _RoundPlan(max(calls, math.ceil(CUDA_CALLS / min(_MIN_ROUNDS, protocol.rounds))))
-    if call_ms >= LONG_CALL_MS:
-        # it fills the caches by itself, so that its own first call is as good as any
-        return _RoundPlan(calls=1, lead=0)
-    return _RoundPlan(calls)
-
-
-def _count_rounds(warmups: Sequence[Sequence[TimedCall]], plans: Sequence[_RoundPlan], protocol: LatencyConfig) -> int:
-    """The protocol's rounds, or fewer where sessions take long: a long call averages over disturbances by itself."""
-    turns_ms = [_call_ms(calls) * (plan.calls + plan.lead) for calls, plan in zip(warmups, plans, strict=True)]
-    affordable = int(protocol.longest_ms * len(turns_ms) / sum(turns_ms))
-    return max(min(_MIN_ROUNDS, protocol.rounds), min(affordable, protocol.rounds))
-
-
-def _call_ms(warmup: Sequence[TimedCall]) -> float:
-    """What a call takes once the session is warm."""
-    settled = [call.duration_ms for call in warmup[len(warmup) // 2 :]]
-    return max(float(np.percentile(settled, 25)), 1e-6)
-
-
-def _run_round(session: Session, plan: _RoundPlan) -> list[TimedCall]:
-    if plan.lead:
-        session.time_calls(plan.lead)
-    calls = session.time_calls(plan.calls)
-    for _ in range(_MAX_TRIES):
-        if sum(map(_counts, calls)) >= min(_MIN_UNDISTURBED, plan.calls):
-            break
-        calls += session.time_calls(plan.calls)
-    return calls
-
-
-def _counts(call: TimedCall) -> bool:
-    """Whether a call counts: an interruption takes a few milliseconds, which spoils short calls only."""
-    return call.undisturbed or call.duration_ms >= LONG_CALL_MS
-
-
-def _round_median(calls: Sequence[TimedCall]) -> float:
-    counted = [call.duration_ms for call in calls if _counts(call)]
-    # where every call was disturbed, the fastest was disturbed least; the measurement is marked as unstable
-    return float(np.median(counted)) if counted else min(call.duration_ms for call in calls)
+def _with_clocks(conditions: Conditions, clocks_mhz: dict[str, int]) -> Conditions:
+    """The conditions with the clocks that a CUDA device had under load."""
+    return replace(conditions, clocks_mhz=clocks_mhz) if conditions.device == "cuda" else conditions
 
 
 def _summarise(
@@ -267,7 +215,7 @@ def _summarise(
     protocol: LatencyConfig,
     warmup_count: int,
 ) -> LatencyMeasurement:
-    medians = [_round_median(calls) for calls in rounds]
+    medians = [round_median(calls) for calls in rounds]
     relative = np.divide(medians, paces_ms)
     low, middle, high = np.percentile(relative, [25, 50, 75])
     spread = float(high - low) / float(middle)
@@ -277,11 +225,11 @@ def _summarise(
         p95_ms=float(np.percentile([call.duration_ms for call in calls], 95)),
         spread=spread,
         count=len(calls),
-        disturbed_count=sum(not _counts(call) for call in calls),
+        disturbed_count=sum(not counts(call) for call in calls),
         rounds=len(rounds),
         warmup_count=warmup_count,
         attempts=1,
-        stable=spread <= protocol.spread_bound and all(any(map(_counts, timed)) for timed in rounds),
+        stable=spread <= protocol.spread_bound and all(any(map(counts, timed)) for timed in rounds),
         input_shape=session.input_shape,
         conditions=conditions,
         reference_ms=float(np.median(paces_ms)),

@@ -18,9 +18,11 @@ from fasterseg.engine.files import write_text
 from fasterseg.networks.architecture import Architecture
 from fasterseg.networks.space import SpaceConfig
 from latency.agreement import Agreement, score_agreement
-from latency.config import TargetConfig
+from latency.build import describe_lack
+from latency.config import LatencyConfig, TargetConfig
 from latency.correction import correction_architectures, measure_networks, network_sample
 from latency.csvtext import csv_text
+from latency.filenames import setup_name
 from latency.plots import plot_validation, save_figure
 from latency.runners import Runner, build_runner
 from latency.sampling import random_architecture
@@ -45,6 +47,7 @@ class HeldOutNetwork:
         measured_ms: Its measured time at the table's pace.
         raw_ms: Its measured time as the machine ran.
         spread: Interquartile range of the rounds' medians over their median.
+        stable: Whether that is within the bound, and every round had undisturbed calls.
         first_measured_ms: What an outlier measured the first time; None where it was measured once.
     """
 
@@ -56,6 +59,7 @@ class HeldOutNetwork:
     measured_ms: float
     raw_ms: float
     spread: float
+    stable: bool
     first_measured_ms: float | None = None
 
     @property
@@ -71,11 +75,13 @@ class Validation:
     Attributes:
         networks: In the order of the random stream.
         table: What was validated.
+        protocol: How the networks were measured.
         first_scores: The scores before outliers were measured again.
     """
 
     networks: tuple[HeldOutNetwork, ...]
     table: LatencyTable
+    protocol: LatencyConfig
     first_scores: Agreement
 
     @property
@@ -88,9 +94,18 @@ class Validation:
         """How many outliers were measured a second time."""
         return sum(network.first_measured_ms is not None for network in self.networks)
 
+    @property
+    def unsteady(self) -> int:
+        """How many networks have a time whose rounds disagree."""
+        return sum(not network.stable for network in self.networks)
+
     def describe(self) -> str:
         """Scores and conditions in a few lines."""
-        lines = [f"{len(self.networks)} networks that the fit has not seen: {self.scores.describe()}"]
+        lines = [
+            f"{len(self.networks)} networks that the fit has not seen: {self.scores.describe()}",
+            f"{self.unsteady} of them had an unsteady time (spread above {self.protocol.spread_bound:.0%}, or a round "
+            "without an undisturbed call)",
+        ]
         if self.measured_again:
             lines.append(
                 f"{self.measured_again} outlier(s) measured again; before that: {self.first_scores.describe()}"
@@ -104,7 +119,12 @@ class Validation:
 
     def to_csv(self) -> str:
         """One line per network."""
-        return csv_text([{**asdict(network), "error": network.error} for network in self.networks])
+        return csv_text(
+            [
+                {**asdict(network), "stable": "yes" if network.stable else "NO", "error": network.error}
+                for network in self.networks
+            ]
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Scores, outliers and conditions as JSON-ready data."""
@@ -112,19 +132,23 @@ class Validation:
         return {
             "networks": len(self.networks),
             "scores": asdict(self.scores),
+            "unsteady": self.unsteady,
             "measured_again": self.measured_again,
             "scores_before": asdict(self.first_scores),
             "target": asdict(table.target),
             "conditions": table.conditions.to_dict(),
-            "protocol": table.protocol.model_dump(mode="json"),
+            "protocol": self.protocol.model_dump(mode="json"),
             "correction": asdict(table.correction),
             "table_created": table.created,
         }
 
     def save(self, folder: Path) -> list[Path]:
-        """Writes `latency_validate_RUNNER_HEIGHTxWIDTH` as `.csv`, `.json` and `.png`; returns their paths."""
+        """Writes `latency_validate_RUNNER_HEIGHTxWIDTH` as `.csv`, `.json` and `.png`; returns their paths.
+
+        Behind the runner stands what of device, mode, precision and threads is not the usual (`setup_name`).
+        """
         target = self.table.target
-        stem = f"latency_validate_{target.runner}_{target.input_size[0]}x{target.input_size[1]}"
+        stem = f"latency_validate_{setup_name(target)}_{target.input_size[0]}x{target.input_size[1]}"
         csv_path, json_path, png_path = (folder / f"{stem}.{suffix}" for suffix in ("csv", "json", "png"))
         write_text(csv_path, self.to_csv())
         write_text(json_path, json.dumps(self.to_dict(), indent=2) + "\n")
@@ -164,7 +188,9 @@ def held_out_architectures(
     )
 
 
-def validate_table(table: LatencyTable, target: TargetConfig, *, count: int) -> Validation:
+def validate_table(
+    table: LatencyTable, target: TargetConfig, *, space: SpaceConfig, protocol: LatencyConfig, count: int
+) -> Validation:
     """Measures networks of a table's space that its correction has not seen; outliers are measured once more.
 
     An outlier is a network whose error is more than three times the median error (and above 2 %). Its second
@@ -173,28 +199,33 @@ def validate_table(table: LatencyTable, target: TargetConfig, *, count: int) -> 
     Args:
         table: What to validate.
         target: The target, which has to be the table's.
+        space: The space, likewise.
+        protocol: How to measure, which has to be how the table was measured and its correction fitted.
         count: How many networks; at least 3.
 
     Raises:
-        ValueError: The table is of another target or machine, or the space has too few networks.
+        ValueError: The table is of another target, space, machine or protocol, or the space has too few networks.
     """
     if count < 3:
         raise ValueError(f"--count is {count}: too few to correlate; use 3 or more")
-    table.check_target(target)
+    table.check_target(target, space=space)
+    table.check_protocol(protocol)
+    if not table.has_correction_of(protocol):
+        raise ValueError(describe_lack(table, (), protocol))
     own = {"runner": table.target.runner, "device": table.target.device, "mode": table.target.mode}
     runner = build_runner(target.model_copy(update=own)).runner
     table.check_machine(runner.conditions())
     fitted = correction_architectures(table.space, table.correction.networks, seed=table.protocol.seed)
-    architectures = held_out_architectures(table.space, count, seed=table.protocol.seed, fitted=fitted)
+    architectures = held_out_architectures(table.space, count, seed=protocol.seed, fitted=fitted)
     assert not set(architectures) & set(fitted)
-    networks = _measure(table, runner, list(enumerate(architectures)))
+    networks = _measure(table, runner, list(enumerate(architectures)), protocol=protocol)
     first_scores = _score(networks)
     outliers = find_outliers([network.error for network in networks])
-    again = _measure(table, runner, [(index, architectures[index]) for index in outliers])
+    again = _measure(table, runner, [(index, architectures[index]) for index in outliers], protocol=protocol)
     for network in again:
         first_ms = networks[network.index].measured_ms
         networks[network.index] = replace(network, first_measured_ms=first_ms)
-    return Validation(tuple(networks), table, first_scores)
+    return Validation(tuple(networks), table, protocol, first_scores)
 
 
 def find_outliers(errors: Sequence[float]) -> list[int]:
@@ -211,12 +242,12 @@ def _score(networks: Sequence[HeldOutNetwork]) -> Agreement:
 
 
 def _measure(
-    table: LatencyTable, runner: Runner, architectures: Sequence[tuple[int, Architecture]]
+    table: LatencyTable, runner: Runner, architectures: Sequence[tuple[int, Architecture]], *, protocol: LatencyConfig
 ) -> list[HeldOutNetwork]:
     measurements = measure_networks(
         [architecture for _, architecture in architectures],
         runner=runner,
-        protocol=table.protocol,
+        protocol=protocol,
         num_classes=table.target.num_classes,
         input_size=table.target.input_size,
     )
@@ -239,4 +270,5 @@ def _held_out(
         measured_ms=sample.measured_ms,
         raw_ms=measurement.median_ms,
         spread=measurement.spread,
+        stable=measurement.stable,
     )

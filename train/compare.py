@@ -43,6 +43,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "baselines": BaselinesConfig,
 }
 _PER_GIGA = 1e9
+_SETUP_FIELDS = ("device", "mode", "precision", "threads")
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class ComparedNetwork:
         parameters: Trainable values, auxiliary heads included.
         gmacs: Multiply-accumulates at the target's input size, in billions.
         scores: On the split; None for a preset, which has no weights.
-        times: Measured time by runner.
+        times: Measured time by runner; a runner that cannot run the network is not among them.
     """
 
     name: str
@@ -88,13 +89,25 @@ class ComparedNetwork:
     scores: SegmentationScores | None
     times: Mapping[str, LatencyMeasurement]
 
-    def figures(self) -> dict[str, object]:
-        """The row of the table, by column."""
+    def figures(self, runners: Sequence[str]) -> dict[str, object]:
+        """The row of the table, by column; None where a runner cannot run the network."""
         scores = self.scores
         row: dict[str, object] = {"network": self.name, "model": self.model}
         row |= {"miou": None if scores is None else scores.miou, "parameters": self.parameters, "gmacs": self.gmacs}
-        for runner, measurement in self.times.items():
-            row |= {f"{runner}_ms": measurement.median_ms, f"{runner}_spread": measurement.spread}
+        for runner in runners:
+            time = self.times.get(runner)
+            row[f"{runner}_ms"] = None if time is None else time.median_ms
+            row[f"{runner}_spread"] = None if time is None else time.spread
+            row[f"{runner}_stable"] = None if time is None else "yes" if time.stable else "NO"
+        return row
+
+    def setups(self, runners: Sequence[str]) -> dict[str, object]:
+        """What the times were measured on, by column."""
+        row: dict[str, object] = {}
+        for runner in runners:
+            time = self.times.get(runner)
+            for name in _SETUP_FIELDS:
+                row[f"{runner}_{name}"] = None if time is None else getattr(time.conditions, name)
         return row
 
     def classes(self, class_names: Sequence[str]) -> dict[str, object]:
@@ -106,7 +119,7 @@ class ComparedNetwork:
         """The figures as JSON-ready data."""
         scores = None if self.scores is None else self.scores.to_dict()
         times = {runner: measurement.to_dict() for runner, measurement in self.times.items()}
-        return {**self.figures(), "scores": scores, "times": times}
+        return {**self.figures(tuple(self.times)), "scores": scores, "times": times}
 
 
 def find_candidates(names: Sequence[str]) -> tuple[Candidate, ...]:
@@ -183,18 +196,17 @@ def run_compare(
         measured = run_measure(
             experiment, [each.model for each in candidates], runners=runners, num_classes=description.num_classes
         )
-        per_network = len(measured.rows) // len(candidates)
         compared = []
-        for index, candidate in enumerate(candidates):
-            rows = measured.rows[index * per_network : (index + 1) * per_network]
+        for candidate, rows in zip(candidates, measured.networks, strict=True):
             scores = None
             if candidate.is_trained:
                 scores = score_model(experiment, Evaluation(candidate.path, split, image_scale=image_scale))
             parameters, gmacs = _size(candidate, experiment, num_classes=description.num_classes)
             times = {row.runner: row.measurement for row in rows}
             compared.append(ComparedNetwork(candidate.name, candidate.model, parameters, gmacs, scores, times))
-        _write(compared, out, class_names=description.class_names, split=split)
-        run_folder.finish({"networks": [each.figures() for each in compared]})
+        order = tuple(dict.fromkeys(row.runner for row in measured.rows))
+        _write(compared, out, class_names=description.class_names, split=split, runners=order)
+        run_folder.finish({"networks": [each.figures(order) for each in compared]})
     return tuple(compared)
 
 
@@ -216,14 +228,22 @@ def _size(candidate: Candidate, experiment: Experiment, *, num_classes: int) -> 
     return size.parameters, size.macs / _PER_GIGA
 
 
-def _write(networks: Sequence[ComparedNetwork], out: Path, *, class_names: Sequence[str], split: str) -> None:
+def _write(
+    networks: Sequence[ComparedNetwork],
+    out: Path,
+    *,
+    class_names: Sequence[str],
+    split: str,
+    runners: Sequence[str],
+) -> None:
     """Writes the table in all its forms and prints it."""
-    rows = [{**each.figures(), **each.classes(class_names)} for each in networks]
+    rows = [{**each.figures(runners), **each.classes(class_names), **each.setups(runners)} for each in networks]
     write_text(out / "comparison.csv", csv_text(rows))
     write_text(out / "comparison.json", json.dumps([each.to_dict() for each in networks], indent=2) + "\n")
-    columns = [*networks[0].figures()]
-    columns.remove("model")
-    lines = [[_shown(each.figures()[column]) for column in columns] for each in networks]
+    # that every time is steady needs no column
+    steady = {name for name in rows[0] if name.endswith("_stable") and all(row[name] != "NO" for row in rows)}
+    columns = [name for name in networks[0].figures(runners) if name != "model" and name not in steady]
+    lines = [[_shown(each.figures(runners)[column]) for column in columns] for each in networks]
     text = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
     text += ["| " + " | ".join(line) + " |" for line in lines]
     class_columns = ["IoU", *(each.name for each in networks)]
@@ -234,15 +254,24 @@ def _write(networks: Sequence[ComparedNetwork], out: Path, *, class_names: Seque
     text += ["| " + " | ".join(line) + " |" for line in class_lines]
     conditions = [f"- {each.name}: {time.describe()}" for each in networks for time in each.times.values()]
     write_text(out / "comparison.md", "\n".join([*text, "", f"- split {split}", *conditions]) + "\n")
-    scored = [each for each in networks if each.scores is not None]
-    for runner in networks[0].times if scored else ():
-        points = {each.name: (each.times[runner].median_ms, each.scores.miou) for each in scored if each.scores}
-        plot_tradeoff(points, out / f"tradeoff_{runner.replace(':', '_')}.png", runner=runner)
+    for runner in runners:
+        _plot(networks, out / f"tradeoff_{runner.replace(':', '_')}.png", runner=runner)
     for head, body in ((columns, lines), (class_columns, class_lines)):
         table = Table(*head)
         for line in body:
             table.add_row(*line)
         CONSOLE.print(table)
+
+
+def _plot(networks: Sequence[ComparedNetwork], path: Path, *, runner: str) -> None:
+    """Draws accuracy against time of the networks that have both; no plot where none has."""
+    points = {
+        each.name: (each.times[runner].median_ms, each.scores.miou)
+        for each in networks
+        if each.scores is not None and runner in each.times
+    }
+    if points:
+        plot_tradeoff(points, path, runner=runner)
 
 
 def _shown(value: object) -> str:

@@ -1,4 +1,4 @@
-"""Evaluation on a dataset split: of a trained checkpoint, or of an exported file as its runtime runs it."""
+"""Evaluation on a dataset split: of a trained checkpoint or an exported file, by PyTorch or as a runner runs it."""
 
 import csv
 import io
@@ -22,12 +22,15 @@ from fasterseg.engine.progress import epoch_progress
 from fasterseg.engine.run_folder import RunFolder, open_run_folder
 from fasterseg.runtime.load import ONNX_SUFFIX, Device, load_predictor
 from fasterseg.runtime.predictor import Predictor
+from latency.config import TargetConfig
+from latency.deployed import Deployment
 from train.config import BaselinesConfig, StudentConfig, TeacherConfig
 from train.plots import plot_confusion
 
 STAGE = "evaluate"
 SECTIONS: dict[str, type[BaseModel]] = {
     "dataset": DatasetConfig,
+    "target": TargetConfig,
     "teacher": TeacherConfig,
     "student": StudentConfig,
     "baselines": BaselinesConfig,
@@ -44,6 +47,7 @@ class Evaluation:
         image_scale: Factor of images and labels; the one the network was trained with.
         mode: How images are shown to the network.
         device: Where a checkpoint runs.
+        deployment: What runs the model in place of PyTorch (of an exported file, ONNX Runtime); None for these.
 
     Raises:
         FileNotFoundError: There is no such model.
@@ -54,6 +58,7 @@ class Evaluation:
     image_scale: float = 1.0
     mode: InferenceMode = InferenceMode()
     device: Device = "cpu"
+    deployment: Deployment | None = None
 
     def __post_init__(self) -> None:
         if not self.model.is_file():
@@ -72,6 +77,7 @@ class Evaluation:
             f"window{window[0]}x{window[1]}overlap{self.mode.window_overlap:.2g}" if window else "whole",
             "flip" if self.mode.flip else "",
             "" if self.mode.scales == (1.0,) else "scales" + "-".join(f"{scale:g}" for scale in self.mode.scales),
+            "" if self.deployment is None else self.deployment.name,
             file_digest(self.model)[:8],
         ]
         return "_".join(part for part in parts if part)
@@ -87,8 +93,8 @@ def run_evaluate(experiment: Experiment, evaluation: Evaluation, *, out: Path) -
 
     Raises:
         FileNotFoundError: The dataset is missing.
-        ValueError: Model and dataset do not fit each other, no pixel is labelled, or `out` belongs to another
-            evaluation.
+        ValueError: The runner cannot run the model, model and dataset do not fit each other, no pixel is labelled, or
+            `out` belongs to another evaluation.
     """
     prepared = _prepare(experiment, evaluation)
     settings = {
@@ -99,6 +105,8 @@ def run_evaluate(experiment: Experiment, evaluation: Evaluation, *, out: Path) -
         "device": evaluation.device,
         "origins": {"model": file_digest(evaluation.model)},
     }
+    if evaluation.deployment is not None:
+        settings["deployment"] = evaluation.deployment.name
     with open_run_folder(out, stage=STAGE, settings=settings) as run_folder:
         scores = prepared.run(evaluation)
         _write(scores, evaluation, run_folder, images=len(prepared.loader))
@@ -133,7 +141,10 @@ class _Prepared(NamedTuple):
 def _prepare(experiment: Experiment, evaluation: Evaluation) -> _Prepared:
     data = experiment.section("dataset", DatasetConfig)
     description = load_description(data.root)
-    predictor = load_predictor(evaluation.model, device=evaluation.device)
+    if evaluation.deployment is None:
+        predictor = load_predictor(evaluation.model, device=evaluation.device)
+    else:
+        predictor = evaluation.deployment.load(evaluation.model)
     check_classes(evaluation.model, predictor.dataset, description)
     _check_mode(evaluation, predictor.input_size)
     loader = build_eval_loader(
@@ -157,13 +168,14 @@ def check_classes(model: Path, trained: DatasetFacts, description: DatasetDescri
 
 
 def _check_mode(evaluation: Evaluation, input_size: tuple[int, int] | None) -> None:
-    """Refuses modes that an exported file of a fixed size cannot follow."""
+    """Refuses modes that a model of a fixed size cannot follow."""
     mode = evaluation.mode
     if input_size is not None and (mode.scales != (1.0,) or mode.window_size_px not in (None, input_size)):
         height, width = input_size
+        fixed = "exported" if evaluation.deployment is None else "deployed"
         raise ValueError(
-            f"{evaluation.model} runs at its exported size {height}x{width} only, so scales and windows of another "
-            "size mean nothing there; evaluate the checkpoint, or leave --scale and --window out"
+            f"{evaluation.model} runs at its {fixed} size {height}x{width} only, so scales and windows of another "
+            "size mean nothing there; evaluate the checkpoint by PyTorch, or leave --scale and --window out"
         )
 
 
@@ -178,7 +190,9 @@ def _write(scores: SegmentationScores, evaluation: Evaluation, run_folder: RunFo
         csv.writer(text, lineterminator="\n").writerows(rows)
         write_text(run_folder.path / file, text.getvalue())
     plot_confusion(scores, run_folder.path / "confusion.png")
-    conditions = {"model": str(evaluation.model), "split": evaluation.split, "images": images}
+    conditions: dict[str, object] = {"model": str(evaluation.model), "split": evaluation.split, "images": images}
+    if evaluation.deployment is not None:
+        conditions["deployment"] = evaluation.deployment.to_dict()
     run_folder.finish({**conditions, "condition": evaluation.condition, **scores.to_dict()})
     run_folder.log(f"mIoU {scores.miou:.4f}, pixel accuracy {scores.pixel_accuracy:.4f} on {evaluation.split}")
     for name, iou in zip(names, scores.per_class_iou, strict=True):

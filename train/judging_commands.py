@@ -8,9 +8,12 @@ import typer
 from dataset_tools.config import DatasetConfig
 from dataset_tools.description import load_description
 from fasterseg.engine.commandline import ConfigOption, OutOption, SetOption, say
-from fasterseg.engine.config import load_experiment
+from fasterseg.engine.config import Experiment, load_experiment
 from fasterseg.engine.evaluation import InferenceMode
 from fasterseg.runtime.load import Device, load_checkpoint
+from latency.config import Precision, TargetConfig
+from latency.deployed import Deployment
+from latency.runners.naming import choose_runners
 from train import align, compare, evaluate, follow
 from train.config import StageName, stage_config, stage_folder
 
@@ -33,6 +36,12 @@ def evaluate_command(
     flip: Annotated[bool, typer.Option("--flip", help="Let the mirrored image vote too.")] = False,
     scale: Annotated[list[float] | None, typer.Option(help="Factor of a copy that votes; repeatable.")] = None,
     device: Annotated[Device, typer.Option(help="Where a checkpoint runs.")] = "cpu",
+    runner: Annotated[
+        str | None, typer.Option(help="Run it by this runner, NAME or NAME:MODE, at target.input_size; not by PyTorch.")
+    ] = None,
+    precision: Annotated[
+        Precision | None, typer.Option(help="Number format of that runner; target.precision when not given.")
+    ] = None,
     followed: Annotated[
         Path | None, typer.Option("--follow", help="Evaluate every new checkpoint of this run folder until it ends.")
     ] = None,
@@ -44,13 +53,12 @@ def evaluate_command(
     Example: python -m train evaluate --config configs/toy.yaml --exported student.onnx
     """
     if followed is not None:
-        if checkpoint is not None or exported is not None:
-            raise ValueError("--follow evaluates the run's own checkpoints; leave --checkpoint and --exported out")
-        experiment = load_experiment(config, settings or [], evaluate.SECTIONS)
-        following = follow.Following(followed, every_s=every_s, once=once, device=device)
-        folder = out or experiment.stage_folder(follow.STAGE) / followed.resolve().name
-        epochs = follow.run_follow(experiment, following, out=folder)
-        say(f"evaluated {len(epochs)} checkpoint(s)", f"next: tensorboard --logdir {folder}")
+        if checkpoint is not None or exported is not None or runner is not None:
+            raise ValueError(
+                "--follow evaluates the run's own checkpoints by PyTorch; leave --checkpoint, --exported and --runner "
+                "out"
+            )
+        _follow(load_experiment(config, settings or [], evaluate.SECTIONS), followed, out, every_s, once, device)
         return
     if checkpoint is not None and exported is not None:
         raise ValueError("--checkpoint and --exported are both given; name one model to evaluate")
@@ -63,6 +71,7 @@ def evaluate_command(
             window_size_px=window, window_overlap=overlap, flip=flip, scales=tuple(scale) if scale else (1.0,)
         ),
         device=device,
+        deployment=_deployment(experiment, runner, precision, device),
     )
     folder = out or experiment.stage_folder(evaluate.STAGE) / evaluation.condition
     evaluate.run_evaluate(experiment, evaluation, out=folder)
@@ -71,6 +80,34 @@ def evaluate_command(
         say(f"next: fasterseg export {evaluation.model} --out {evaluation.model.with_suffix('.onnx')}")
     else:
         say(f"next: fasterseg predict {exported} IMAGES --out predictions")
+
+
+def _follow(
+    experiment: Experiment, followed: Path, out: Path | None, every_s: float, once: bool, device: Device
+) -> None:
+    """Evaluates another run's checkpoints as they come."""
+    following = follow.Following(followed, every_s=every_s, once=once, device=device)
+    folder = out or experiment.stage_folder(follow.STAGE) / followed.resolve().name
+    epochs = follow.run_follow(experiment, following, out=folder)
+    say(f"evaluated {len(epochs)} checkpoint(s)", f"next: tensorboard --logdir {folder}")
+
+
+def _deployment(
+    experiment: Experiment, runner: str | None, precision: Precision | None, device: Device
+) -> Deployment | None:
+    """What the command line asks to run the model by; None for PyTorch itself."""
+    if runner is None:
+        if precision is not None:
+            raise ValueError("--precision is a runner's; name that with --runner, such as --runner openvino")
+        return None
+    if device != "cpu":
+        raise ValueError("--device is where PyTorch runs a checkpoint; with --runner, set target.device instead")
+    target = experiment.section("target", TargetConfig)
+    if precision is not None:
+        target = target.model_copy(update={"precision": precision})
+    (chosen,) = choose_runners(target, [runner])
+    say(f"running with {chosen.reason}, {chosen.runner.precision}")
+    return Deployment(chosen.runner, target.input_size)
 
 
 def compare_command(

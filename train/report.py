@@ -110,7 +110,8 @@ def build_report(
         ValueError: A file does not fit, or the table lacks an operator.
     """
     target = experiment.section("target", TargetConfig)
-    runner = build_runner(target).runner
+    runner, reason = build_runner(target)
+    CONSOLE.print(f"measuring with {reason}", soft_wrap=True)
     sessions = [_session(runner, network, target) for network in networks]
     protocol = experiment.section("latency", LatencyConfig)
     measurements = measure_sessions(

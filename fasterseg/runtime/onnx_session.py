@@ -10,7 +10,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as failures
 
 _LOG_ERRORS_ONLY = 3
 # ONNX Runtime's exceptions share no base of their own.
-_LOAD_FAILURES = (
+LOAD_FAILURES = (
     failures.Fail,
     failures.InvalidArgument,
     failures.InvalidGraph,
@@ -50,7 +50,7 @@ class OnnxSession:
         data = str(model) if isinstance(model, Path) else model
         try:
             session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-        except _LOAD_FAILURES as error:
+        except LOAD_FAILURES as error:
             raise ValueError(f"{name} cannot be loaded as an ONNX model (damaged, or not ONNX): {error}") from error
         inputs, outputs = session.get_inputs(), session.get_outputs()
         if len(inputs) != 1 or len(outputs) != 1 or inputs[0].type != "tensor(float)":

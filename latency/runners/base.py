@@ -21,7 +21,6 @@ import torch
 from torch import nn
 
 from fasterseg.engine.devices import processor_name
-from latency.runners.clocks import read_clocks_mhz
 from latency.support import AUTO, usual_mode
 
 Array = npt.NDArray[np.float32]
@@ -42,8 +41,8 @@ class Conditions:
         versions: Versions of what takes part, by package.
         mode: Way of execution.
         tf32: Whether float32 convolutions may round their inputs to TF32.
-        clocks_mhz: The device's clocks when the conditions were taken, where they can be read; they change by
-            themselves, so they take no part in comparisons.
+        clocks_mhz: The clocks of a CUDA device under load, read as soon as the timed calls end, where they can be read;
+            they change by themselves, so they take no part in comparisons.
     """
 
     runner: str
@@ -216,12 +215,10 @@ class Runner(ABC):
         return torch.cuda.get_device_name() if self.device == "cuda" else processor_name()
 
     def conditions(self) -> Conditions:
-        """Under what this runner's sessions are timed."""
+        """Under what this runner's sessions are timed; clocks are known once they have been."""
         versions = {"torch": str(torch.__version__), self.package: self.version()}
-        clocks_mhz: dict[str, int] = {}
         if self.device == "cuda":
             versions["cuda"] = str(torch.version.cuda)
-            clocks_mhz = read_clocks_mhz()
         return Conditions(
             runner=self.name,
             device=self.device,
@@ -231,7 +228,6 @@ class Runner(ABC):
             versions=versions,
             mode=self.mode,
             tf32=self.tf32,
-            clocks_mhz=clocks_mhz,
         )
 
 

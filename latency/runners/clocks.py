@@ -3,18 +3,23 @@
 import shutil
 import subprocess
 
+import torch
+
 _QUERIES = ("clocks.sm", "clocks.mem", "clocks.max.sm", "clocks.max.mem")
 _PATIENCE_S = 10
 
 
-def read_clocks_mhz(device_index: int = 0) -> dict[str, int]:
-    """Present and highest clocks by nvidia-smi's names, in MHz; empty where that program is absent or cannot tell."""
+def read_clocks_mhz() -> dict[str, int]:
+    """Present and highest clocks of PyTorch's present device, by nvidia-smi's names, in MHz.
+
+    Empty where there is no such device, or nvidia-smi is absent or cannot tell.
+    """
     program = shutil.which("nvidia-smi")
-    if program is None:
+    if program is None or not torch.cuda.is_available():
         return {}
     command = [
         program,
-        f"--id={device_index}",
+        f"--id={_device_id()}",
         f"--query-gpu={','.join(_QUERIES)}",
         "--format=csv,noheader,nounits",
     ]
@@ -25,3 +30,8 @@ def read_clocks_mhz(device_index: int = 0) -> dict[str, int]:
     values = [value.strip() for value in answer.split(",")]
     # a clock that a device does not tell is "[N/A]"
     return {name: int(value) for name, value in zip(_QUERIES, values, strict=False) if value.isdigit()}
+
+
+def _device_id() -> str:
+    """What nvidia-smi calls PyTorch's present device: it knows nothing of CUDA_VISIBLE_DEVICES and CUDA's own order."""
+    return f"GPU-{torch.cuda.get_device_properties(torch.cuda.current_device()).uuid}"

@@ -139,12 +139,12 @@ class OnnxRuntimeRunner(Runner):
 
     def from_onnx_path(self, path: Path) -> Session:
         """See `Runner.from_onnx_path`."""
-        from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph, InvalidProtobuf
+        from fasterseg.runtime.onnx_session import LOAD_FAILURES
 
         require_file(path)
         try:
             return self._session(str(path))
-        except (Fail, InvalidGraph, InvalidProtobuf) as error:
+        except LOAD_FAILURES as error:
             raise ValueError(f"ONNX Runtime cannot load {path}: {error}") from error
 
     def version(self) -> str:

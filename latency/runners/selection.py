@@ -31,8 +31,12 @@ class RunnerSelection(NamedTuple):
     reason: str
 
 
-def build_runner(target: TargetConfig) -> RunnerSelection:
+def build_runner(target: TargetConfig, *, asked_by: str = "target.runner") -> RunnerSelection:
     """The runner that a target asks for; `auto` takes TensorRT, else PyTorch on a CUDA device, else ONNX Runtime.
+
+    Args:
+        target: The target.
+        asked_by: The setting or option that names the runner, for messages.
 
     Raises:
         ValueError: The runtime is not installed, there is no CUDA device to run on, or no runner can do it.
@@ -43,30 +47,30 @@ def build_runner(target: TargetConfig) -> RunnerSelection:
             "for your GPU (see https://pytorch.org/get-started)"
         )
     if target.runner == AUTO:
-        return _choose(target)
+        return _choose(target, asked_by)
     runner_class = RUNNERS[target.runner]
-    _require_packages(runner_class)
+    _require_packages(runner_class, asked_by)
     devices = find_devices(target.runner, target.device, precision=target.precision, mode=target.mode, tf32=target.tf32)
     present = [device for device in devices if device != "cuda" or torch.cuda.is_available()]
     if not present:
         raise ValueError(
             f"runner {target.runner} with precision {target.precision}, mode {target.mode} and tf32 {target.tf32} "
-            "needs a CUDA device, but PyTorch finds no GPU; set target.runner, or install a PyTorch build for your GPU "
+            f"needs a CUDA device, but PyTorch finds no GPU; set {asked_by}, or install a PyTorch build for your GPU "
             "(see https://pytorch.org/get-started)"
         )
-    return _selection(runner_class, present[0], target, "asked for by target.runner")
+    return _selection(runner_class, present[0], target, f"asked for by {asked_by}")
 
 
-def _choose(target: TargetConfig) -> RunnerSelection:
+def _choose(target: TargetConfig, asked_by: str) -> RunnerSelection:
     """The first preference that is there and can do what is asked for, with what kept the better ones from it."""
     passed_over: list[str] = []
     for runner_class, device in _PREFERENCE:
         obstacle = _obstacle(runner_class, device, target)
         if obstacle is None:
-            return _selection(runner_class, device, target, "; ".join(["target.runner is auto", *passed_over]))
+            return _selection(runner_class, device, target, "; ".join([f"{asked_by} is auto", *passed_over]))
         if obstacle not in passed_over:
             passed_over.append(obstacle)
-    raise ValueError(f"target.runner is auto and no runner can do it: {'; '.join(passed_over)}")
+    raise ValueError(f"{asked_by} is auto and no runner can do it: {'; '.join(passed_over)}")
 
 
 def _obstacle(runner_class: type[Runner], device: str, target: TargetConfig) -> str | None:
@@ -94,13 +98,13 @@ def _selection(runner_class: type[Runner], device: str, target: TargetConfig, re
     return RunnerSelection(runner, f"{runner.name} on {device}{mode} ({reason})")
 
 
-def _require_packages(runner_class: type[Runner]) -> None:
+def _require_packages(runner_class: type[Runner], asked_by: str) -> None:
     missing = runner_class.missing_packages()
     if not missing:
         return
     installed = [other.name for other in RUNNERS.values() if not other.missing_packages()]
     raise ValueError(
-        f"runner {runner_class.name} (asked for by target.runner) needs the package{'s' * (len(missing) > 1)} "
+        f"runner {runner_class.name} (asked for by {asked_by}) needs the package{'s' * (len(missing) > 1)} "
         f"{' and '.join(missing)}, which {'are' if len(missing) > 1 else 'is'} not installed; install with "
-        f"`{runner_class.install}`, or set target.runner to one of {', '.join(installed)}"
+        f"`{runner_class.install}`, or set {asked_by} to one of {', '.join(installed)}"
     )

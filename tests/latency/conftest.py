@@ -1,9 +1,12 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fasterseg.engine.config import Experiment, load_experiment
 from fasterseg.networks import SpaceConfig
 from latency import pace
+from latency.build import SECTIONS
 from latency.config import LatencyConfig, TargetConfig
 from latency.reachable import reachable_specs
 from latency.records import TableEntry, TableTarget
@@ -69,3 +72,20 @@ def table(space: SpaceConfig, target: TargetConfig, quick: LatencyConfig, condit
         reference_ms=0.5,
         entries=entries,
     )
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> Experiment:
+    (tmp_path / "dataset").mkdir()
+    (tmp_path / "dataset" / "dataset.yaml").write_text("classes: [road, car, sky]\n")
+    file = tmp_path / "experiment.yaml"
+    file.write_text(
+        f"""
+name: test
+dataset: {{root: {tmp_path / "dataset"}}}
+target: {{runner: onnxruntime, device: cpu, input_size: [64, 96]}}
+latency: {{rounds: 3, network_rounds: 3, round_ms: 0.2, warmup_ms: 0.1, repeats: 0, correction_networks: 0}}
+space: {{layers: 8, base_channels: 4, widths: [0.5, 1.0], student_width: 0.5}}
+"""
+    )
+    return load_experiment(file, [], SECTIONS)

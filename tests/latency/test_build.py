@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import signal
 import subprocess
@@ -5,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +21,7 @@ from latency.journal import journal_path
 from latency.reachable import reachable_specs
 from latency.records import Correction, entry_from_data
 from latency.table import LatencyTable
+from latency.timing import LatencyMeasurement
 
 Build = Callable[..., LatencyTable]
 
@@ -51,6 +54,23 @@ def test_the_table_holds_what_the_space_can_reach(make: Build, small_space: Spac
     loaded = LatencyTable.load(tmp_path / "latency_table.json")
     assert loaded.entries == table.entries
     assert not journal_path(tmp_path / "latency_table.json").exists()
+
+
+def test_the_table_keeps_the_clocks_under_load(make: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each group's clocks as its measurements have them; the table records their median."""
+    measure, clocks = build.measure_sessions, iter([300, *([1980] * 100)])
+
+    def with_clocks(*arguments: Any, **options: Any) -> list[LatencyMeasurement]:
+        found = {"clocks.sm": next(clocks)}
+        return [
+            dataclasses.replace(each, conditions=dataclasses.replace(each.conditions, clocks_mhz=found))
+            for each in measure(*arguments, **options)
+        ]
+
+    monkeypatch.setattr(build, "measure_sessions", with_clocks)
+    table = make()
+    assert table.conditions.clocks_mhz == {"clocks.sm": 1980}
+    assert make().conditions.clocks_mhz == {"clocks.sm": 1980}, "a table that is complete keeps them"
 
 
 def test_a_complete_table_is_left_alone(make: Build, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,10 +2,13 @@ import random
 from pathlib import Path
 
 import pytest
+from click.testing import Result
 from typer.testing import CliRunner
 
 from fasterseg.networks import SpaceConfig
 from latency.__main__ import app
+from latency.runners.base import LayerTime
+from latency.runners.openvino import OpenVinoSession
 from latency.sampling import random_architecture
 from latency.table import LatencyTable
 
@@ -38,9 +41,33 @@ def test_table_then_measure(config: Path, tmp_path: Path, monkeypatch: pytest.Mo
     command = ["measure", "student.json", "--config", str(config), "--out", "elsewhere"]
     result = CliRunner().invoke(app, command, catch_exceptions=False)
     assert result.exit_code == 0 and "the table predicts" in result.output
-    assert (
-        "wrote elsewhere/measured_student.json" in result.output and Path("elsewhere/measured_student.json").is_file()
-    )
+    written = "elsewhere/measured_student_onnxruntime_32x64.json"
+    assert f"wrote {written}" in result.output and Path(written).is_file()
+    smaller = run_measure_of("student.json", config, "--set", "target.input_size=[64, 64]")
+    assert smaller.exit_code == 0 and "no prediction on onnxruntime: " in smaller.output
+    assert Path("runs/small/latency/measured_student_onnxruntime_64x64.json").is_file()
+    named = run_measure_of("student.json", config, "--set", "target.input_size=[64, 64]", "--table", str(path))
+    assert isinstance(named.exception, ValueError) and "(asked for: (64, 64))" in str(named.exception)
+
+
+def run_measure_of(network: str, config: Path, *options: str) -> Result:
+    return CliRunner().invoke(app, ["measure", network, "--config", str(config), *options])
+
+
+def test_layers_that_a_runner_does_not_tell_cost_no_figures(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: object, count: int = 10) -> tuple[LayerTime, ...]:
+        raise ValueError("this runtime tells nothing")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(OpenVinoSession, "layer_times", refuse)
+    result = run_measure_of("icnet-half", config, "--layers", "--runner", "openvino", "--runner", "onnxruntime")
+    assert result.exit_code == 0, result.output
+    assert "no times of layers for icnet-half on openvino: this runtime tells nothing" in result.output
+    written = {path.name for path in Path("runs/small/latency").iterdir()}
+    assert {"measured_icnet-half_openvino+onnxruntime_32x64.csv", "layers_icnet-half_onnxruntime_32x64.csv"} <= written
+    assert "layers_icnet-half_openvino_32x64.csv" not in written
 
 
 def test_settings_reach_the_sections(config: Path, tmp_path: Path) -> None:
@@ -82,4 +109,4 @@ def test_a_baseline_joins_an_existing_table(config: Path, tmp_path: Path, monkey
     assert run(app, [*table, "--for", "icnet-half", "--only-missing"], catch_exceptions=False).exit_code == 0
     measured = run(app, ["measure", "icnet-half", "--config", str(config), "--layers"], catch_exceptions=False)
     assert "the table predicts" in measured.output and "by kind: Conv" in measured.output
-    assert Path("runs/small/latency/layers_icnet-half_onnxruntime.csv").is_file()
+    assert Path("runs/small/latency/layers_icnet-half_onnxruntime_32x64.csv").is_file()

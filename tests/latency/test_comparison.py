@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from latency.comparison import MeasuredNetwork, print_comparison, print_layers, save_comparison, save_layers
+from latency.comparison import (
+    MeasuredNetwork,
+    comparison_title,
+    print_comparison,
+    print_layers,
+    save_comparison,
+    save_layers,
+)
 from latency.runners.base import Conditions, LayerTime
 from latency.timing import LatencyMeasurement
 
@@ -33,17 +40,24 @@ def row(conditions: Conditions) -> MeasuredNetwork:
     return MeasuredNetwork("student", "runs/student.json", "onnxruntime", measurement, 3.5, 3.9, 4.0)
 
 
+def on(measurement: LatencyMeasurement, **values: object) -> LatencyMeasurement:
+    """The measurement as if it were of other conditions."""
+    return replace(measurement, conditions=replace(measurement.conditions, **values))  # type: ignore[arg-type]
+
+
 def test_one_network_is_written_without_a_plot(row: MeasuredNetwork, tmp_path: Path) -> None:
-    paths = save_comparison([row], tmp_path, stem="student")
-    assert [path.name for path in paths] == ["measured_student.json", "measured_student.csv"]
+    paths = save_comparison([row], tmp_path)
+    stem = "measured_student_onnxruntime_64x96"
+    assert [path.name for path in paths] == [f"{stem}.json", f"{stem}.csv"]
     (data,) = json.loads(paths[0].read_text())
     assert data["measurement"]["conditions"]["runner"] == "onnxruntime" and data["predicted_ms"] == 3.9
 
 
 def test_a_comparison_is_written_as_table_and_plot(row: MeasuredNetwork, tmp_path: Path) -> None:
     shaky = replace(row.measurement, median_ms=8.0, stable=False)
-    other = MeasuredNetwork("student", row.source, "openvino", shaky)
-    paths = save_comparison([row, other], tmp_path, stem="comparison")
+    other = MeasuredNetwork("student", row.source, "openvino", on(shaky, runner="openvino", mode="default"))
+    paths = save_comparison([row, other], tmp_path)
+    assert {path.stem for path in paths} == {"measured_student_onnxruntime+openvino_64x96"}
     assert [path.suffix for path in paths] == [".json", ".csv", ".png"] and all(path.is_file() for path in paths)
     first, second = csv.DictReader(io.StringIO(paths[1].read_text()))
     assert (first["median_ms"], first["images_per_s"], first["predicted_ms"], first["stable"]) == (
@@ -55,6 +69,37 @@ def test_a_comparison_is_written_as_table_and_plot(row: MeasuredNetwork, tmp_pat
     assert (second["runner"], second["predicted_ms"], second["stable"]) == ("openvino", "", "NO")
 
 
+def test_a_row_says_where_its_time_was_measured(row: MeasuredNetwork) -> None:
+    on_gpu = on(row.measurement, runner="pytorch", device="cuda", mode="cuda_graph", precision="fp16", threads=2)
+    figures = replace(row, runner="pytorch", measurement=on_gpu).figures()
+    assert [figures[name] for name in ("device", "mode", "precision", "threads")] == ["cuda", "cuda_graph", "fp16", 2]
+
+
+def test_a_run_on_something_else_keeps_the_files_of_the_first(row: MeasuredNetwork, tmp_path: Path) -> None:
+    setups: tuple[dict[str, object], ...] = (
+        {},
+        {"runner": "openvino", "mode": "default"},
+        {"runner": "openvino", "mode": "default", "precision": "bf16"},
+        {"runner": "pytorch", "mode": "channels_last"},
+    )
+    measurements = [on(row.measurement, **setup) for setup in setups]
+    measurements.append(replace(row.measurement, input_shape=(1, 3, 32, 64)))
+    files = [save_comparison([replace(row, measurement=measured)], tmp_path) for measured in measurements]
+    files += [[save_layers(replace(row, measurement=measured), LAYERS, tmp_path)] for measured in measurements]
+    names = [path.name for paths in files for path in paths]
+    assert len(set(names)) == len(names) == 3 * len(measurements)
+    assert save_comparison([row], tmp_path) == files[0], "the same again replaces its own"
+
+
+def test_the_title_names_devices_where_they_differ(row: MeasuredNetwork) -> None:
+    on_gpu = on(row.measurement, runner="pytorch", device="cuda", device_name="a GPU", precision="fp16")
+    both = [row, replace(row, runner="pytorch", measurement=on_gpu)]
+    assert comparison_title(both[:1]) == "input 64x96, cpu (a processor), fp32, 1 thread"
+    assert comparison_title(both) == (
+        "input 64x96; onnxruntime: cpu (a processor), fp32, 1 thread; pytorch: cuda (a GPU), fp16, 1 thread"
+    )
+
+
 def test_an_unsteady_time_is_marked(row: MeasuredNetwork, capsys: pytest.CaptureFixture[str]) -> None:
     shaky = replace(row, measurement=replace(row.measurement, stable=False))
     print_comparison([row, shaky])
@@ -64,8 +109,9 @@ def test_an_unsteady_time_is_marked(row: MeasuredNetwork, capsys: pytest.Capture
 def test_layers_are_written_in_running_order_and_shown_by_cost(
     row: MeasuredNetwork, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    save_layers(LAYERS, tmp_path / "layers.csv")
-    rows = list(csv.DictReader(io.StringIO((tmp_path / "layers.csv").read_text())))
+    path = save_layers(row, LAYERS, tmp_path)
+    assert path.name == "layers_student_onnxruntime_64x96.csv"
+    rows = list(csv.DictReader(io.StringIO(path.read_text())))
     assert [(line["layer"], line["share"]) for line in rows] == [("stem", "0.375"), ("up", "0.125"), ("head", "0.5")]
     print_layers(row, LAYERS)
     shown = capsys.readouterr().out

@@ -1,8 +1,17 @@
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from fasterseg.networks import SpaceConfig
-from latency.correction import NetworkSample, correction_architectures, fit_correction
+from fasterseg.networks import Architecture, SpaceConfig
+from latency import correction
+from latency.config import LatencyConfig
+from latency.correction import NetworkSample, correction_architectures, fit_correction, measure_correction
+from latency.runners.base import Conditions
+from latency.runners.onnxruntime import OnnxRuntimeRunner
+from latency.table import LatencyTable
+from latency.timing import LatencyMeasurement
 
 
 def samples(count: int, *, slope: float, per_operator: float, constant: float, noise: float) -> list[NetworkSample]:
@@ -42,6 +51,42 @@ def test_no_operator_makes_a_prediction_smaller() -> None:
     made = samples(20, slope=1.0, per_operator=-0.05, constant=1.0, noise=0.01)
     fit = fit_correction(made, smallest_entry_ms=0.01)
     assert fit.slope * 0.01 + fit.per_operator_ms >= -1e-9 and fit.constant_ms >= 0
+
+
+def test_unsteady_networks_are_counted(
+    table: LatencyTable, quick: LatencyConfig, conditions: Conditions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They stay in the fit, which weighs what does not fit the others less; but that is said."""
+
+    def measure(architectures: list[Architecture], **_: object) -> list[LatencyMeasurement]:
+        return [
+            LatencyMeasurement(
+                median_ms=(time_ms := table.predict_architecture(architecture)),
+                p95_ms=time_ms,
+                spread=0.01,
+                count=9,
+                disturbed_count=0,
+                rounds=3,
+                warmup_count=2,
+                attempts=1,
+                stable=number >= 2,
+                input_shape=(1, 3, 64, 96),
+                conditions=conditions,
+                reference_ms=table.reference_ms,
+                relative=time_ms / table.reference_ms,
+            )
+            for number, architecture in enumerate(architectures)
+        ]
+
+    monkeypatch.setattr(correction, "measure_networks", measure)
+    protocol = quick.model_copy(update={"correction_networks": 6})
+    fit = measure_correction(table, runner=OnnxRuntimeRunner(), protocol=protocol)
+    assert fit.unsteady == 2 and "6 random networks, 2 of them with an unsteady time" in fit.describe()
+    path = tmp_path / "table.json"
+    replace(table, correction=fit).save(path)
+    assert LatencyTable.load(path).correction.unsteady == 2
+    path.write_text(path.read_text().replace(',\n    "unsteady": 2', ""))
+    assert LatencyTable.load(path).correction == replace(fit, unsteady=None), "a table from before they were counted"
 
 
 def test_architectures_are_those_of_the_seed(space: SpaceConfig) -> None:

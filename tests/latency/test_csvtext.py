@@ -11,3 +11,8 @@ def test_rows_come_back_from_the_text() -> None:
         {"name": "a, b", "ms": "1.23457", "first": ""},
         {"name": "c", "ms": "2", "first": "3"},
     ]
+
+
+def test_rows_of_other_columns_leave_the_rest_empty() -> None:
+    text = csv_text([{"name": "a", "x_ms": 1.0}, {"name": "b", "y_ms": 2.0}])
+    assert text.splitlines() == ["name,x_ms,y_ms", "a,1,", "b,,2"]

@@ -11,27 +11,12 @@ from fasterseg.networks import SpaceConfig
 from fasterseg.runtime.export import onnx_bytes
 from latency.build import SECTIONS
 from latency.correction import deployed_network
-from latency.measure import load_subjects, run_measure
+from latency.measure import run_measure
+from latency.runners.base import LayerTime
 from latency.runners.onnxruntime import OnnxRuntimeRunner
+from latency.runners.openvino import OpenVinoSession
 from latency.sampling import random_architecture
 from latency.table import LatencyTable
-
-
-@pytest.fixture
-def experiment(tmp_path: Path) -> Experiment:
-    (tmp_path / "dataset").mkdir()
-    (tmp_path / "dataset" / "dataset.yaml").write_text("classes: [road, car, sky]\n")
-    file = tmp_path / "experiment.yaml"
-    file.write_text(
-        f"""
-name: test
-dataset: {{root: {tmp_path / "dataset"}}}
-target: {{runner: onnxruntime, device: cpu, input_size: [64, 96]}}
-latency: {{rounds: 3, network_rounds: 3, round_ms: 0.2, warmup_ms: 0.1, repeats: 0, correction_networks: 0}}
-space: {{layers: 8, base_channels: 4, widths: [0.5, 1.0], student_width: 0.5}}
-"""
-    )
-    return load_experiment(file, [], SECTIONS)
 
 
 @pytest.fixture
@@ -101,8 +86,9 @@ def test_a_mode_can_be_asked_for(experiment: Experiment, space: SpaceConfig, tmp
 
 def test_layers_are_timed_when_asked_for(experiment: Experiment, space: SpaceConfig, tmp_path: Path) -> None:
     random_architecture(space, "student", random.Random(0)).save(tmp_path / "student.json")
-    (layers,) = run_measure(experiment, [str(tmp_path / "student.json")], with_layers=True).layers
-    assert sum(layer.kind == "Conv" for layer in layers) > 10 and all(layer.ms >= 0 for layer in layers)
+    (profile,) = run_measure(experiment, [str(tmp_path / "student.json")], with_layers=True).layers
+    assert sum(layer.kind == "Conv" for layer in profile.times) > 10 and all(layer.ms >= 0 for layer in profile.times)
+    assert profile.problem is None
 
 
 def test_a_preset_whose_operators_the_table_lacks_is_measured_all_the_same(
@@ -114,35 +100,15 @@ def test_a_preset_whose_operators_the_table_lacks_is_measured_all_the_same(
     assert "--only-missing --for icnet-half" in capsys.readouterr().out.replace("\n", " ")
 
 
-def test_the_class_count_comes_from_the_option_then_the_table_then_the_dataset(
-    experiment: Experiment, table: LatencyTable
-) -> None:
-    def classes(num_classes: int | None, table: LatencyTable | None) -> int:
-        (subject,) = load_subjects(experiment, ["icnet-half"], num_classes=num_classes, table=table)
-        assert subject.network is not None
-        return subject.network.network.num_classes
-
-    of_five = replace(table, target=replace(table.target, num_classes=5))
-    assert (classes(7, of_five), classes(None, of_five), classes(None, None)) == (7, 5, 3)
-
-
-def test_networks_of_one_name_are_told_apart(experiment: Experiment, space: SpaceConfig, tmp_path: Path) -> None:
-    files = [tmp_path / name / "student.json" for name in "ab"]
-    for file in files:
-        file.parent.mkdir()
-        random_architecture(space, "student", random.Random(0)).save(file)
-    subjects = load_subjects(experiment, [str(file) for file in files], num_classes=3, table=None)
-    assert len({subject.name for subject in subjects}) == 2 and not any("/" in subject.name for subject in subjects)
-
-
 def test_a_foreign_onnx_file_is_measured_without_a_prediction(
-    experiment: Experiment, table: LatencyTable, tmp_path: Path
+    experiment: Experiment, table: LatencyTable, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table.save(tmp_path / "table.json")
     path = tmp_path / "network.onnx"
     path.write_bytes(onnx_bytes(nn.Conv2d(3, 4, 3).eval(), (1, 3, 64, 96)))
     (row,) = run_measure(experiment, [str(path)], table_path=tmp_path / "table.json").rows
     assert row.predicted_ms is None and row.measurement.input_shape == (1, 3, 64, 96)
+    assert "is no file of `fasterseg export`" in capsys.readouterr().out
 
 
 def test_an_onnx_file_of_another_size_is_refused(experiment: Experiment, tmp_path: Path) -> None:
@@ -170,10 +136,85 @@ def test_a_table_of_another_machine_is_refused(experiment: Experiment, table: La
     other = replace(table, conditions=replace(table.conditions, device_name="another"))
     other.save(tmp_path / "table.json")
     command = [str(tmp_path / "student.json")]
-    with pytest.raises(ValueError, match=r"another machine .*device_name another \(now: "):
-        run_measure(experiment, command, table_path=tmp_path / "table.json")
-    rows = run_measure(experiment, command, runners=["onnxruntime"], table_path=tmp_path / "table.json").rows
-    assert rows[0].predicted_ms is None, "in a comparison it predicts nothing"
+    for runners in ([], ["onnxruntime"], ["openvino", "onnxruntime"]):
+        with pytest.raises(ValueError, match=r"no prediction on onnxruntime: .*another machine .*device_name another"):
+            run_measure(experiment, command, runners=runners, table_path=tmp_path / "table.json")
+
+
+@pytest.mark.parametrize("damage", [{"threads": 4}, {"input_size": (32, 64)}, None])
+def test_a_table_that_was_only_found_predicts_nothing_and_says_why(
+    experiment: Experiment,
+    table: LatencyTable,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    damage: dict[str, object] | None,
+) -> None:
+    random_architecture(table.space, "student", random.Random(0)).save(tmp_path / "student.json")
+    path = tmp_path / "table.json"
+    replace(table, target=replace(table.target, **(damage or {}))).save(path)  # type: ignore[arg-type]
+    if damage is None:
+        path.write_text("{")
+    (row,) = run_measure(experiment, [str(tmp_path / "student.json")], table_path=path, needs_table=False).rows
+    assert row.predicted_ms is None and row.measurement.median_ms > 0
+    said = capsys.readouterr().out
+    assert "not valid JSON" in said if damage is None else f"no prediction on onnxruntime: {path} was measured" in said
+
+
+def test_a_runner_that_a_table_does_not_answer_for_is_named(
+    experiment: Experiment, table: LatencyTable, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    random_architecture(table.space, "student", random.Random(0)).save(tmp_path / "student.json")
+    table.save(tmp_path / "table.json")
+    rows = run_measure(
+        experiment,
+        [str(tmp_path / "student.json")],
+        runners=["openvino", "onnxruntime"],
+        table_path=tmp_path / "table.json",
+    ).rows
+    assert [row.predicted_ms is None for row in rows] == [True, False]
+    assert "no prediction on openvino: " in (said := capsys.readouterr().out)
+    assert "runner onnxruntime (asked for: openvino)" in said
+
+
+def test_a_network_of_other_classes_than_the_table_is_named(
+    experiment: Experiment, table: LatencyTable, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    random_architecture(table.space, "student", random.Random(0)).save(tmp_path / "student.json")
+    table.save(tmp_path / "table.json")
+    (row,) = run_measure(
+        experiment, [str(tmp_path / "student.json")], table_path=tmp_path / "table.json", num_classes=5
+    ).rows
+    assert row.predicted_ms is None
+    said = capsys.readouterr().out
+    assert f"it has 5 classes, {tmp_path / 'table.json'} was measured for 3" in said and "--classes 5" in said
+
+
+def test_a_runner_without_times_of_layers_costs_nothing_else(
+    experiment: Experiment, space: SpaceConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: object, count: int = 10) -> tuple[LayerTime, ...]:
+        raise ValueError("this runtime tells nothing")
+
+    monkeypatch.setattr(OpenVinoSession, "layer_times", refuse)
+    random_architecture(space, "student", random.Random(0)).save(tmp_path / "student.json")
+    measured = run_measure(
+        experiment, [str(tmp_path / "student.json")], runners=["openvino", "onnxruntime"], with_layers=True
+    )
+    assert [row.measurement.median_ms > 0 for row in measured.rows] == [True, True]
+    refused, told = measured.layers
+    assert (refused.times, refused.problem) == ((), "this runtime tells nothing")
+    assert told.times and told.problem is None
+
+
+def test_it_is_said_which_runner_was_taken_and_why(
+    experiment: Experiment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "network.onnx"
+    path.write_bytes(onnx_bytes(nn.Conv2d(3, 4, 3).eval(), (1, 3, 64, 96)))
+    run_measure(load_experiment(experiment.source, ["target.runner=auto"], SECTIONS), [str(path)])
+    assert "measuring with onnxruntime on cpu (target.runner is auto; " in capsys.readouterr().out
+    run_measure(experiment, [str(path)], runners=["openvino"])
+    assert "measuring with openvino on cpu (asked for by --runner)" in capsys.readouterr().out
 
 
 def test_the_deployed_network_gives_logits_at_the_images_size(space: SpaceConfig) -> None:

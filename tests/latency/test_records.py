@@ -51,3 +51,5 @@ def test_a_correction_says_how_good_it_is() -> None:
         "average, 3.4% at most"
     )
     assert "no correction was fitted" in Correction().describe()
+    with_count = Correction(1.2, -0.01, 0.1, networks=30, mean_error=0.012, largest_error=0.034, unsteady=4)
+    assert "fitted on 30 random networks, 4 of them with an unsteady time; cross" in with_count.describe()

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from torch import nn
 
+from latency import timing
 from latency.config import LatencyConfig
+from latency.rounds import CUDA_CALLS, CUDA_WARMUP_MS
 from latency.runners.base import Array, Conditions, Session, TimedCall, time_on_host
 from latency.runners.onnxruntime import OnnxRuntimeRunner
-from latency.timing import CUDA_CALLS, CUDA_WARMUP_MS, PACE_INTERVAL_S, REFERENCE_CALLS, measure_sessions
+from latency.timing import PACE_INTERVAL_S, REFERENCE_CALLS, measure_sessions
 
 
 class ScriptedSession(Session):
@@ -35,6 +37,18 @@ def test_a_steady_session(quick: LatencyConfig, conditions: Conditions) -> None:
     assert measurement.stable and measurement.attempts == 1
     assert measurement.count == quick.rounds and measurement.warmup_count == 2
     assert measurement.input_shape == (1, 3, 8, 8) and measurement.conditions == conditions
+
+
+def test_the_clocks_are_those_under_load(
+    quick: LatencyConfig, conditions: Conditions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A GPU raises its clocks under work only, so they are read after the timed calls, not before."""
+    session = ScriptedSession(lambda number: TimedCall(2.0, True))
+    monkeypatch.setattr(timing, "read_clocks_mhz", lambda: {"clocks.sm": session.calls})
+    on_cuda = dataclasses.replace(conditions, device="cuda", clocks_mhz={"clocks.sm": 1})
+    loaded, on_cpu = measure_sessions([session, ScriptedSession(session.script)], [on_cuda, conditions], protocol=quick)
+    assert loaded.conditions.clocks_mhz == {"clocks.sm": session.calls} and session.calls >= CUDA_CALLS
+    assert on_cpu.conditions.clocks_mhz == {}
 
 
 def test_disturbed_calls_are_left_out_of_the_median(quick: LatencyConfig, conditions: Conditions) -> None:

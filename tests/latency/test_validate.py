@@ -4,12 +4,13 @@ import json
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from fasterseg.networks import Architecture, SpaceConfig
 from latency import validate
-from latency.config import TargetConfig
+from latency.config import LatencyConfig, TargetConfig
 from latency.correction import correction_architectures
 from latency.records import Correction
 from latency.runners.base import Conditions
@@ -28,16 +29,27 @@ def fitted(table: LatencyTable, conditions: Conditions) -> LatencyTable:
 class Machine:
     """A machine on which networks take what the table predicts, times a factor for each measurement."""
 
-    def __init__(self, table: LatencyTable, factors: list[float]) -> None:
+    def __init__(self, table: LatencyTable, factors: list[float], *, unsteady: tuple[int, ...] = ()) -> None:
         self.table = table
+        self.unsteady = unsteady
+        self.protocol: object = None
         self.factors = iter(factors)
         self.measured: list[Architecture] = []
 
-    def measure(self, architectures: list[Architecture], **_: object) -> list[LatencyMeasurement]:
+    def measure(
+        self, architectures: list[Architecture], *, protocol: LatencyConfig, **_: object
+    ) -> list[LatencyMeasurement]:
         self.measured += architectures
-        return [self._measurement(self.table.predict_architecture(each) * next(self.factors)) for each in architectures]
+        self.protocol = protocol
+        return [
+            self._measurement(
+                self.table.predict_architecture(each) * next(self.factors),
+                stable=self.measured.index(each) not in self.unsteady,
+            )
+            for each in architectures
+        ]
 
-    def _measurement(self, time_ms: float) -> LatencyMeasurement:
+    def _measurement(self, time_ms: float, *, stable: bool) -> LatencyMeasurement:
         return LatencyMeasurement(
             median_ms=2 * time_ms,
             p95_ms=3 * time_ms,
@@ -47,7 +59,7 @@ class Machine:
             rounds=3,
             warmup_count=2,
             attempts=1,
-            stable=True,
+            stable=stable,
             input_shape=(1, 3, 64, 96),
             conditions=self.table.conditions,
             reference_ms=2 * self.table.reference_ms,
@@ -55,11 +67,19 @@ class Machine:
         )
 
 
-def run_on(machine: Machine, monkeypatch: pytest.MonkeyPatch, target: TargetConfig, count: int) -> validate.Validation:
+def run_on(
+    machine: Machine,
+    monkeypatch: pytest.MonkeyPatch,
+    target: TargetConfig,
+    count: int,
+    *,
+    protocol: LatencyConfig | None = None,
+) -> validate.Validation:
     runner = SimpleNamespace(conditions=lambda: machine.table.conditions)
     monkeypatch.setattr(validate, "build_runner", lambda _: SimpleNamespace(runner=runner))
     monkeypatch.setattr(validate, "measure_networks", machine.measure)
-    return validate_table(machine.table, target, count=count)
+    table = machine.table
+    return validate_table(table, target, space=table.space, protocol=protocol or table.protocol, count=count)
 
 
 def test_held_out_networks_are_not_those_of_the_fit(space: SpaceConfig) -> None:
@@ -129,9 +149,56 @@ def test_outliers_are_few_and_far() -> None:
 def test_a_table_of_another_machine_or_target_is_refused(
     fitted: LatencyTable, target: TargetConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    own: dict[str, Any] = {"space": fitted.space, "protocol": fitted.protocol}
     with pytest.raises(ValueError, match="was measured for another target: threads 1"):
-        validate_table(fitted, target.model_copy(update={"threads": 2}), count=5)
+        validate_table(fitted, target.model_copy(update={"threads": 2}), **own, count=5)
     with pytest.raises(ValueError, match="was measured on another machine"):
-        validate_table(fitted, target, count=5)
+        validate_table(fitted, target, **own, count=5)
     with pytest.raises(ValueError, match="too few to correlate"):
-        validate_table(fitted, target, count=2)
+        validate_table(fitted, target, **own, count=2)
+
+
+def test_a_space_or_protocol_that_is_not_the_tables_is_refused(
+    fitted: LatencyTable, target: TargetConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wider = fitted.space.model_copy(update={"layers": 9})
+    with pytest.raises(ValueError, match=r"for another target: space\.layers 8 \(asked for: 9\)"):
+        validate_table(fitted, target, space=wider, protocol=fitted.protocol, count=5)
+    machine = Machine(fitted, [1.0] * 5)
+    with pytest.raises(ValueError, match=r"was measured another way: latency\.round_ms 0\.2 \(asked for: 5\.0\)"):
+        run_on(machine, monkeypatch, target, 5, protocol=fitted.protocol.model_copy(update={"round_ms": 5.0}))
+    for field, value in (("network_rounds", 31), ("seed", 4), ("correction_networks", 30)):
+        changed = fitted.protocol.model_copy(update={field: value})
+        with pytest.raises(
+            ValueError, match=rf"lacks a correction fitted on .*latency\.{field} {value}.*--only-missing"
+        ):
+            run_on(machine, monkeypatch, target, 5, protocol=changed)
+    assert not machine.measured
+
+
+def test_without_a_correction_the_rounds_asked_for_are_taken(
+    table: LatencyTable, target: TargetConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine, more = Machine(table, [1.0] * 5), table.protocol.model_copy(update={"network_rounds": 31})
+    validation = run_on(machine, monkeypatch, target, 5, protocol=more)
+    assert machine.protocol == more and validation.to_dict()["protocol"]["network_rounds"] == 31
+
+
+def test_unsteady_networks_are_counted_and_marked(
+    fitted: LatencyTable, target: TargetConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Machine(fitted, [1.0, 1.01, 0.99, 1.02, 1.0], unsteady=(1, 3))
+    validation = run_on(machine, monkeypatch, target, 5)
+    assert "2 of them had an unsteady time (spread above 10%" in validation.describe()
+    assert validation.to_dict()["unsteady"] == 2
+    rows = list(csv.DictReader(io.StringIO(validation.to_csv())))
+    assert [row["stable"] for row in rows] == ["yes", "NO", "yes", "NO", "yes"]
+
+
+def test_another_mode_or_precision_does_not_replace_the_files(
+    fitted: LatencyTable, target: TargetConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    validation = run_on(Machine(fitted, [1.0, 1.01, 0.99, 1.02, 1.0]), monkeypatch, target, 5)
+    of_pytorch = replace(fitted.target, runner="pytorch", mode="channels_last", precision="bf16")
+    paths = replace(validation, table=replace(fitted, target=of_pytorch)).save(tmp_path)
+    assert paths[0].name == "latency_validate_pytorch_channels_last_bf16_64x96.csv"

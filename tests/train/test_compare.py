@@ -11,6 +11,10 @@ from PIL import Image
 
 from fasterseg.engine.config import Experiment, load_experiment
 from fasterseg.runtime.export import export_checkpoint
+from latency.comparison import MeasuredNetwork
+from latency.measure import Measured
+from latency.runners import Conditions
+from latency.timing import LatencyMeasurement
 from train import baseline, compare
 from train.__main__ import app
 from train.baseline import run_baseline
@@ -53,6 +57,56 @@ def test_everything_stands_in_one_table(experiment: Experiment, run: Path, tmp_p
     assert "| network | miou | parameters | gmacs | onnxruntime_ms |" in page and "| block |" in page
     for runner in ("onnxruntime", "openvino"):
         assert np.asarray(Image.open(out / f"tradeoff_{runner}.png")).std() > 5
+
+
+def test_a_runner_that_cannot_run_a_file_leaves_its_cells_empty(
+    experiment: Experiment, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PyTorch runs no exported file; whatever the order, every network keeps its own times."""
+    exported = export_checkpoint(run / "best.pt", tmp_path / "exported.onnx").path
+    times = {"icnet": {"onnxruntime": 2.0, "pytorch": 30.0}, "exported": {"onnxruntime": 1.0}}
+
+    def measure(_: Experiment, networks: list[str], **__: object) -> Measured:
+        names = ["exported" if network.endswith(".onnx") else "icnet" for network in networks]
+        return Measured(tuple(tuple(made_up(name, runner, ms) for runner, ms in times[name].items()) for name in names))
+
+    monkeypatch.setattr(compare, "run_measure", measure)
+    for number, models in enumerate(([run, exported], [exported, run])):
+        out = tmp_path / str(number)
+        candidates = find_candidates([str(model) for model in models])
+        run_compare(experiment, candidates, out=out, image_scale=1.0, split="val", runners=["onnxruntime", "pytorch"])
+        rows = {row["network"]: row for row in csv.DictReader((out / "comparison.csv").open())}
+        assert (rows["exported"]["onnxruntime_ms"], rows["exported"]["pytorch_ms"]) == ("1", "")
+        assert (rows["icnet"]["onnxruntime_ms"], rows["icnet"]["pytorch_ms"]) == ("2", "30")
+        assert rows["icnet"]["pytorch_stable"] == "NO" and rows["exported"]["pytorch_device"] == ""
+        assert [rows["icnet"][f"pytorch_{name}"] for name in ("device", "mode", "precision", "threads")] == [
+            "cpu",
+            "default",
+            "fp32",
+            "1",
+        ]
+        page = (out / "comparison.md").read_text()
+        assert "| pytorch_stable |" in page and "onnxruntime_stable" not in page
+        for runner in ("onnxruntime", "pytorch"):
+            assert np.asarray(Image.open(out / f"tradeoff_{runner}.png")).std() > 5
+
+
+def made_up(name: str, runner: str, ms: float) -> MeasuredNetwork:
+    """A row as if it had been measured; PyTorch's times are unsteady."""
+    measurement = LatencyMeasurement(
+        median_ms=ms,
+        p95_ms=ms,
+        spread=0.01,
+        count=9,
+        disturbed_count=0,
+        rounds=3,
+        warmup_count=2,
+        attempts=1,
+        stable=runner != "pytorch",
+        input_shape=(1, 3, 64, 96),
+        conditions=Conditions(runner, "cpu", "a processor", 1, "fp32", {}),
+    )
+    return MeasuredNetwork(name, name, runner, measurement)
 
 
 def test_the_command_line_writes_into_the_experiments_folder(

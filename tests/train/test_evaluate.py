@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,11 @@ import pytest
 from fasterseg.engine.config import Experiment, load_experiment
 from fasterseg.engine.evaluation import InferenceMode
 from fasterseg.runtime.export import export_checkpoint
+from latency.config import TargetConfig
+from latency.deployed import Deployment
+from latency.runners.naming import choose_runners
 from train import evaluate, teacher
+from train.__main__ import app
 from train.evaluate import Evaluation, run_evaluate
 from train.start import start_fresh
 from train.teacher import run_teacher
@@ -51,6 +56,57 @@ def test_an_exported_file_scores_as_its_checkpoint(experiment: Experiment, check
     for unfit in (InferenceMode(scales=(0.75,)), InferenceMode(window_size_px=(32, 32))):
         with pytest.raises(ValueError, match="runs at its exported size 64x96 only"):
             run_evaluate(experiment, Evaluation(exported, "val", mode=unfit), out=tmp_path / "c")
+
+
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime", "pytorch:channels_last"])
+def test_a_runner_scores_as_pytorch_does(
+    name: str, experiment: Experiment, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (chosen,) = choose_runners(TargetConfig(device="cpu", input_size=(64, 96)), [name])
+    deployment = Deployment(chosen.runner, (64, 96))
+    by_runner = run_evaluate(experiment, Evaluation(checkpoint, "val", deployment=deployment), out=tmp_path / "a")
+    by_pytorch = run_evaluate(experiment, Evaluation(checkpoint, "val"), out=tmp_path / "b")
+    assert by_runner.miou == pytest.approx(by_pytorch.miou, abs=0.002)
+    summary = json.loads((tmp_path / "a/summary.json").read_text())
+    assert summary["deployment"]["runner"] == name.partition(":")[0] and summary["deployment"]["input_size"] == [64, 96]
+    assert "deployment" not in json.loads((tmp_path / "b/summary.json").read_text())
+
+
+def test_an_exported_file_runs_by_another_runner(experiment: Experiment, checkpoint: Path, tmp_path: Path) -> None:
+    exported = export_checkpoint(checkpoint, tmp_path / "net.onnx").path
+    (chosen,) = choose_runners(TargetConfig(device="cpu"), ["openvino"])
+    evaluation = Evaluation(exported, "val", deployment=Deployment(chosen.runner, (64, 96)))
+    by_runner = run_evaluate(experiment, evaluation, out=tmp_path / "a")
+    by_default = run_evaluate(experiment, Evaluation(exported, "val"), out=tmp_path / "b")
+    assert by_runner.miou == pytest.approx(by_default.miou, abs=0.002)
+    with pytest.raises(ValueError, match=r"takes images of \(64, 96\), target\.input_size is \(32, 64\)"):
+        run_evaluate(
+            experiment, Evaluation(exported, "val", deployment=Deployment(chosen.runner, (32, 64))), out=tmp_path / "c"
+        )
+    scaled = replace(evaluation, mode=InferenceMode(scales=(0.75,)))
+    with pytest.raises(ValueError, match="runs at its deployed size 64x96 only"):
+        run_evaluate(experiment, scaled, out=tmp_path / "d")
+
+
+def test_the_command_line_names_the_runner(
+    experiment: Experiment, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given: list[Evaluation] = []
+    monkeypatch.setattr(evaluate, "run_evaluate", lambda _, evaluation, out: given.append(evaluation))
+    command = ["evaluate", "--config", str(experiment.source), "--checkpoint", str(checkpoint)]
+    app([*command, "--runner", "pytorch:channels_last", "--precision", "bf16"], standalone_mode=False)
+    (evaluation,) = given
+    assert evaluation.deployment is not None and evaluation.deployment.runner.precision == "bf16"
+    assert "_pytorch_channels_last_bf16_64x96_" in evaluation.condition
+    for options, message in (
+        (["--precision", "bf16"], "--precision is a runner's; name that with --runner"),
+        (["--runner", "onnxruntime", "--precision", "bf16"], "--runner onnxruntime: .* has no precision bf16 on cpu"),
+        (["--runner", "openvino", "--device", "cuda"], "with --runner, set target.device instead"),
+        (["--runner", "openvino", "--follow", "runs"], "leave --checkpoint, --exported and --runner out"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            app([*command, *options], standalone_mode=False)
 
 
 def test_every_mode_runs_on_a_checkpoint(experiment: Experiment, checkpoint: Path, tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from fasterseg.engine.config import load_experiment
-from train import evaluate, teacher
+from latency.config import LatencyConfig, TargetConfig
+from train import evaluate, report, teacher
 from train.report import ReportRow, draw_predictions, write_report
 from train.start import start_fresh
 from train.teacher import run_teacher
@@ -43,6 +44,17 @@ def test_the_budget_holds_in_prediction_and_within_a_tenth_measured(
 ) -> None:
     assert replace(ROW, predicted_ms=predicted_ms, measured_ms=measured_ms).verdict == verdict
     assert replace(ROW, budget_ms=None).verdict == "no budget"
+
+
+def test_it_is_said_which_runner_was_taken_and_why(
+    write_experiment: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sections = {"target": TargetConfig, "latency": LatencyConfig}
+    experiment = load_experiment(write_experiment(), ["target.device=cpu"], sections)
+    monkeypatch.setattr(report, "measure_sessions", lambda *_, **__: [])
+    monkeypatch.setattr(report, "reference_session", lambda _: None)
+    assert report.build_report(experiment, (), table=None) == ()  # type: ignore[arg-type]
+    assert "measuring with onnxruntime on cpu (target.runner is auto; " in capsys.readouterr().out
 
 
 def test_report_is_written_for_people_and_programs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

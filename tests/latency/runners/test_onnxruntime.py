@@ -1,8 +1,11 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from fasterseg.networks.specs import CellSpec, random_input
+from fasterseg.runtime.onnx_session import LOAD_FAILURES
 from latency.runners.onnxruntime import OnnxRuntimeRunner
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
@@ -18,6 +21,19 @@ def test_an_absent_provider_is_an_error_with_the_install_command(mode: str) -> N
     runner = OnnxRuntimeRunner(device="cuda", mode=mode)
     with pytest.raises(ValueError, match=r"has no provider .*ExecutionProvider \(it has .*pip install onnxruntime-gpu"):
         runner.prepare(SPEC.build(), SPEC.input_shape())
+
+
+@pytest.mark.parametrize("failure", LOAD_FAILURES)
+def test_whatever_keeps_a_file_from_loading_is_told_of_the_file(
+    failure: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise failure("it says why")
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", fail)
+    (tmp_path / "network.onnx").write_bytes(b"whatever")
+    with pytest.raises(ValueError, match=r"ONNX Runtime cannot load .*network\.onnx: it says why"):
+        OnnxRuntimeRunner().from_onnx_path(tmp_path / "network.onnx")
 
 
 @pytest.mark.gpu
