@@ -10,12 +10,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 _CONVOLUTIONS = (torch.ops.aten.convolution, torch.ops.aten.convolution_backward)
+# what the gradient of a large weight is made by (`fasterseg.networks.slimmable`)
+_PRODUCT = torch.ops.aten.addmm_.default
 # images, channels, height and width of the maps that a 3x3 convolution is timed on; the channels stay
 _LARGE = ((8, 256, 64, 64), (4, 512, 32, 64), (2, 128, 128, 256))
 
 
 class ConvolutionCount(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the convolutions that run in a block, in the thread that entered it.
+
+    A matrix product that is added in place counts as the gradient of a weight.
 
     Attributes:
         calls: Convolutions called forward.
@@ -39,6 +43,8 @@ class ConvolutionCount(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if func.overloadpacket in _CONVOLUTIONS:
             self.calls += func.overloadpacket is _CONVOLUTIONS[0]
             self.flops += int(flop_registry[func.overloadpacket](*args, **(kwargs or {}), out_val=result))
+        elif func is _PRODUCT:
+            self.flops += 2 * args[1].numel() * args[2].shape[1]
         return result
 
 

@@ -20,8 +20,8 @@ from search.latency_costs import LatticeProblem
 from search.parameters import ArchitectureProbabilities
 from search.reference import ReferenceLatency, ReferenceStep, ReferenceSupernet
 from search.steps import SANDWICH, SEARCH_PASSES, ArchitectureStep, WeightsStep
-from search.supernet import Supernet
-from search.training import Pass, SupernetLoss, prepare_supernet, set_up, weights_optimizer
+from search.supernet import Pass, Supernet
+from search.training import SupernetLoss, prepare_supernet, set_up, weights_optimizer
 
 NUM_CLASSES, IGNORE_INDEX = 19, 255
 LATENCY_WEIGHT = 0.01

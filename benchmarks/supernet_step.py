@@ -50,7 +50,7 @@ from search.config import SearchConfig
 from search.expected_latency import ExpectedLatency, latency_regularizer
 from search.parameters import ArchitectureParameters
 from search.steps import SEARCH_PASSES
-from search.training import Pass
+from search.supernet import Pass
 
 SEARCH_PARTS = ("architecture", "weights")
 Row = dict[str, object]
@@ -89,7 +89,11 @@ def waiting(work: Workload) -> Callable[[], None]:
 
 
 def side_turn(name: str, side: Side, work: Workload, *, pretraining: bool = True) -> Turn:
-    """The parts of a step, optimizers included, with widths of their own in every round."""
+    """The parts of a step, optimizers included, with widths of their own in every round.
+
+    The step before the timed one is the same side's, as in training: after another side's the first one mostly pays
+    for memory that the process has given back.
+    """
     wait, seeds = waiting(work), itertools.count(1)
 
     def architecture() -> None:
@@ -104,6 +108,8 @@ def side_turn(name: str, side: Side, work: Workload, *, pretraining: bool = True
 
     def turn() -> Mapping[str, float]:
         torch.manual_seed(next(seeds))
+        architecture()
+        weights(SEARCH_PASSES)
         times = {
             f"{name} architecture": duration_ms(architecture),
             f"{name} weights": duration_ms(lambda: weights(SEARCH_PASSES)),

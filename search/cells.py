@@ -1,13 +1,14 @@
 """The supernet's cells: every operator of the space side by side, mixed by the architecture's probabilities."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import nn
 
 from fasterseg.networks.operators import Operator, ZoomedOperator, operator_class
-from fasterseg.networks.resizing import halved, map_size, resize_bilinear
-from fasterseg.networks.slimmable import LayerFactory, SlimmableLayers
+from fasterseg.networks.resizing import Size, halved, map_size, resize_bilinear
+from fasterseg.networks.slimmable import LayerFactory, SlimmableBatchNorm2d, SlimmableLayers
 from fasterseg.networks.space import STRIDES, SpaceConfig, first_layer
 from search.mixing import can_mix_convolved, mix_convolved, mix_finished
 
@@ -56,16 +57,23 @@ class MixedOperator(nn.Module):
         self.operators = nn.ModuleList(
             operator_class(name)(in_channels, out_channels, stride=stride, layers=layers) for name in operators
         )
-        self._active_out_channels = out_channels
         self.active = tuple(range(len(operators)))
+        # plain lists, found once
+        self._operators = [operator for operator in self.operators if isinstance(operator, Operator)]
+        self._inner_norms = [
+            [
+                module
+                for module in operator.modules()
+                if isinstance(module, SlimmableBatchNorm2d) and module is not operator.last_norm
+            ]
+            for operator in self._operators
+        ]
 
-    def set_out_channels(self, out_channels: int) -> None:
-        """Sets the width of the output from now on."""
-        if out_channels == self._active_out_channels:
-            return
-        self._active_out_channels = out_channels
-        for operator in self._operators():
-            operator.set_out_channels(out_channels)
+    def select(self, out_channels: int, operators: tuple[int, ...]) -> None:
+        """Sets the width of the output and the operators that run from now on."""
+        self.active = operators
+        for index in operators:
+            self._operators[index].set_out_channels(out_channels)
 
     def forward(self, source: CellInput, weights: torch.Tensor) -> torch.Tensor:
         """Mixes the operators' results over all parents.
@@ -77,18 +85,42 @@ class MixedOperator(nn.Module):
         Returns:
             (N, active output channels, ceil(H / stride), ceil(W / stride)).
         """
-        operators = [self._operators()[index] for index in self.active]
+        (output,) = self.mix(source, [weights])
+        return output
+
+    def mix(self, source: CellInput, weights: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Mixes the operators' results over all parents, for several passes that run as one batch.
+
+        Args:
+            source: The maps of the cell's parents in the first pass, then those in the second.
+            weights: For each pass (parents, active operators).
+
+        Returns:
+            What `forward` returns, for each pass.
+        """
+        operators = [self._operators[index] for index in self.active]
+        batch_parts = sum(map(len, weights))
+        for index in self.active:
+            for norm in self._inner_norms[index]:
+                if norm.batch_parts != batch_parts:
+                    norm.batch_parts = batch_parts
         convolved = [
             operator.convolve(source.half if isinstance(operator, ZoomedOperator) else source.feature)
             for operator in operators
         ]
-        if self.training and can_mix_convolved(convolved[0]):
-            return mix_convolved(operators, convolved, weights, source.size)
-        finished = [each.finish(feature, source.size) for each, feature in zip(operators, convolved, strict=True)]
-        return mix_finished(finished, weights)
+        if len(weights) == 1:
+            return [self._finish(operators, convolved, weights[0], source.size)]
+        shares = zip(*(each.chunk(len(weights)) for each in convolved), strict=True)
+        return [self._finish(operators, share, own, source.size) for share, own in zip(shares, weights, strict=True)]
 
-    def _operators(self) -> list[Operator]:
-        return [operator for operator in self.operators if isinstance(operator, Operator)]
+    def _finish(
+        self, operators: Sequence[Operator], convolved: Sequence[torch.Tensor], weights: torch.Tensor, size: Size
+    ) -> torch.Tensor:
+        """The mixture of one pass, from what the operators' last convolutions gave."""
+        if self.training and can_mix_convolved(convolved[0]):
+            return mix_convolved(operators, convolved, weights, size)
+        finished = [each.finish(feature, size) for each, feature in zip(operators, convolved, strict=True)]
+        return mix_finished(finished, weights)
 
 
 def num_parents(layer: int, stride: int) -> int:
@@ -121,16 +153,42 @@ class Cell(nn.Module):
         """What makes the cell's outputs: keep, and down where there is one."""
         return [self.keep] if self.down is None else [self.keep, self.down]
 
-    def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Runs the cell on the maps of its parents.
+    def forward(self, batches: Sequence["CellBatch"], *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Runs the cell for one or several passes.
 
         Args:
-            tensors: For each output (keep, and down where there is one) the weights of its mixture, (parents,
-                operators), then for each parent its map, (N, C, H, W).
+            batches: The passes: those of a batch run as one.
+            tensors: For each pass of each batch, for each output (keep, and down where there is one) the weights of its
+                mixture, (parents, operators), then for each parent its map, (N, C, H, W).
 
         Returns:
-            The map that stays at the cell's stride and, where there is one, the map at twice the stride.
+            For each pass the map that stays at the cell's stride and, where there is one, the map at twice the stride.
         """
-        weights, maps = tensors[: len(self.outputs)], tensors[len(self.outputs) :]
-        source = CellInput(maps)
-        return tuple(operator(source, each) for operator, each in zip(self.outputs, weights, strict=True))
+        remaining = iter(tensors)
+        left: list[torch.Tensor] = []
+        for batch in batches:
+            weights, maps = [], []
+            for _ in range(batch.passes):
+                weights.append([next(remaining) for _ in self.outputs])
+                maps += [next(remaining) for _ in range(self.num_parents)]
+            source = CellInput(maps)
+            mixed = []
+            for place, operator in enumerate(self.outputs):
+                operator.select(batch.out_channels[place], batch.operators[place])
+                mixed.append(operator.mix(source, [own[place] for own in weights]))
+            left += [output for outputs in zip(*mixed, strict=True) for output in outputs]
+        return tuple(left)
+
+
+class CellBatch(NamedTuple):
+    """Passes that run through a cell as one batch.
+
+    Attributes:
+        passes: How many.
+        out_channels: Of each output.
+        operators: Which operators run for each output, by index.
+    """
+
+    passes: int
+    out_channels: tuple[int, ...]
+    operators: tuple[tuple[int, ...], ...]

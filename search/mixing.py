@@ -95,7 +95,10 @@ class _Mix(torch.autograd.Function):
             ctx.statistics.append(statistics)
             finished = resize_bilinear(normalised, end.size).relu_()
             for part, weight in zip(finished.chunk(parents), column, strict=True):
-                total = part * weight if total is None else total.add_(part, alpha=weight)
+                if total is not None:
+                    total.add_(part, alpha=weight)
+                else:
+                    total = part.mul_(weight) if parents == 1 else part * weight
         ctx.save_for_backward(weights, *tensors)
         assert total is not None
         return total

@@ -28,8 +28,8 @@ from fasterseg.engine.run_folder import RunFolder, open_run_folder, training_set
 from fasterseg.networks.space import SpaceConfig
 from search.config import PretrainConfig
 from search.steps import SANDWICH, SETS, WeightsStep
-from search.supernet import Supernet
-from search.training import Pass, SupernetLoss, prepare_supernet, save_supernet
+from search.supernet import Pass, Supernet
+from search.training import SupernetLoss, prepare_supernet, save_supernet
 
 STAGE = "pretrain"
 SECTIONS: dict[str, type[BaseModel]] = {"dataset": DatasetConfig, "space": SpaceConfig, STAGE: PretrainConfig}

@@ -25,8 +25,7 @@ from search.cells import num_parents
 from search.expected_latency import DECOUPLED_WEIGHTS, EDGES
 from search.latency_costs import CostTables, EntryCost, LatticeProblem
 from search.parameters import ArchitectureParameters, ArchitectureProbabilities
-from search.supernet import SetParts, SupernetLogits, cell_name
-from search.training import Pass
+from search.supernet import Pass, SetParts, SupernetLogits, cell_name
 from search.widths import WidthChoice, WidthMode, choose_widths
 
 

@@ -16,13 +16,13 @@ from fasterseg.engine.optimization import clip_gradients
 from fasterseg.networks.space import ArchitectureSet
 from search.config import SearchConfig, SupernetTrainConfig
 from search.parameters import ArchitectureProbabilities
-from search.supernet import Supernet
-from search.training import Pass, SupernetLoss, frozen, set_up, weights_optimizer
+from search.supernet import Pass, Supernet
+from search.training import SupernetLoss, frozen, set_up, weights_optimizer
 from search.widths import WidthMode
 
 SETS: tuple[ArchitectureSet, ...] = get_args(ArchitectureSet)
 SANDWICH: tuple[WidthMode, ...] = ("max", "min", "random", "random")
-SEARCH_PASSES = (Pass("teacher", "sampled"), Pass("student", "sampled"), Pass("student", "max"), Pass("student", "min"))
+SEARCH_PASSES = (Pass("teacher", "sampled"), Pass("student", "max"), Pass("student", "sampled"), Pass("student", "min"))
 
 LatencyTerm = Callable[[ArchitectureProbabilities], torch.Tensor]
 

@@ -6,8 +6,10 @@ mixture of operators and parents, and has its own stem, fusions and heads.
 Source: FasterSeg, sections 3.1 to 3.3.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple, get_args
+import functools
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, get_args
 
 import torch
 from torch import nn
@@ -16,11 +18,18 @@ from fasterseg.networks.channels import fusion_channels
 from fasterseg.networks.heads import BranchFusion, Head, Stem
 from fasterseg.networks.slimmable import SlimmableConv2d
 from fasterseg.networks.space import STRIDES, ArchitectureSet, Branches, SpaceConfig
-from search.cells import Cell
+from search.cells import Cell, CellBatch
 from search.concurrency import Part, run_side_by_side
 from search.parameters import ArchitectureParameters
 from search.relaxation import DrawnMixture, Mixture
 from search.widths import WidthChoice, WidthMode, choose_widths
+
+
+class Pass(NamedTuple):
+    """One pass of the supernet: whose architecture, and how wide."""
+
+    architecture_set: ArchitectureSet
+    width_mode: WidthMode
 
 
 class SupernetLogits(NamedTuple):
@@ -157,36 +166,90 @@ class Supernet(nn.Module):
         Returns:
             The logits of the five heads.
         """
-        parameters = self.architecture(architecture_set)
-        parts = self.parts[architecture_set]
-        assert isinstance(parts, SetParts)
-        mixture = DrawnMixture(parameters, draws) if draws else Mixture(parameters)
-        widths = choose_widths(parameters, self.space, architecture_set=architecture_set, mode=width_mode)
-        end = WidthChoice(self.space.end_width(architecture_set))
-        entering: dict[int, list[torch.Tensor]] = {STRIDES[0]: [parts.stem(image)]}
+        (logits,) = self.run_together(image, [Pass(architecture_set, width_mode)], draws=draws)
+        return logits
+
+    def is_full_width(self, one: Pass) -> bool:
+        """Whether all maps between the cells are at full width in a pass."""
+        return one.width_mode == "max" or (one.width_mode == "sampled" and one.architecture_set == "teacher")
+
+    def run_together(self, image: torch.Tensor, passes: Sequence[Pass], *, draws: int = 0) -> list[SupernetLogits]:
+        """Several passes at once: where their maps are equally wide, a cell runs them as one batch.
+
+        Each pass has the logits and running statistics that it would have had by itself after the one before it.
+
+        Args:
+            image: See `forward`.
+            passes: What to run.
+            draws: See `forward`.
+        """
+        runs = [_Run(self, one, image, draws=draws) for one in passes]
         for layer in range(self.space.layers):
-            runs = {}
-            for stride, maps in entering.items():
-                cell = self.cell(layer, stride)
-                in_gate = widths[layer, stride].gate if layer else None
-                weights = []
-                for place, operator in enumerate(cell.outputs):
-                    out_stride = stride * 2**place
-                    width = widths.get((layer + 1, out_stride), end)
-                    operator.set_out_channels(self.space.channels(out_stride, width.width))
-                    own = mixture.weights(layer, stride, place, gates=(in_gate, width.gate))
-                    operator.active = own.operators
-                    weights.append(own.weights)
-                runs[stride] = Part(cell, (*weights, *maps))
+            strides = self.space.strides_at(layer)
+            parts = []
+            for stride in strides:
+                tensors, keys = zip(*(run.enter(layer, stride) for run in runs), strict=True)
+                batches = [CellBatch(len(list(same)), *key[1:]) for key, same in itertools.groupby(keys)]
+                inputs = tuple(itertools.chain(*tensors))
+                parts.append(Part(functools.partial(self.cell(layer, stride), batches), inputs))
             # the cell with the most work first
-            order = sorted(runs, key=lambda stride: len(runs[stride].inputs), reverse=True)
-            results = dict(zip(order, run_side_by_side([runs[stride] for stride in order]), strict=True))
-            leaving: dict[int, list[torch.Tensor]] = {}
-            for stride in entering:
-                for out_stride, feature in zip((stride, 2 * stride), results[stride], strict=False):
-                    leaving.setdefault(out_stride, []).append(feature)
-            entering = leaving
-        return parts.predict({stride: maps[0] for stride, maps in entering.items()})
+            order = sorted(range(len(parts)), key=lambda index: len(parts[index].inputs), reverse=True)
+            results = dict(zip(order, run_side_by_side([parts[index] for index in order]), strict=True))
+            for number, run in enumerate(runs):
+                outputs = {}
+                for index, stride in enumerate(strides):
+                    count = len(results[index]) // len(runs)
+                    outputs[stride] = results[index][number * count : (number + 1) * count]
+                run.leave(outputs)
+        return [run.predict() for run in runs]
+
+
+class _Run:
+    """A pass on its way through the layers.
+
+    Args:
+        supernet: What it runs through.
+        one: Whose architecture, and how wide.
+        image: See `Supernet.forward`.
+        draws: See `Supernet.forward`.
+    """
+
+    def __init__(self, supernet: Supernet, one: Pass, image: torch.Tensor, *, draws: int) -> None:
+        architecture_set = one.architecture_set
+        parameters = supernet.architecture(architecture_set)
+        set_parts = supernet.parts[architecture_set]
+        assert isinstance(set_parts, SetParts)
+        self.space, self.parts, self.cell = supernet.space, set_parts, supernet.cell
+        self.mixture = DrawnMixture(parameters, draws) if draws else Mixture(parameters)
+        self.widths = choose_widths(parameters, self.space, architecture_set=architecture_set, mode=one.width_mode)
+        self.end = WidthChoice(self.space.end_width(architecture_set))
+        self.entering: dict[int, list[torch.Tensor]] = {STRIDES[0]: [set_parts.stem(image)]}
+
+    def enter(self, layer: int, stride: int) -> tuple[list[torch.Tensor], tuple[Any, ...]]:
+        """What a cell takes: weights and maps, and what passes must have in common to be one batch."""
+        maps = self.entering[stride]
+        in_gate = self.widths[layer, stride].gate if layer else None
+        weights, out_channels, operators = [], [], []
+        for place in range(len(self.cell(layer, stride).outputs)):
+            out_stride = stride * 2**place
+            width = self.widths.get((layer + 1, out_stride), self.end)
+            out_channels.append(self.space.channels(out_stride, width.width))
+            own = self.mixture.weights(layer, stride, place, gates=(in_gate, width.gate))
+            operators.append(own.operators)
+            weights.append(own.weights)
+        return [*weights, *maps], (maps[0].shape[1], tuple(out_channels), tuple(operators))
+
+    def leave(self, outputs: Mapping[int, Sequence[torch.Tensor]]) -> None:
+        """Takes what the cells of a layer gave, by stride."""
+        leaving: dict[int, list[torch.Tensor]] = {}
+        for stride, maps in outputs.items():
+            for out_stride, feature in zip((stride, 2 * stride), maps, strict=False):
+                leaving.setdefault(out_stride, []).append(feature)
+        self.entering = leaving
+
+    def predict(self) -> SupernetLogits:
+        """The logits, after the last layer."""
+        return self.parts.predict({stride: maps[0] for stride, maps in self.entering.items()})
 
 
 def cell_name(layer: int, stride: int) -> str:

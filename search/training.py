@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from lightning_fabric import Fabric
@@ -14,18 +13,10 @@ from fasterseg.engine.checkpoint import load_state, save_state
 from fasterseg.engine.devices import use_channels_last
 from fasterseg.engine.losses import OhemCrossEntropy, head_loss, subsample_labels
 from fasterseg.engine.optimization import sgd
-from fasterseg.networks.space import ArchitectureSet, SpaceConfig
+from fasterseg.networks.space import SpaceConfig
 from search.concurrency import threads_for_parts
 from search.config import SupernetTrainConfig
-from search.supernet import Supernet
-from search.widths import WidthMode
-
-
-class Pass(NamedTuple):
-    """One pass of the supernet: whose architecture, and how wide."""
-
-    architecture_set: ArchitectureSet
-    width_mode: WidthMode
+from search.supernet import Pass, Supernet, SupernetLogits
 
 
 class SupernetLoss:
@@ -67,13 +58,25 @@ class SupernetLoss:
         label = subsample_labels(label.to(self.fabric.device, non_blocking=True), self.label_stride)
         losses: dict[str, list[torch.Tensor]] = {}
         with threads_for_parts() if self._in_parts() else nullcontext():
-            for one in passes:
+            for together in self._batches(supernet, passes, draws=draws):
                 with self.fabric.autocast():
-                    heads = supernet(image, one.architecture_set, one.width_mode, draws=draws)
-                loss = torch.stack([head_loss(self.criterion, logits, label) for logits in heads]).sum()
-                self.fabric.backward(loss)
-                losses.setdefault(f"{one.architecture_set}_{one.width_mode}", []).append(loss.detach())
+                    all_heads = supernet.run_together(image, together, draws=draws)
+                own = [self._pass_loss(heads, label) for heads in all_heads]
+                self.fabric.backward(torch.stack(own).sum())
+                for one, loss in zip(together, own, strict=True):
+                    losses.setdefault(f"{one.architecture_set}_{one.width_mode}", []).append(loss.detach())
         return {name: torch.stack(values).mean() for name, values in losses.items()}
+
+    def _pass_loss(self, heads: SupernetLogits, label: torch.Tensor) -> torch.Tensor:
+        return torch.stack([head_loss(self.criterion, logits, label) for logits in heads]).sum()
+
+    def _batches(self, supernet: Supernet, passes: Sequence[Pass], *, draws: int) -> list[list[Pass]]:
+        """The passes, those of full width side by side: the weights are then read once for all of them."""
+        if draws or not self._in_parts():
+            return [[one] for one in passes]
+        full = [one for one in passes if supernet.is_full_width(one)]
+        others = [[one] for one in passes if one not in full]
+        return [full, *others] if full else others
 
     def _in_parts(self) -> bool:
         """Whether passes run in parts side by side: on a CPU, without autocast."""

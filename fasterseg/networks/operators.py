@@ -72,7 +72,9 @@ class Operator(nn.Module):
     def set_out_channels(self, out_channels: int) -> None:
         """Sets how many channels a slimmable operator puts out from now on; its input decides the rest itself."""
         for conv in self._slimmable:
-            conv.active_out_channels = out_channels * conv.out_channels // self.out_channels
+            active = out_channels * conv.out_channels // self.out_channels
+            if conv.active_out_channels != active:  # to read an attribute of a module is quick, to set it is not
+                conv.active_out_channels = active
 
 
 _REGISTRY: dict[str, type[Operator]] = {}

@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from benchmarks.convolutions import ConvolutionCount, best_convolution_flops_per_s
+from fasterseg.networks.slimmable import SlimmableConv2d
 
 
 def test_counts_calls_and_operations_of_both_passes() -> None:
@@ -24,6 +25,17 @@ def test_a_frozen_weight_costs_a_third_less() -> None:
     with ConvolutionCount() as other:
         torch.randn(4, 4) @ torch.randn(4, 4)
     assert (other.calls, other.flops) == (0, 0)
+
+
+def test_a_gradient_by_product_counts_like_the_convolutions() -> None:
+    feature = torch.randn(2, 240, 4, 4, requires_grad=True)
+    flops = []
+    for conv in (SlimmableConv2d(240, 256, kernel_size=3), nn.Conv2d(240, 256, 3, padding=1, bias=False)):
+        output = conv(feature)
+        with ConvolutionCount() as count:
+            output.sum().backward()
+        flops.append(count.flops)
+    assert flops[0] == flops[1]
 
 
 @pytest.mark.slow

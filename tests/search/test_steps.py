@@ -9,8 +9,8 @@ from fasterseg.networks import SpaceConfig
 from search.config import ArchitectureConfig, SearchConfig
 from search.parameters import ArchitectureProbabilities
 from search.steps import SEARCH_PASSES, ArchitectureStep, WeightsStep
-from search.supernet import Supernet
-from search.training import Pass, SupernetLoss
+from search.supernet import Pass, Supernet
+from search.training import SupernetLoss
 
 FABRIC = Fabric(accelerator="cpu", devices=1)
 PASSES = (Pass("student", "max"), Pass("student", "min"))

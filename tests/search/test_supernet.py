@@ -1,13 +1,16 @@
+import copy
+from unittest import mock
+
 import pytest
 import torch
 
 from fasterseg.networks import SpaceConfig
 from fasterseg.networks.operators import ZoomedOperator, operator_class
-from fasterseg.networks.slimmable import PLAIN, SlimmableLayers
+from fasterseg.networks.slimmable import PLAIN, SlimmableConv2d, SlimmableLayers
 from fasterseg.networks.space import ArchitectureSet
 from search.cells import CellInput, MixedOperator
 from search.parameters import ArchitectureParameters, choice_entropies
-from search.supernet import Supernet
+from search.supernet import Pass, Supernet
 from search.training import frozen
 from search.widths import WidthMode, choose_widths
 
@@ -137,7 +140,50 @@ def test_a_decided_supernet_is_a_plain_chain_of_operators(space: SpaceConfig) ->
     for layer in range(space.layers):
         keep = supernet.cells[f"layer{layer}_stride8"].keep
         width = space.student_width if layer == space.layers - 1 else 1.0
-        keep.set_out_channels(space.channels(8, width))
+        keep.select(space.channels(8, width), (index,))
         feature = keep.operators[index](feature)
     expected = supernet.parts["student"].head_8(feature)
     torch.testing.assert_close(supernet(image, "student", "max").branch_8, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "passes",
+    [
+        (Pass("teacher", "sampled"), Pass("student", "max")),
+        (Pass("teacher", "sampled"), Pass("student", "min")),  # nowhere as wide as each other
+        (Pass("student", "max"), Pass("student", "max"), Pass("teacher", "min")),
+    ],
+)
+def test_passes_that_run_together_are_the_passes_one_by_one(space: SpaceConfig, passes: tuple[Pass, ...]) -> None:
+    torch.manual_seed(0)
+    together = Supernet(space, 3).double().train()
+    one_by_one = copy.deepcopy(together)
+    image = torch.randn(2, 3, 64, 96, dtype=torch.float64)
+    all_logits = [together.run_together(image, passes), [one_by_one(image, *each) for each in passes]]
+    for logits in all_logits:
+        sum(head.square().mean() for heads in logits for head in heads).backward()
+    for both in zip(*all_logits, strict=True):
+        for head, other in zip(*both, strict=True):
+            torch.testing.assert_close(head, other)
+    for (name, value), other in zip(together.named_parameters(), one_by_one.parameters(), strict=True):
+        assert (value.grad is None) == (other.grad is None), name
+        if value.grad is not None:
+            torch.testing.assert_close(value.grad, other.grad, msg=name)
+    for (name, value), other in zip(together.named_buffers(), one_by_one.buffers(), strict=True):
+        torch.testing.assert_close(value, other, msg=name)
+
+
+def test_passes_of_full_width_share_their_convolutions(space: SpaceConfig) -> None:
+    supernet = Supernet(space, 3).train()
+    image = torch.randn(2, 3, 64, 64)
+    passes = (Pass("teacher", "sampled"), Pass("student", "max"))
+    assert all(supernet.is_full_width(each) for each in passes)
+    assert not supernet.is_full_width(Pass("student", "sampled"))
+    counts = []
+    for runs in ([passes], [(each,) for each in passes]):
+        with mock.patch.object(SlimmableConv2d, "forward", autospec=True, side_effect=SlimmableConv2d.forward) as conv:
+            for run in runs:
+                supernet.run_together(image, run)
+        counts.append(conv.call_count)
+    # stems, and so the first layer, and the widths that leave the last one are each set's own
+    assert counts[1] / 2 < counts[0] < 0.75 * counts[1]
