@@ -9,6 +9,7 @@ Source: FasterSeg, sections 3.1 to 3.3.
 import functools
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple, get_args
 
 import torch
@@ -166,24 +167,46 @@ class Supernet(nn.Module):
         Returns:
             The logits of the five heads.
         """
-        (logits,) = self.run_together(image, [Pass(architecture_set, width_mode)], draws=draws)
+        stems = {architecture_set: self.stem(image, architecture_set)}
+        (logits,) = self.run_together(stems, [Pass(architecture_set, width_mode)], draws=draws)
         return logits
+
+    def stem(self, image: torch.Tensor, architecture_set: ArchitectureSet, *, passes: int = 1) -> torch.Tensor:
+        """A set's map at stride 8, with which its passes start.
+
+        Args:
+            image: See `forward`.
+            architecture_set: Whose stem.
+            passes: How many passes start with it: its running statistics move as often.
+        """
+        parts = self.set_parts(architecture_set)
+        with _statistics_move(parts.stem, times=passes):
+            feature: torch.Tensor = parts.stem(image)
+        return feature
+
+    def set_parts(self, architecture_set: ArchitectureSet) -> SetParts:
+        """What a set has for itself."""
+        parts = self.parts[architecture_set]
+        assert isinstance(parts, SetParts)
+        return parts
 
     def is_full_width(self, one: Pass) -> bool:
         """Whether all maps between the cells are at full width in a pass."""
         return one.width_mode == "max" or (one.width_mode == "sampled" and one.architecture_set == "teacher")
 
-    def run_together(self, image: torch.Tensor, passes: Sequence[Pass], *, draws: int = 0) -> list[SupernetLogits]:
+    def run_together(
+        self, stems: Mapping[ArchitectureSet, torch.Tensor], passes: Sequence[Pass], *, draws: int = 0
+    ) -> list[SupernetLogits]:
         """Several passes at once: where their maps are equally wide, a cell runs them as one batch.
 
         Each pass has the logits and running statistics that it would have had by itself after the one before it.
 
         Args:
-            image: See `forward`.
+            stems: What `stem` gave for the sets of the passes.
             passes: What to run.
             draws: See `forward`.
         """
-        runs = [_Run(self, one, image, draws=draws) for one in passes]
+        runs = [_Run(self, one, stems[one.architecture_set], draws=draws) for one in passes]
         for layer in range(self.space.layers):
             strides = self.space.strides_at(layer)
             parts = []
@@ -210,20 +233,18 @@ class _Run:
     Args:
         supernet: What it runs through.
         one: Whose architecture, and how wide.
-        image: See `Supernet.forward`.
+        feature: What its set's stem gave.
         draws: See `Supernet.forward`.
     """
 
-    def __init__(self, supernet: Supernet, one: Pass, image: torch.Tensor, *, draws: int) -> None:
+    def __init__(self, supernet: Supernet, one: Pass, feature: torch.Tensor, *, draws: int) -> None:
         architecture_set = one.architecture_set
         parameters = supernet.architecture(architecture_set)
-        set_parts = supernet.parts[architecture_set]
-        assert isinstance(set_parts, SetParts)
-        self.space, self.parts, self.cell = supernet.space, set_parts, supernet.cell
+        self.space, self.parts, self.cell = supernet.space, supernet.set_parts(architecture_set), supernet.cell
         self.mixture = DrawnMixture(parameters, draws) if draws else Mixture(parameters)
         self.widths = choose_widths(parameters, self.space, architecture_set=architecture_set, mode=one.width_mode)
         self.end = WidthChoice(self.space.end_width(architecture_set))
-        self.entering: dict[int, list[torch.Tensor]] = {STRIDES[0]: [set_parts.stem(image)]}
+        self.entering: dict[int, list[torch.Tensor]] = {STRIDES[0]: [feature]}
 
     def enter(self, layer: int, stride: int) -> tuple[list[torch.Tensor], tuple[Any, ...]]:
         """What a cell takes: weights and maps, and what passes must have in common to be one batch."""
@@ -250,6 +271,22 @@ class _Run:
     def predict(self) -> SupernetLogits:
         """The logits, after the last layer."""
         return self.parts.predict({stride: maps[0] for stride, maps in self.entering.items()})
+
+
+@contextmanager
+def _statistics_move(module: nn.Module, *, times: int) -> Iterator[None]:
+    """While the block runs, a batch moves the running statistics of a module's batch norms as often as told."""
+    norms = [each for each in module.modules() if isinstance(each, nn.BatchNorm2d | nn.SyncBatchNorm)]
+    momenta = [norm.momentum or 0.0 for norm in norms]
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = 1 - (1 - momentum) ** times
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+            if norm.training and norm.num_batches_tracked is not None:
+                norm.num_batches_tracked += times - 1
 
 
 def cell_name(layer: int, stride: int) -> str:

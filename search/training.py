@@ -1,5 +1,6 @@
 """What pretraining and search share: passes of the supernet with their losses, the weights' optimizer, checkpoints."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -41,7 +42,10 @@ class SupernetLoss:
     def backward(
         self, supernet: Supernet, image: torch.Tensor, label: torch.Tensor, *, passes: Sequence[Pass], draws: int = 0
     ) -> dict[str, torch.Tensor]:
-        """Adds up the gradients of all passes; each is done with before the next one starts.
+        """Adds up the gradients of all passes; what one keeps for them is let go before the next one starts.
+
+        Passes of full width are one batch where that pays. A set's stem, which sees the same images in all its passes,
+        runs once.
 
         Args:
             supernet: In training mode.
@@ -58,13 +62,20 @@ class SupernetLoss:
         label = subsample_labels(label.to(self.fabric.device, non_blocking=True), self.label_stride)
         losses: dict[str, list[torch.Tensor]] = {}
         with threads_for_parts() if self._in_parts() else nullcontext():
+            counts = Counter(one.architecture_set for one in passes)
+            with self.fabric.autocast():
+                stems = {name: supernet.stem(image, name, passes=count) for name, count in counts.items()}
+            entering = {name: stem.detach().requires_grad_(stem.requires_grad) for name, stem in stems.items()}
             for together in self._batches(supernet, passes, draws=draws):
                 with self.fabric.autocast():
-                    all_heads = supernet.run_together(image, together, draws=draws)
+                    all_heads = supernet.run_together(entering, together, draws=draws)
                 own = [self._pass_loss(heads, label) for heads in all_heads]
                 self.fabric.backward(torch.stack(own).sum())
                 for one, loss in zip(together, own, strict=True):
                     losses.setdefault(f"{one.architecture_set}_{one.width_mode}", []).append(loss.detach())
+            for name, stem in stems.items():
+                if stem.requires_grad:
+                    self.fabric.backward(stem, entering[name].grad)
         return {name: torch.stack(values).mean() for name, values in losses.items()}
 
     def _pass_loss(self, heads: SupernetLogits, label: torch.Tensor) -> torch.Tensor:

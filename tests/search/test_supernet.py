@@ -1,4 +1,5 @@
 import copy
+from collections import Counter
 from unittest import mock
 
 import pytest
@@ -159,7 +160,9 @@ def test_passes_that_run_together_are_the_passes_one_by_one(space: SpaceConfig, 
     together = Supernet(space, 3).double().train()
     one_by_one = copy.deepcopy(together)
     image = torch.randn(2, 3, 64, 96, dtype=torch.float64)
-    all_logits = [together.run_together(image, passes), [one_by_one(image, *each) for each in passes]]
+    counts = Counter(each.architecture_set for each in passes)
+    stems = {name: together.stem(image, name, passes=count) for name, count in counts.items()}
+    all_logits = [together.run_together(stems, passes), [one_by_one(image, *each) for each in passes]]
     for logits in all_logits:
         sum(head.square().mean() for heads in logits for head in heads).backward()
     for both in zip(*all_logits, strict=True):
@@ -179,11 +182,12 @@ def test_passes_of_full_width_share_their_convolutions(space: SpaceConfig) -> No
     passes = (Pass("teacher", "sampled"), Pass("student", "max"))
     assert all(supernet.is_full_width(each) for each in passes)
     assert not supernet.is_full_width(Pass("student", "sampled"))
+    stems = {name: supernet.stem(image, name) for name in ("teacher", "student")}
     counts = []
     for runs in ([passes], [(each,) for each in passes]):
         with mock.patch.object(SlimmableConv2d, "forward", autospec=True, side_effect=SlimmableConv2d.forward) as conv:
             for run in runs:
-                supernet.run_together(image, run)
+                supernet.run_together(stems, run)
         counts.append(conv.call_count)
-    # stems, and so the first layer, and the widths that leave the last one are each set's own
+    # the first layer, which the stems enter, and the widths that leave the last one are each set's own
     assert counts[1] / 2 < counts[0] < 0.75 * counts[1]
