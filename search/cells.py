@@ -185,10 +185,12 @@ class CellBatch(NamedTuple):
 
     Attributes:
         passes: How many.
+        in_channels: Of the maps that enter.
         out_channels: Of each output.
         operators: Which operators run for each output, by index.
     """
 
     passes: int
+    in_channels: int
     out_channels: tuple[int, ...]
     operators: tuple[tuple[int, ...], ...]

@@ -10,7 +10,7 @@ import functools
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
 import torch
 from torch import nn
@@ -211,8 +211,8 @@ class Supernet(nn.Module):
             strides = self.space.strides_at(layer)
             parts = []
             for stride in strides:
-                tensors, keys = zip(*(run.enter(layer, stride) for run in runs), strict=True)
-                batches = [CellBatch(len(list(same)), *key[1:]) for key, same in itertools.groupby(keys)]
+                tensors, alone = zip(*(run.enter(layer, stride) for run in runs), strict=True)
+                batches = [one._replace(passes=len(list(same))) for one, same in itertools.groupby(alone)]
                 inputs = tuple(itertools.chain(*tensors))
                 parts.append(Part(functools.partial(self.cell(layer, stride), batches), inputs))
             # the cell with the most work first
@@ -246,8 +246,8 @@ class _Run:
         self.end = WidthChoice(self.space.end_width(architecture_set))
         self.entering: dict[int, list[torch.Tensor]] = {STRIDES[0]: [feature]}
 
-    def enter(self, layer: int, stride: int) -> tuple[list[torch.Tensor], tuple[Any, ...]]:
-        """What a cell takes: weights and maps, and what passes must have in common to be one batch."""
+    def enter(self, layer: int, stride: int) -> tuple[list[torch.Tensor], CellBatch]:
+        """What a cell takes: weights and maps, and how it runs on them; passes that run alike can be one batch."""
         maps = self.entering[stride]
         in_gate = self.widths[layer, stride].gate if layer else None
         weights, out_channels, operators = [], [], []
@@ -258,7 +258,7 @@ class _Run:
             own = self.mixture.weights(layer, stride, place, gates=(in_gate, width.gate))
             operators.append(own.operators)
             weights.append(own.weights)
-        return [*weights, *maps], (maps[0].shape[1], tuple(out_channels), tuple(operators))
+        return [*weights, *maps], CellBatch(1, maps[0].shape[1], tuple(out_channels), tuple(operators))
 
     def leave(self, outputs: Mapping[int, Sequence[torch.Tensor]]) -> None:
         """Takes what the cells of a layer gave, by stride."""
