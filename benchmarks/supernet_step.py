@@ -4,7 +4,7 @@ Both sides start from the same weights, see the same images, draw the same width
 losses and gradients are compared; peak memory is measured in a process for each side. See `search.reference` for what
 plain means, and `benchmarks.supernet_sides` for what exactly runs.
 
-    python -m benchmarks.supernet_step --csv benchmarks/supernet_step_128x256_batch2_cpu2.csv
+    python -m benchmarks.supernet_step --rounds 5 --csv benchmarks/supernet_step_128x256_batch2_cpu2.csv
     python -m benchmarks.supernet_step --device cuda --precision bf16-mixed --crop 224 448 --batch 8 --csv ...
     python -m benchmarks.supernet_step --short
 
