@@ -16,27 +16,14 @@ from latency.comparison import (
 )
 from latency.runners.base import Conditions, LayerTime
 from latency.timing import LatencyMeasurement
+from tests.made_up_measurement import made_up_measurement
 
 LAYERS = (LayerTime("stem", "Conv", 3.0), LayerTime("up", "Resize", 1.0), LayerTime("head", "Conv", 4.0))
 
 
 @pytest.fixture
 def row(conditions: Conditions) -> MeasuredNetwork:
-    measurement = LatencyMeasurement(
-        median_ms=4.0,
-        p95_ms=5.0,
-        spread=0.02,
-        count=9,
-        disturbed_count=0,
-        rounds=3,
-        warmup_count=2,
-        attempts=1,
-        stable=True,
-        input_shape=(1, 3, 64, 96),
-        conditions=conditions,
-        reference_ms=1.0,
-        relative=4.0,
-    )
+    measurement = made_up_measurement(4.0, conditions, p95_ms=5.0, spread=0.02, reference_ms=1.0, relative=4.0)
     return MeasuredNetwork("student", "runs/student.json", "onnxruntime", measurement, 3.5, 3.9, 4.0)
 
 

@@ -12,6 +12,7 @@ from latency.runners.base import Conditions
 from latency.runners.onnxruntime import OnnxRuntimeRunner
 from latency.table import LatencyTable
 from latency.timing import LatencyMeasurement
+from tests.made_up_measurement import made_up_measurement
 
 
 def samples(count: int, *, slope: float, per_operator: float, constant: float, noise: float) -> list[NetworkSample]:
@@ -59,24 +60,12 @@ def test_unsteady_networks_are_counted(
     """They stay in the fit, which weighs what does not fit the others less; but that is said."""
 
     def measure(architectures: list[Architecture], **_: object) -> list[LatencyMeasurement]:
-        return [
-            LatencyMeasurement(
-                median_ms=(time_ms := table.predict_architecture(architecture)),
-                p95_ms=time_ms,
-                spread=0.01,
-                count=9,
-                disturbed_count=0,
-                rounds=3,
-                warmup_count=2,
-                attempts=1,
-                stable=number >= 2,
-                input_shape=(1, 3, 64, 96),
-                conditions=conditions,
-                reference_ms=table.reference_ms,
-                relative=time_ms / table.reference_ms,
-            )
-            for number, architecture in enumerate(architectures)
-        ]
+        found = []
+        for number, architecture in enumerate(architectures):
+            time_ms = table.predict_architecture(architecture)
+            relation = {"reference_ms": table.reference_ms, "relative": time_ms / table.reference_ms}
+            found.append(made_up_measurement(time_ms, conditions, stable=number >= 2, **relation))
+        return found
 
     monkeypatch.setattr(correction, "measure_networks", measure)
     protocol = quick.model_copy(update={"correction_networks": 6})

@@ -17,6 +17,7 @@ from latency.runners.base import Conditions
 from latency.table import LatencyTable
 from latency.timing import LatencyMeasurement
 from latency.validate import find_outliers, held_out_architectures, validate_table
+from tests.made_up_measurement import made_up_measurement
 
 
 @pytest.fixture
@@ -50,18 +51,11 @@ class Machine:
         ]
 
     def _measurement(self, time_ms: float, *, stable: bool) -> LatencyMeasurement:
-        return LatencyMeasurement(
-            median_ms=2 * time_ms,
+        return made_up_measurement(
+            2 * time_ms,
+            self.table.conditions,
             p95_ms=3 * time_ms,
-            spread=0.01,
-            count=9,
-            disturbed_count=0,
-            rounds=3,
-            warmup_count=2,
-            attempts=1,
             stable=stable,
-            input_shape=(1, 3, 64, 96),
-            conditions=self.table.conditions,
             reference_ms=2 * self.table.reference_ms,
             relative=time_ms / self.table.reference_ms,
         )

@@ -1,8 +1,11 @@
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from dataset_tools.dataset import Sample
@@ -19,6 +22,28 @@ from search import pretrain, trainer
 INPUT_SIZE = (64, 96)
 CLASSES = ("ground", "block", "sky")
 FACTORS = {"conv": 9, "conv_2x": 18, "conv_downup": 3, "conv_2x_downup": 5}
+
+
+@contextmanager
+def threads_are(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    with threads_are(1):
+        yield
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    with threads_are(2):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,4 @@
 import threading
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -9,14 +8,6 @@ from search.concurrency import Part, run_side_by_side, threads_for_parts
 from search.supernet import Supernet
 
 Tensors = tuple[torch.Tensor, ...]
-
-
-@pytest.fixture
-def two_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
 
 
 class Recorder(nn.Module):
@@ -68,13 +59,11 @@ def test_lent_threads_are_for_parts_and_come_back(two_threads: None) -> None:
     assert torch.get_num_threads() == 2
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_one_thread_has_none_to_lend() -> None:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
     part = Recorder()
     with threads_for_parts():
         run_side_by_side([Part(part, (torch.randn(1, 3),))] * 2)
-    torch.set_num_threads(before)
     assert all("part" not in name for name in part.threads)
 
 

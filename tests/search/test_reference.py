@@ -1,5 +1,3 @@
-from collections.abc import Iterator
-
 import pytest
 import torch
 from lightning_fabric import Fabric
@@ -86,16 +84,7 @@ def test_steps_leave_the_same_parameters(sides: tuple[FastSide, ReferenceSide]) 
     assert difference.norm() < 1e-3 * torch.cat(reference).norm()
 
 
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """`ConvolutionCount` does not see what other threads do."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.mark.usefixtures("one_thread")
+@pytest.mark.usefixtures("one_thread")  # `ConvolutionCount` does not see what other threads do
 def test_the_architecture_step_computes_no_gradient_of_weights(sides: tuple[FastSide, ReferenceSide]) -> None:
     fast, reference = sides
     with ConvolutionCount() as count:
@@ -106,7 +95,7 @@ def test_the_architecture_step_computes_no_gradient_of_weights(sides: tuple[Fast
     assert count.flops < 0.75 * plain.flops
 
 
-@pytest.mark.usefixtures("one_thread")
+@pytest.mark.usefixtures("one_thread")  # `ConvolutionCount` does not see what other threads do
 def test_four_search_passes_make_as_many_convolutions_as_published() -> None:
     torch.manual_seed(0)
     space = SpaceConfig(layers=16, base_channels=1, widths=(1.0,), student_width=1.0)

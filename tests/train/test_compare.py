@@ -14,7 +14,7 @@ from fasterseg.runtime.export import export_checkpoint
 from latency.comparison import MeasuredNetwork
 from latency.measure import Measured
 from latency.runners import Conditions
-from latency.timing import LatencyMeasurement
+from tests.made_up_measurement import made_up_measurement
 from train import baseline, compare
 from train.__main__ import app
 from train.baseline import run_baseline
@@ -93,19 +93,8 @@ def test_a_runner_that_cannot_run_a_file_leaves_its_cells_empty(
 
 def made_up(name: str, runner: str, ms: float) -> MeasuredNetwork:
     """A row as if it had been measured; PyTorch's times are unsteady."""
-    measurement = LatencyMeasurement(
-        median_ms=ms,
-        p95_ms=ms,
-        spread=0.01,
-        count=9,
-        disturbed_count=0,
-        rounds=3,
-        warmup_count=2,
-        attempts=1,
-        stable=runner != "pytorch",
-        input_shape=(1, 3, 64, 96),
-        conditions=Conditions(runner, "cpu", "a processor", 1, "fp32", {}),
-    )
+    conditions = Conditions(runner, "cpu", "a processor", 1, "fp32", {})
+    measurement = made_up_measurement(ms, conditions, stable=runner != "pytorch")
     return MeasuredNetwork(name, name, runner, measurement)
 
 
