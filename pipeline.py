@@ -21,10 +21,10 @@ from dataset_tools.config import DatasetConfig
 from dataset_tools.description import load_description
 from dataset_tools.doctor.fast import verify_split
 from dataset_tools.synthesis.writer import synthesize
-from fasterseg.engine.commandline import run_app
-from fasterseg.engine.config import Experiment, load_experiment
-from fasterseg.engine.files import file_digest
-from fasterseg.engine.progress import CONSOLE, format_duration
+from fasterseg.base.commandline import run_app
+from fasterseg.base.console import CONSOLE, format_duration
+from fasterseg.base.experiment import Experiment, load_experiment
+from fasterseg.base.files import file_digest
 from fasterseg.networks import SpaceConfig
 from fasterseg.runtime.export import export_checkpoint
 from fasterseg.runtime.load import load_card
@@ -115,7 +115,7 @@ class Pipeline:
         for split in (config.train_split, config.validation_split):
             verify_split(description, split)
         splits = ", ".join(f"{name} {len(samples)}" for name, samples in description.splits.items())
-        CONSOLE.print(f"{config.root}: {description.num_classes} classes; images: {splits}", soft_wrap=True)
+        CONSOLE.print(f"{config.root}: {description.num_classes} classes; images: {splits}")
 
     def measure_latency(self) -> None:
         """Measures the table, and finds out before any training whether the space can meet the budget."""
@@ -159,12 +159,11 @@ class Pipeline:
         for role, checkpoint in self.checkpoints.items():
             path = self.exports[role]
             if path.is_file() and load_card(path).origins.get("checkpoint") == file_digest(checkpoint):
-                CONSOLE.print(f"{path} is exported already", soft_wrap=True)
+                CONSOLE.print(f"{path} is exported already")
                 continue
             report = export_checkpoint(checkpoint, path, last_resize="products" if on_cpu else "node", overwrite=True)
             CONSOLE.print(
                 f"wrote {path}: logits agree with PyTorch's to {report.relative_difference:.1e} (relative)",
-                soft_wrap=True,
             )
 
     def report(self) -> None:
@@ -186,7 +185,7 @@ class Pipeline:
         write_report(rows, out, conditions=conditions)
         draw_predictions(self.experiment, self.exports["student"], out / "predictions.png", stage="student")
         CONSOLE.print(f"wrote {out}/: report.md, report.json, predictions.png (image, label, prediction)")
-        CONSOLE.print(f"next: fasterseg predict {self.exports['student']} IMAGE --out predictions", soft_wrap=True)
+        CONSOLE.print(f"next: fasterseg predict {self.exports['student']} IMAGE --out predictions")
 
 
 def refuse_processes(experiment: Experiment) -> None:

@@ -18,9 +18,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dataset_tools.dataset import read_image, read_label
+from dataset_tools.dataset import read_label
 from dataset_tools.description import DatasetDescription, load_description
-from dataset_tools.files import write_text
+from fasterseg.base.files import write_text
+from fasterseg.base.images import read_image
 
 FIELDS = ("dataset", "train_images", "val_images", "pixels", "balanced", "mean_iou", "iou_per_class")
 

@@ -29,7 +29,7 @@ import cv2
 import numpy as np
 
 from dataset_tools.description import load_description
-from dataset_tools.files import write_text
+from fasterseg.base.files import write_text
 
 FIELDS = ("files", "image_size", "step", "masks_before", "peak_rss_mib", "ratio_to_fewest", "python", "machine")
 _VALIDATION_SHARE = 10

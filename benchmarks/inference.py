@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from benchmarks.turns import machine
-from fasterseg.engine.files import write_text
+from fasterseg.base.files import write_text
 from fasterseg.networks import DeployedNetwork, count_macs
 from fasterseg.networks.presets import load_preset
 from fasterseg.networks.resizing import Size

@@ -17,7 +17,7 @@ import torch
 from torch.nn import functional
 
 from benchmarks.turns import duration_ms, machine, median_ratio, medians, take_turns
-from fasterseg.engine.files import write_text
+from fasterseg.base.files import write_text
 from fasterseg.engine.losses import OhemCrossEntropy, distillation_kl, segmentation_losses
 from fasterseg.networks.outputs import SegmentationLogits
 from latency.csvtext import csv_text

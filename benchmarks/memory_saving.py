@@ -18,8 +18,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from fasterseg.engine.devices import processor_name, use_channels_last
-from fasterseg.engine.files import write_text
+from fasterseg.base.files import write_text
+from fasterseg.base.machine import processor_name
+from fasterseg.engine.devices import use_channels_last
 from fasterseg.engine.losses import segmentation_losses
 from fasterseg.engine.memory import peak_memory_bytes
 from fasterseg.networks.checkpointing import enable_memory_saving

@@ -42,8 +42,8 @@ from benchmarks.supernet_sides import (
     make_problem,
 )
 from benchmarks.turns import Turn, duration_ms, machine, median_ratio, medians, take_turns
+from fasterseg.base.files import write_text
 from fasterseg.engine.devices import DeviceConfig, build_fabric, seed_everything
-from fasterseg.engine.files import write_text
 from fasterseg.networks.space import BRANCH_PAIRS, SpaceConfig
 from latency.csvtext import csv_text
 from search.config import SearchConfig

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
-from fasterseg.engine.devices import processor_name
+from fasterseg.base.machine import processor_name
 
 Turn = Callable[[], Mapping[str, float]]
 

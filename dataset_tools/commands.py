@@ -7,13 +7,13 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from dataset_tools.console import CONSOLE, summarize
-from dataset_tools.description import load_description
+from dataset_tools.description import load_description, summarize
 from dataset_tools.labels import CITYSCAPES_LABELS, load_labels
 from dataset_tools.polygons import MASK_SUFFIXES, Encoding, write_label_ids
 from dataset_tools.synthesis.config import SynthesizeConfig
 from dataset_tools.synthesis.writer import synthesize
-from dataset_tools.validation import describe_problems
+from fasterseg.base.console import CONSOLE
+from fasterseg.base.errors import problems_of
 
 
 def _parse_size(text: str) -> tuple[int, int]:
@@ -42,7 +42,7 @@ def synthesize_command(
             seed=seed, image_size=_parse_size(size), train_images=train, val_images=val, test_images=test
         )
     except ValidationError as error:
-        raise ValueError(describe_problems(error, "synthesize")) from error
+        raise ValueError(problems_of("synthesize", error, SynthesizeConfig)) from error
     made = synthesize(out, config, workers=workers or os.cpu_count() or 1)
     CONSOLE.print(f"wrote {made} new images to {out} ({summarize(load_description(out))})")
     CONSOLE.print(f"next: python -m dataset_tools check {out}")

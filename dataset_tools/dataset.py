@@ -9,14 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset, get_worker_info
 
 from dataset_tools.masks import check_mask_values, read_mask
-from dataset_tools.transforms import Color, normalize
+from dataset_tools.transforms import Color
+from fasterseg.base.images import described, read_image
+from fasterseg.base.normalization import normalize
 
 
 class Sample(NamedTuple):
@@ -61,34 +62,6 @@ class Transform(Protocol):
         self, image: NDArray[np.uint8], label: NDArray[np.integer], generator: np.random.Generator, /
     ) -> tuple[NDArray[np.uint8], NDArray[np.integer]]:
         """Maps (H, W, 3) RGB bytes and (H, W) ids to another such pair."""
-
-
-def described(path: Path, origin: str) -> str:
-    """A file for a message, with the list line it comes from."""
-    return f"{path} ({origin})" if origin else str(path)
-
-
-def read_image(path: Path, origin: str = "") -> NDArray[np.uint8]:
-    """Reads an image as RGB bytes, as stored: an orientation tag is not applied, as masks have none.
-
-    Args:
-        path: Any format OpenCV reads.
-        origin: The list line it stands in, for messages.
-
-    Returns:
-        RGB, shape (H, W, 3), uint8.
-
-    Raises:
-        FileNotFoundError: The file does not exist.
-        ValueError: The file is damaged, cut off or not an image.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"image not found: {described(path, origin)}; correct the list or restore the file")
-    data = np.frombuffer(path.read_bytes(), np.uint8)
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION) if data.size else None
-    if image is None:
-        raise ValueError(f"image cannot be read: {described(path, origin)}; it is damaged, cut off or not an image")
-    return np.asarray(image, np.uint8)
 
 
 def read_label(
@@ -205,7 +178,7 @@ class SegmentationDataset(Dataset[LabeledImage]):
         images = _allocate((len(pairs), 3, *size), torch.float32)
         labels = _allocate((len(pairs), *size), torch.int64)
         for (image, label), image_place, label_place in zip(pairs, images, labels, strict=True):
-            normalize(image, self.transform.mean, self.transform.std, out=image_place)
+            normalize(image, mean=self.transform.mean, std=self.transform.std, out=image_place.numpy())
             label_place.numpy()[...] = label
         return LabeledImage(images, labels, names)
 

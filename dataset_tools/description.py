@@ -23,10 +23,11 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dataset_tools.dataset import Sample
-from dataset_tools.files import record_made, write_text
+from dataset_tools.files import record_made
 from dataset_tools.quoting import quote_names, read_list_lines, split_names
 from dataset_tools.transforms import IMAGENET_MEAN, IMAGENET_STD, Color
-from dataset_tools.validation import describe_problems
+from fasterseg.base.errors import problems_of
+from fasterseg.base.files import write_text
 
 DESCRIPTION_NAME = "dataset.yaml"
 
@@ -199,7 +200,7 @@ def _parse(path: Path) -> _DescriptionFile:
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is not valid YAML: {error}") from error
     except ValidationError as error:
-        raise ValueError(describe_problems(error, path)) from error
+        raise ValueError(problems_of(path, error, _DescriptionFile)) from error
 
 
 def _read_list(root: Path, list_name: str, problems: list[str]) -> tuple[Sample, ...]:
@@ -263,3 +264,9 @@ def save_description(description: DatasetDescription, *, lists_folder: Path = Pa
 def relative_name(path: Path, root: Path) -> str:
     """A path as lists hold it: relative to the dataset folder where it lies in it, else absolute."""
     return (path.relative_to(root) if path.is_relative_to(root) else path.absolute()).as_posix()
+
+
+def summarize(description: DatasetDescription) -> str:
+    """Name, class count and split sizes in one line."""
+    splits = ", ".join(f"{split} {len(samples)}" for split, samples in description.splits.items())
+    return f"{description.name}: {description.num_classes} classes; images: {splits}"

@@ -1,18 +1,17 @@
-"""Writing files and folders without losing what exists.
+"""Filling folders without losing what exists.
 
-Every file of this room goes through `write_bytes`, which writes under a temporary name and renames, so that a file that
-exists is complete. Folders that a command fills are claimed first with `claim_folder`; what it wrote there is noted
-with `record_made`, so that `clean` can tell it from what others put beside it.
+Folders that a command fills are claimed first with `claim_folder`; what it wrote there is noted with `record_made`, so
+that `clean` can tell it from what others put beside it.
 """
 
 import json
-import os
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from dataset_tools.quoting import quote_names, read_list_lines, split_names
+from fasterseg.base.errors import differences, summarize_differences
+from fasterseg.base.files import write_text
 
 CLAIM_NAME = "made_by.json"
 MADE_NAME = "made_files.txt"
@@ -29,37 +28,6 @@ def mark_of(path: Path) -> FileMark:
     """The mark of a file as it is now; a symbolic link is not followed."""
     status = path.lstat()
     return FileMark(status.st_size, status.st_mtime_ns)
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path`; when the block ends well, it becomes `path`, else it is removed.
-
-    The folder is made when missing. A symbolic link at `path` is replaced, never written through.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Writes a file under a temporary name and renames it, so that no reader ever sees half of it.
-
-    Args:
-        path: The file; see `replacing`.
-        data: The content.
-    """
-    with replacing(path) as temporary:
-        temporary.write_bytes(data)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a UTF-8 text file like `write_bytes`."""
-    write_bytes(path, text.encode())
 
 
 def claim_folder(folder: Path, *, tool: str, settings: Mapping[str, object]) -> bool:
@@ -79,11 +47,11 @@ def claim_folder(folder: Path, *, tool: str, settings: Mapping[str, object]) -> 
     claim_path = folder / CLAIM_NAME
     claim = json.loads(json.dumps({"tool": tool, "settings": dict(settings)}))
     if claim_path.is_file():
-        found = json.loads(claim_path.read_text())
+        found = _read_claim(claim_path)
         if found == claim:
             return True
         raise ValueError(
-            f"{folder} holds a dataset made otherwise ({_differences(found, claim)}); "
+            f"{folder} holds a dataset made otherwise ({_describe_difference(found, claim)}); "
             "give another folder, repeat the settings it was made with, or remove it yourself"
         )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -95,15 +63,22 @@ def claim_folder(folder: Path, *, tool: str, settings: Mapping[str, object]) -> 
     return False
 
 
-def _differences(found: Mapping[str, object], wanted: Mapping[str, object]) -> str:
-    """Says which settings two claims differ in, with both values."""
+def _read_claim(path: Path) -> Mapping[str, object]:
+    """Which command filled the folder, with which settings."""
+    try:
+        claim = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is damaged ({error}); restore it, or remove {path.parent} yourself") from error
+    if not isinstance(claim, dict):
+        raise ValueError(f"{path} holds {claim!r}, expected `tool` and `settings`; remove {path.parent} yourself")
+    return claim
+
+
+def _describe_difference(found: Mapping[str, object], wanted: Mapping[str, object]) -> str:
+    """Says what two claims differ in, with both values."""
     if found.get("tool") != wanted["tool"]:
         return f"by `{found.get('tool')}`, now asked: `{wanted['tool']}`"
-    found_settings, wanted_settings = found.get("settings"), wanted["settings"]
-    if not isinstance(found_settings, dict) or not isinstance(wanted_settings, dict):
-        return "its settings cannot be read"
-    keys = [key for key in {**found_settings, **wanted_settings} if found_settings.get(key) != wanted_settings.get(key)]
-    return "; ".join(f"{key}: found {found_settings.get(key)}, asked {wanted_settings.get(key)}" for key in keys)
+    return summarize_differences(list(differences(found.get("settings"), wanted["settings"])))
 
 
 def record_made(folder: Path, paths: Iterable[Path], *, keep_marks: bool = False) -> None:

@@ -23,8 +23,8 @@ from typing import Annotated, NamedTuple
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from dataset_tools.files import write_text
-from dataset_tools.validation import describe_problems
+from fasterseg.base.errors import problems_of
+from fasterseg.base.files import write_text
 
 UNLABELED = "unlabeled"
 IGNORE_TRAIN_ID = 255
@@ -99,7 +99,7 @@ def load_labels(path: Path) -> tuple[LabelDefinition, ...]:
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is not valid YAML: {error}") from error
     except ValidationError as error:
-        raise ValueError(describe_problems(error, path)) from error
+        raise ValueError(problems_of(path, error, _LabelFile)) from error
     names = [label.name for label in labels]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:

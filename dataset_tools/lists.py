@@ -11,12 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from dataset_tools.dataset import Sample, described
+from dataset_tools.dataset import Sample
 from dataset_tools.description import DESCRIPTION_NAME, DatasetDescription, load_description, relative_name
-from dataset_tools.files import write_text
 from dataset_tools.labels import LabelDefinition, class_table
 from dataset_tools.quoting import quote_names, read_list_lines, split_mapping_line
 from dataset_tools.split import write_splits
+from fasterseg.base.files import write_text
+from fasterseg.base.images import described
 
 ListStyle = Literal["tab", "space", "quoted"]
 LIST_SUFFIX = "_mapping_list.txt"

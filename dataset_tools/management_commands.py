@@ -8,14 +8,14 @@ import typer
 from rich.table import Table
 
 from dataset_tools.clean import plan_clean, run_clean
-from dataset_tools.console import CONSOLE, summarize
-from dataset_tools.description import DatasetDescription, load_description
+from dataset_tools.description import DatasetDescription, load_description, summarize
 from dataset_tools.labels import load_labels
 from dataset_tools.lists import ListStyle, export_lists, import_lists
 from dataset_tools.pull.fetch import pull, read_address
 from dataset_tools.pull.members import DEFAULT_LIMITS
 from dataset_tools.split import PREVIOUS_NAME, SplitPlan, parse_ratios, plan_split, write_splits
-from dataset_tools.text import printable
+from fasterseg.base.console import CONSOLE
+from fasterseg.base.text import printable
 
 _SHOWN = 20
 _DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done; write nothing.")]
@@ -103,7 +103,7 @@ def _show_plan(description: DatasetDescription, plan: SplitPlan) -> None:
     pixels = plan.class_pixels.sum(axis=0)
     for name, column, count in zip(description.class_names, plan.class_pixels.T, pixels.tolist(), strict=True):
         table.add_row(printable(name), *(f"{part / count:.1%}" if count else "-" for part in column.tolist()))
-    CONSOLE.print(table)
+    CONSOLE.print(table, soft_wrap=False)
     for split, row in zip(plan.splits, plan.class_pixels, strict=True):
         absent = [description.class_names[number] for number in np.flatnonzero((row == 0) & (pixels > 0)).tolist()]
         if absent:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from dataset_tools.files import write_bytes
+from fasterseg.base.files import write_bytes
 
 READABLE_MODES = ("P", "L", "I;16")
 COLOR_MODES = ("RGB", "RGBA", "P")

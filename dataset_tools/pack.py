@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from rich.progress import track
 
-from dataset_tools.dataset import Sample, described, read_image, read_label
+from dataset_tools.dataset import Sample, read_label
 from dataset_tools.description import DatasetDescription, relative_name
-from dataset_tools.files import replacing
 from dataset_tools.pull.archive import check_room
+from fasterseg.base.files import replacing
+from fasterseg.base.images import described, read_image
 
 PACKS_FOLDER = "packs"
 PACK_SUFFIX = ".pack"

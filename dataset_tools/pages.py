@@ -5,7 +5,7 @@ from typing import Any
 
 import jinja2
 
-from dataset_tools.text import printable
+from fasterseg.base.text import printable
 
 _TEMPLATES = Path(__file__).parent / "templates"
 

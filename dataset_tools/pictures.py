@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from dataset_tools.dataset import Sample, read_image
+from dataset_tools.dataset import Sample
 from dataset_tools.masks import Rgb, read_mask
 from dataset_tools.transforms import resize_label
+from fasterseg.base import pictures
+from fasterseg.base.images import read_image
 
 # Values that are neither a class nor ignored: a colour that class colours seldom are.
 UNKNOWN_COLOR: Rgb = (255, 0, 255)
@@ -51,10 +53,8 @@ def overlay(
         RGB, shape (H, W, 3). Values outside the classes are magenta.
     """
     ids = resize_label(label, (image.shape[0], image.shape[1])).astype(np.int64)
-    palette = np.asarray([*colors, UNKNOWN_COLOR], np.uint8)
-    colored = palette[np.minimum(ids, len(colors))]
-    blended = cv2.addWeighted(image, 1 - _OPACITY, colored, _OPACITY, 0)
-    return np.where((ids == ignore_index)[..., None], image, blended).astype(np.uint8)
+    colored = pictures.colorize(ids, colors, outside=UNKNOWN_COLOR)
+    return pictures.overlay(image, colored, _OPACITY, shown=ids != ignore_index)
 
 
 def sample_picture(

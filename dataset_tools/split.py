@@ -14,12 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
-from dataset_tools.dataset import Sample, described
+from dataset_tools.dataset import Sample
 from dataset_tools.description import DESCRIPTION_NAME, DatasetDescription, save_description
-from dataset_tools.files import claim_folder, record_made, write_bytes
+from dataset_tools.files import claim_folder, record_made
 from dataset_tools.grouping import compile_group_pattern, group_of
 from dataset_tools.masks import check_mask_values, read_mask
 from dataset_tools.stratify import assign_groups
+from fasterseg.base.files import write_bytes
+from fasterseg.base.images import described
 
 SPLITS_FOLDER = "splits"
 PREVIOUS_NAME = f"previous_{DESCRIPTION_NAME}"

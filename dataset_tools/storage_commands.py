@@ -5,12 +5,12 @@ from typing import Annotated
 
 import typer
 
-from dataset_tools.console import CONSOLE, summarize
-from dataset_tools.description import load_description
+from dataset_tools.description import load_description, summarize
 from dataset_tools.pack import plan_pack, write_pack
-from dataset_tools.text import printable
 from dataset_tools.tfrecord import read_tfrecords, write_tfrecords
 from dataset_tools.tfrecord_files import list_files, read_records, split_of
+from fasterseg.base.console import CONSOLE
+from fasterseg.base.text import printable
 
 _DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done; write nothing.")]
 

@@ -15,11 +15,13 @@ from PIL import Image
 from rich.progress import track
 from tfrecord.writer import TFRecordWriter
 
-from dataset_tools.dataset import Sample, described, read_image, read_label
+from dataset_tools.dataset import Sample, read_label
 from dataset_tools.description import DatasetDescription, relative_name, save_description
-from dataset_tools.files import claim_folder, record_made, replacing, write_bytes
+from dataset_tools.files import claim_folder, record_made
 from dataset_tools.labels import IGNORE_TRAIN_ID, LabelDefinition, class_table, load_labels, save_labels
 from dataset_tools.tfrecord_files import FORMATS, Record, list_files, read_records, split_of
+from fasterseg.base.files import replacing, write_bytes
+from fasterseg.base.images import described, read_image
 
 LABELS_NAME = "labels.yaml"
 

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from dataset_tools.windows import Window, pad, resize_image_window, resize_label_window, scaled_size
+from fasterseg.base.normalization import normalize
 
 # Statistics of ImageNet in RGB for values in 0..1, which pretrained backbones expect.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -67,34 +68,11 @@ def resize_pair(
     return resize_image_window(image, size, Window(0, 0, *size)), resize_label(label, size)
 
 
-def normalize(image: NDArray[np.uint8], mean: Color, std: Color, *, out: torch.Tensor | None = None) -> torch.Tensor:
-    """Turns RGB bytes into the networks' input, (x / 255 - mean) / std.
-
-    Args:
-        image: Shape (H, W, 3), uint8.
-        mean: Mean per channel for values in 0..1.
-        std: Standard deviation per channel.
-        out: Where the result goes, shape (3, H, W), float32; new memory when None.
-
-    Returns:
-        Shape (3, H, W), float32.
-    """
-    if out is None:
-        out = torch.empty(3, *image.shape[:2])
-    scale = 1.0 / np.asarray(std, np.float32)
-    shift = np.asarray(mean, np.float32) * scale
-    # One channel after the other stays in the processor's cache, and needs no copy of the bytes in another order.
-    for channel, plane in enumerate(out.numpy()):
-        np.multiply(image[..., channel], scale[channel] / np.float32(255), out=plane)
-        plane -= shift[channel]
-    return out
-
-
 def _as_tensors(
     image: NDArray[np.uint8], label: NDArray[np.integer], mean: Color, std: Color
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """An augmented pair as the networks take it."""
-    return normalize(image, mean, std), torch.from_numpy(label.astype(np.int64))
+    return torch.from_numpy(normalize(image, mean=mean, std=std)), torch.from_numpy(label.astype(np.int64))
 
 
 def _check_positive(field: str, value: float) -> None:

@@ -2,7 +2,7 @@
 
 import typer
 
-from fasterseg.engine.commandline import run_app
+from fasterseg.base.commandline import run_app
 from latency.commands import measure_command, table_command, validate_command
 from latency.exchange import export_command, import_command
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 from pydantic import BaseModel
 
-from fasterseg.engine.config import Experiment, dataset_num_classes
-from fasterseg.engine.progress import CONSOLE, epoch_progress, format_duration
+from fasterseg.base.console import CONSOLE, epoch_progress, format_duration
+from fasterseg.base.experiment import Experiment, dataset_num_classes
 from fasterseg.networks.families import AnyArchitecture, network_specs
 from fasterseg.networks.space import SpaceConfig
 from fasterseg.networks.specs import OperatorSpec
@@ -110,11 +110,11 @@ def build_table(
         if not lacking and existing.has_correction_of(protocol):
             # a run that was killed between its last two steps leaves its journal behind
             journal_path(path).unlink(missing_ok=True)
-            CONSOLE.print(f"{path} holds all {len(specs)} operators already", soft_wrap=True)
+            CONSOLE.print(f"{path} holds all {len(specs)} operators already")
             return existing
         if not only_missing:
             raise ValueError(describe_lack(existing, lacking, protocol))
-    CONSOLE.print(f"measuring with {reason}", soft_wrap=True)
+    CONSOLE.print(f"measuring with {reason}")
     table = _measure_table(
         path,
         existing=existing,
@@ -234,7 +234,6 @@ def _tell(table: LatencyTable, *, duration_s: float) -> None:
     CONSOLE.print(
         f"the table holds {len(table.entries)} operators after {format_duration(duration_s)}, {len(unstable)} of them "
         f"with an unsteady time (spread above {table.protocol.spread_bound:.0%}){named}",
-        soft_wrap=True,
     )
     if table.correction.mean_error is not None:
-        CONSOLE.print(f"prediction: {table.correction.describe()}", soft_wrap=True)
+        CONSOLE.print(f"prediction: {table.correction.describe()}")

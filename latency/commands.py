@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from fasterseg.engine.commandline import ConfigOption, OutOption, SetOption, say
-from fasterseg.engine.config import Experiment, dataset_num_classes, load_experiment
+from fasterseg.base.commandline import ConfigOption, OutOption, SetOption, say
+from fasterseg.base.experiment import Experiment, dataset_num_classes, load_experiment
 from fasterseg.networks.space import SpaceConfig
 from latency import build, comparison, measure
 from latency.agreement import AgreementBounds

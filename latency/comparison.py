@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from fasterseg.engine.files import write_text
-from fasterseg.engine.progress import CONSOLE
+from fasterseg.base.console import CONSOLE
+from fasterseg.base.files import write_text
 from latency.csvtext import csv_text
 from latency.filenames import joined_names, setup_name
 from latency.plots import Bar, plot_comparison, save_figure
@@ -171,13 +171,13 @@ def print_layers(row: MeasuredNetwork, layers: Sequence[LayerTime]) -> None:
     for layer in layers:
         kinds[layer.kind] += layer.ms
     shares = ", ".join(f"{kind} {ms:.3f} ms" for kind, ms in sorted(kinds.items(), key=lambda item: -item[1]))
-    CONSOLE.print(f"by kind: {shares}; {total_ms:.3f} ms in all, while profiled", soft_wrap=True)
+    CONSOLE.print(f"by kind: {shares}; {total_ms:.3f} ms in all, while profiled")
 
 
 def _print_table(table: Table) -> None:
     """Prints a table; into a file or a pipe, which have no width, wide enough for names to stay whole."""
     console = CONSOLE if CONSOLE.is_terminal else Console(file=CONSOLE.file, width=_WIDTH_IN_FILES)
-    console.print(table)
+    console.print(table, soft_wrap=False)
 
 
 def _size(row: MeasuredNetwork) -> str:

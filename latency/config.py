@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from fasterseg.engine.config import Section
+from fasterseg.base.experiment import Section
 from latency.support import find_devices
 
 RunnerChoice = Literal["auto", "onnxruntime", "openvino", "pytorch", "tensorrt"]

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from scipy.optimize import least_squares
 
-from fasterseg.engine.progress import epoch_progress
+from fasterseg.base.console import epoch_progress
 from fasterseg.networks.architecture import Architecture
 from fasterseg.networks.families import AnyArchitecture, build_network, network_specs
 from fasterseg.networks.network import DeployedNetwork

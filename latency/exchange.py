@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from fasterseg.engine.commandline import say
+from fasterseg.base.commandline import say
 from latency.published import NPY_SUFFIX, export_table, import_table
 from latency.table import LatencyTable
 

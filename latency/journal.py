@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fasterseg.engine.files import write_text
+from fasterseg.base.files import write_text
 from fasterseg.networks.specs import OperatorSpec
 from latency.records import TableEntry, entry_from_data, entry_to_data
 

@@ -8,8 +8,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from fasterseg.engine.config import Experiment
-from fasterseg.engine.progress import CONSOLE
+from fasterseg.base.console import CONSOLE
+from fasterseg.base.experiment import Experiment
 from latency.comparison import LayerProfile, MeasuredNetwork
 from latency.config import LatencyConfig, TargetConfig
 from latency.pace import reference_session
@@ -68,7 +68,7 @@ def run_measure(
     target = experiment.section("target", TargetConfig)
     chosen = choose_runners(target, runners)
     for each in chosen:
-        CONSOLE.print(f"measuring with {each.reason}", soft_wrap=True)
+        CONSOLE.print(f"measuring with {each.reason}")
     prediction = choose_table(table_path, chosen, target, required=needs_table)
     subjects = load_subjects(experiment, networks, num_classes=num_classes, table=prediction.table)
     with ExitStack() as stack:
@@ -104,7 +104,7 @@ def _runners_of(subject: Subject, chosen: Sequence[NamedRunner]) -> list[NamedRu
         return list(chosen)
     for runner in chosen:
         if runner not in able:
-            CONSOLE.print(f"{runner.name} is left out for {subject.source}: it cannot run ONNX files", soft_wrap=True)
+            CONSOLE.print(f"{runner.name} is left out for {subject.source}: it cannot run ONNX files")
     return able
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from fasterseg.engine.files import replacing
+from fasterseg.base.files import replacing
 
 _DPI = 100
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fasterseg.engine.progress import CONSOLE
+from fasterseg.base.console import CONSOLE
 from latency.comparison import MeasuredNetwork
 from latency.config import TargetConfig
 from latency.runners import Runner
@@ -31,7 +31,7 @@ class TablePrediction:
             return row
         problem = _lack(self.table, subject)
         if problem is not None or subject.specs is None:
-            CONSOLE.print(f"no prediction for {subject.name}: {problem}", soft_wrap=True)
+            CONSOLE.print(f"no prediction for {subject.name}: {problem}")
             return row
         return replace(
             row,
@@ -63,7 +63,7 @@ def choose_table(
     except ValueError as error:
         if required:
             raise
-        CONSOLE.print(f"no predictions: {error}", soft_wrap=True)
+        CONSOLE.print(f"no predictions: {error}")
         return TablePrediction()
     problems = {each.name: _misfit(table, each.runner, target) for each in chosen}
     fitting = tuple(name for name, problem in problems.items() if problem is None)
@@ -71,7 +71,7 @@ def choose_table(
     if required and not fitting:
         raise ValueError("; ".join(f"no prediction on {name}: {problem}" for name, problem in misfits.items()))
     for name, problem in misfits.items():
-        CONSOLE.print(f"no prediction on {name}: {problem}", soft_wrap=True)
+        CONSOLE.print(f"no prediction on {name}: {problem}")
     return TablePrediction(table, fitting) if fitting else TablePrediction()
 
 

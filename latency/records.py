@@ -10,6 +10,7 @@ from typing import Annotated, Any, Self
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as validated
 
+from fasterseg.base.errors import describe_validation
 from fasterseg.networks.resizing import Size
 from fasterseg.networks.specs import OperatorSpec
 from latency.timing import LatencyMeasurement
@@ -136,20 +137,12 @@ def entry_from_data(data: object) -> tuple[OperatorSpec, TableEntry]:
     try:
         return spec, TypeAdapter(TableEntry).validate_python(values)
     except ValidationError as error:
-        raise ValueError("; ".join(describe_problems(error))) from error
+        raise ValueError("; ".join(describe_validation(error))) from error
 
 
 def entry_to_data(spec: OperatorSpec, entry: TableEntry) -> dict[str, Any]:
     """One record of a table's journal."""
     return {**asdict(entry), "spec": spec.to_dict()}
-
-
-def describe_problems(error: ValidationError) -> list[str]:
-    """One text per problem: the field, what was found, what is wrong with it."""
-    return [
-        f"{'.'.join(map(str, problem['loc'])) or 'file'}: got {problem['input']!r}: {problem['msg']}"[:300]
-        for problem in error.errors()
-    ]
 
 
 def _rounded(value: float) -> float:

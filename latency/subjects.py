@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fasterseg.engine.config import Experiment, dataset_num_classes
+from fasterseg.base.experiment import Experiment, dataset_num_classes
 from fasterseg.networks.families import AnyArchitecture, network_specs
 from fasterseg.networks.network import DeployedNetwork
 from fasterseg.networks.presets import resolve_architecture

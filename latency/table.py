@@ -13,21 +13,13 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as validated
 
-from fasterseg.engine.files import write_text
+from fasterseg.base.errors import describe_validation
+from fasterseg.base.files import write_text
 from fasterseg.networks.families import AnyArchitecture, network_specs
 from fasterseg.networks.space import SpaceConfig
 from fasterseg.networks.specs import OperatorSpec
 from latency.config import LatencyConfig, TargetConfig
-from latency.records import (
-    STRICT,
-    Correction,
-    Positive,
-    TableEntry,
-    TableTarget,
-    describe_problems,
-    entry_from_data,
-    entry_to_data,
-)
+from latency.records import STRICT, Correction, Positive, TableEntry, TableTarget, entry_from_data, entry_to_data
 from latency.runners.base import Conditions
 
 FORMAT: Literal["fasterseg-latency-table"] = "fasterseg-latency-table"
@@ -251,7 +243,7 @@ def _from_data(data: object, source: str) -> LatencyTable:
     try:
         file = TypeAdapter(_TableFile).validate_python(data)
     except ValidationError as error:
-        raise ValueError(_corrupted(source, describe_problems(error))) from error
+        raise ValueError(_corrupted(source, describe_validation(error))) from error
     for key, record in file.entries.items():
         try:
             spec, entry = entry_from_data(record)

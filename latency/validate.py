@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from fasterseg.engine.files import write_text
+from fasterseg.base.files import write_text
 from fasterseg.networks.architecture import Architecture
 from fasterseg.networks.space import SpaceConfig
 from latency.agreement import Agreement, score_agreement

@@ -2,7 +2,7 @@
 
 import typer
 
-from fasterseg.engine.commandline import run_app
+from fasterseg.base.commandline import run_app
 from search.commands import pretrain_command, search_command
 
 app = typer.Typer(

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from fasterseg.engine.commandline import ConfigOption, OutOption, SetOption, say
-from fasterseg.engine.config import load_experiment
+from fasterseg.base.commandline import ConfigOption, OutOption, SetOption, say
+from fasterseg.base.experiment import load_experiment
 from latency.table import TABLE_NAME
 from search import pretrain, trainer
 

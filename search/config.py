@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from dataset_tools.transforms import check_crop_size
-from fasterseg.engine.config import Section
+from fasterseg.base.experiment import Section
 from fasterseg.engine.devices import DeviceConfig
 from fasterseg.networks.space import BRANCH_PAIRS, Branches
 

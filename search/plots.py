@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from fasterseg.engine.files import replacing
+from fasterseg.base.files import replacing
 from fasterseg.networks.derivation import (
     FROM_DOWN,
     FROM_KEEP,

@@ -19,7 +19,7 @@ from dataset_tools.dataset import LabeledImage
 from dataset_tools.description import load_description
 from dataset_tools.doctor.fast import verify_split
 from dataset_tools.loader import build_train_loader
-from fasterseg.engine.config import Experiment
+from fasterseg.base.experiment import Experiment
 from fasterseg.engine.devices import build_fabric, seed_everything
 from fasterseg.engine.distributed import run_in_first, share_buffers
 from fasterseg.engine.loop import Position, Stage, run_stage

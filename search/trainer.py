@@ -8,10 +8,10 @@ from pydantic import BaseModel
 from dataset_tools.config import DatasetConfig
 from dataset_tools.description import load_description
 from dataset_tools.doctor.fast import verify_split
-from fasterseg.engine.config import Experiment
+from fasterseg.base.experiment import Experiment
+from fasterseg.base.files import file_digest
 from fasterseg.engine.devices import build_fabric, seed_everything
 from fasterseg.engine.distributed import run_in_first
-from fasterseg.engine.files import file_digest
 from fasterseg.engine.loop import StageResult, run_stage
 from fasterseg.engine.run_folder import open_run_folder, training_settings
 from fasterseg.networks.space import SpaceConfig

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import pipeline
-from fasterseg.engine.config import load_experiment
+from fasterseg.base.experiment import load_experiment
 from fasterseg.networks import Architecture
 from fasterseg.runtime.load import load_card
 

@@ -2,7 +2,7 @@
 
 import typer
 
-from fasterseg.engine.commandline import run_app
+from fasterseg.base.commandline import run_app
 from train.commands import baseline_command, student_command, teacher_command
 from train.judging_commands import align_command, compare_command, evaluate_command
 from train.prune.commands import prune_command

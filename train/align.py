@@ -17,8 +17,8 @@ from torch import nn
 
 from dataset_tools.description import DatasetDescription
 from dataset_tools.loader import build_eval_loader
+from fasterseg.base.files import replacing, write_text
 from fasterseg.engine.checkpoint import NetworkCheckpoint
-from fasterseg.engine.files import replacing, write_text
 from fasterseg.engine.losses import segmentation_losses
 from fasterseg.engine.metrics import SegmentationMetrics
 from fasterseg.networks import Size, resize_bilinear

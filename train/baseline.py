@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from dataset_tools.config import DatasetConfig
 from dataset_tools.description import load_description
-from fasterseg.engine.config import Experiment
+from fasterseg.base.experiment import Experiment
 from latency.config import TargetConfig
 from train.config import BaselineName, BaselinesConfig, baseline_config
 from train.run import train_network

@@ -15,10 +15,10 @@ from rich.table import Table
 
 from dataset_tools.config import DatasetConfig
 from dataset_tools.description import load_description
-from fasterseg.engine.config import Experiment
-from fasterseg.engine.files import file_digest, write_text
+from fasterseg.base.console import CONSOLE
+from fasterseg.base.experiment import Experiment
+from fasterseg.base.files import file_digest, write_text
 from fasterseg.engine.metrics import SegmentationScores
-from fasterseg.engine.progress import CONSOLE
 from fasterseg.engine.run_folder import open_run_folder
 from fasterseg.networks import build_network, measure_size
 from fasterseg.networks.presets import PRESETS, resolve_architecture
@@ -260,7 +260,7 @@ def _write(
         table = Table(*head)
         for line in body:
             table.add_row(*line)
-        CONSOLE.print(table)
+        CONSOLE.print(table, soft_wrap=False)
 
 
 def _plot(networks: Sequence[ComparedNetwork], path: Path, *, runner: str) -> None:

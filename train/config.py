@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from dataset_tools.transforms import check_crop_size
-from fasterseg.engine.config import Experiment, Section
+from fasterseg.base.experiment import Experiment, Section
 from fasterseg.engine.devices import DeviceConfig
 from fasterseg.networks.resnet import StemKind
 

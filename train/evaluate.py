@@ -13,12 +13,12 @@ from dataset_tools.config import DatasetConfig
 from dataset_tools.dataset import LabeledImage
 from dataset_tools.description import DatasetDescription, load_description
 from dataset_tools.loader import build_eval_loader
+from fasterseg.base.console import epoch_progress
+from fasterseg.base.experiment import Experiment
+from fasterseg.base.files import file_digest, write_text
 from fasterseg.engine.checkpoint import DatasetFacts
-from fasterseg.engine.config import Experiment
 from fasterseg.engine.evaluation import InferenceMode, evaluate
-from fasterseg.engine.files import file_digest, write_text
 from fasterseg.engine.metrics import SegmentationScores
-from fasterseg.engine.progress import epoch_progress
 from fasterseg.engine.run_folder import RunFolder, open_run_folder
 from fasterseg.runtime.load import ONNX_SUFFIX, Device, load_predictor
 from fasterseg.runtime.predictor import Predictor

@@ -2,9 +2,9 @@
 
 import torch
 
+from fasterseg.base.pictures import example_picture
 from fasterseg.engine.checkpoint import DatasetFacts
 from fasterseg.engine.evaluation import LabeledBatch
-from fasterseg.engine.pictures import example_picture
 from fasterseg.engine.run_folder import RunFolder
 
 
@@ -29,7 +29,12 @@ class ExamplePictures:
             return
         facts = self._facts
         picture = example_picture(
-            batch.image[0], batch.label[0], prediction[0], colors=facts.colors, mean=facts.mean, std=facts.std
+            batch.image[0].float().cpu().numpy(),
+            batch.label[0].cpu().numpy(),
+            prediction[0].cpu().numpy(),
+            colors=facts.colors,
+            mean=facts.mean,
+            std=facts.std,
         )
         self._run_folder.picture(f"examples/{self._shown}", picture, self._step)
         self._shown += 1

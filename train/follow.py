@@ -15,8 +15,8 @@ import yaml
 from dataset_tools.config import DatasetConfig
 from dataset_tools.description import DatasetDescription, load_description
 from dataset_tools.loader import build_eval_loader
+from fasterseg.base.experiment import Experiment
 from fasterseg.engine.checkpoint import load_state
-from fasterseg.engine.config import Experiment
 from fasterseg.engine.evaluation import LabeledBatch, evaluate
 from fasterseg.engine.losses import OhemCrossEntropy, head_loss
 from fasterseg.engine.run_folder import CONFIG_NAME, RunFolder, open_run_folder

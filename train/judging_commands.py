@@ -7,8 +7,8 @@ import typer
 
 from dataset_tools.config import DatasetConfig
 from dataset_tools.description import load_description
-from fasterseg.engine.commandline import ConfigOption, OutOption, SetOption, say
-from fasterseg.engine.config import Experiment, load_experiment
+from fasterseg.base.commandline import ConfigOption, OutOption, SetOption, say
+from fasterseg.base.experiment import Experiment, load_experiment
 from fasterseg.engine.evaluation import InferenceMode
 from fasterseg.runtime.load import Device, load_checkpoint
 from latency.config import Precision, TargetConfig

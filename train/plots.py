@@ -10,7 +10,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
-from fasterseg.engine.files import replacing
+from fasterseg.base.files import replacing
 from fasterseg.engine.metrics import SegmentationScores
 
 _INCHES_PER_CLASS = 0.45

@@ -16,15 +16,15 @@ from rich.table import Table
 from dataset_tools.config import DatasetConfig
 from dataset_tools.description import load_description
 from dataset_tools.loader import build_eval_loader
+from fasterseg.base.console import CONSOLE
+from fasterseg.base.experiment import Experiment
+from fasterseg.base.files import write_text
+from fasterseg.base.images import write_png
+from fasterseg.base.pictures import example_picture
 from fasterseg.engine.checkpoint import load_network
-from fasterseg.engine.config import Experiment
-from fasterseg.engine.files import write_text
-from fasterseg.engine.pictures import example_picture
-from fasterseg.engine.progress import CONSOLE
 from fasterseg.networks import DeployedNetwork, measure_size, network_specs, resize_bilinear
 from fasterseg.networks.resizing import map_size
 from fasterseg.runtime.load import load_predictor
-from fasterseg.runtime.pictures import write_png
 from latency.config import LatencyConfig, TargetConfig
 from latency.pace import reference_session
 from latency.runners import Runner, Session, build_runner
@@ -111,7 +111,7 @@ def build_report(
     """
     target = experiment.section("target", TargetConfig)
     runner, reason = build_runner(target)
-    CONSOLE.print(f"measuring with {reason}", soft_wrap=True)
+    CONSOLE.print(f"measuring with {reason}")
     sessions = [_session(runner, network, target) for network in networks]
     protocol = experiment.section("latency", LatencyConfig)
     measurements = measure_sessions(
@@ -160,7 +160,7 @@ def write_report(rows: Sequence[ReportRow], out: Path, *, conditions: Mapping[st
     table = Table(*header)
     for line in lines:
         table.add_row(*line)
-    CONSOLE.print(table)
+    CONSOLE.print(table, soft_wrap=False)
 
 
 def _cells(rows: Sequence[ReportRow]) -> tuple[list[str], list[list[str]]]:
@@ -200,9 +200,9 @@ def draw_predictions(experiment: Experiment, model: Path, picture: Path, *, stag
         logits = resize_bilinear(predictor.logits(batch.image), map_size(batch.image))
         rows.append(
             example_picture(
-                batch.image[0],
-                batch.label[0],
-                logits[0].argmax(dim=0),
+                batch.image[0].numpy(),
+                batch.label[0].numpy(),
+                logits[0].argmax(dim=0).numpy(),
                 colors=description.colors,
                 mean=description.mean,
                 std=description.std,

@@ -13,11 +13,11 @@ from lightning_fabric import Fabric
 from dataset_tools.config import DatasetConfig
 from dataset_tools.description import DatasetDescription, load_description
 from dataset_tools.doctor.fast import verify_split
+from fasterseg.base.experiment import Experiment
+from fasterseg.base.files import file_digest, write_text
 from fasterseg.engine.checkpoint import NetworkCheckpoint, load_network
-from fasterseg.engine.config import Experiment
 from fasterseg.engine.devices import build_fabric, seed_everything
 from fasterseg.engine.distributed import run_in_first
-from fasterseg.engine.files import file_digest, write_text
 from fasterseg.engine.loop import StageResult, run_stage
 from fasterseg.engine.memory import peak_memory_bytes
 from fasterseg.engine.run_folder import RunFolder, open_run_folder, training_settings

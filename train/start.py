@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
+from fasterseg.base.files import file_digest
 from fasterseg.engine.checkpoint import NetworkCheckpoint
-from fasterseg.engine.files import file_digest
 from fasterseg.networks import AnyArchitecture, Network, build_network, load_architecture
 from fasterseg.networks.icnet import ICNetArchitecture
 from fasterseg.networks.pruned import base_architecture

@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from dataset_tools.config import DatasetConfig
-from fasterseg.engine.config import Experiment
+from fasterseg.base.experiment import Experiment
 from latency.config import TargetConfig
 from train.config import TeacherConfig
 from train.run import train_network

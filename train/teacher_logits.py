@@ -16,8 +16,8 @@ from PIL import Image
 
 from dataset_tools.dataset import Sample
 from dataset_tools.windows import scaled_size
+from fasterseg.base.files import replacing
 from fasterseg.engine.devices import use_channels_last
-from fasterseg.engine.files import replacing
 from fasterseg.networks import Network
 from train.config import TrainConfig
 

@@ -8,11 +8,11 @@ from rich.progress import track
 
 from dataset_tools.browse.sheet import sheet_html, sheet_png
 from dataset_tools.browse.tiles import Selection, make_tiles, select_samples
-from dataset_tools.console import CONSOLE
 from dataset_tools.crops import Crop, chosen_crops
 from dataset_tools.description import DatasetDescription, load_description
-from dataset_tools.files import write_bytes
-from dataset_tools.text import printable
+from fasterseg.base.console import CONSOLE
+from fasterseg.base.files import write_bytes
+from fasterseg.base.text import printable
 
 _PICTURE_WIDTH_PX = 300
 

@@ -12,7 +12,7 @@ from dataset_tools.browse.tiles import Tile
 from dataset_tools.description import DatasetDescription
 from dataset_tools.pages import render_page
 from dataset_tools.pictures import data_uri
-from dataset_tools.text import printable
+from fasterseg.base.text import printable
 
 _COLUMNS = 2
 _MARGIN = 18

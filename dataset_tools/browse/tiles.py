@@ -8,10 +8,11 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from dataset_tools.crops import Crop
-from dataset_tools.dataset import Sample, read_image, read_label
+from dataset_tools.dataset import Sample, read_label
 from dataset_tools.description import DatasetDescription
 from dataset_tools.pictures import overlay, shrink
 from dataset_tools.transforms import DEFAULT_SCALES, TrainTransform
+from fasterseg.base.images import read_image
 
 
 @dataclass(frozen=True)

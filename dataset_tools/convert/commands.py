@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from dataset_tools.console import CONSOLE, summarize
 from dataset_tools.convert.bdd100k import read_bdd100k
 from dataset_tools.convert.camvid import read_camvid
 from dataset_tools.convert.cityscapes import MasksFrom, read_cityscapes
@@ -35,8 +34,10 @@ from dataset_tools.convert.panoptic import read_panoptic
 from dataset_tools.convert.source import Encoding, SourceDataset
 from dataset_tools.convert.voc import EncodingChoice, read_voc
 from dataset_tools.convert.yolo import Boxes, Unlabelled, read_yolo
+from dataset_tools.description import summarize
 from dataset_tools.quoting import read_list_lines
-from dataset_tools.text import printable
+from fasterseg.base.console import CONSOLE
+from fasterseg.base.text import printable
 
 convert = typer.Typer(help="Make a dataset folder of a set in another form.", no_args_is_help=True)
 

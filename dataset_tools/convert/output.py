@@ -22,8 +22,9 @@ from dataset_tools.convert.pairing import count_names, list_problems
 from dataset_tools.convert.source import SourceDataset, SourceImage
 from dataset_tools.dataset import Sample
 from dataset_tools.description import DatasetDescription, save_description
-from dataset_tools.files import claim_folder, write_bytes
+from dataset_tools.files import claim_folder
 from dataset_tools.masks import write_mask
+from fasterseg.base.files import write_bytes
 
 ImageMode = Literal["link", "copy"]
 _MAX_WORKERS = 8

@@ -6,16 +6,16 @@ from typing import Annotated
 
 import typer
 
-from dataset_tools.console import CONSOLE
 from dataset_tools.crops import chosen_crops
 from dataset_tools.doctor.examine import CheckOptions, examine, load_or_report, select_splits
 from dataset_tools.doctor.fast import examine_fast
 from dataset_tools.doctor.html import report_page
 from dataset_tools.doctor.perceptual import DEFAULT_DISTANCE, HASH_BITS
 from dataset_tools.doctor.report import Report, print_report
-from dataset_tools.files import write_text
 from dataset_tools.grouping import compile_group_pattern
-from dataset_tools.text import printable
+from fasterseg.base.console import CONSOLE
+from fasterseg.base.files import write_text
+from fasterseg.base.text import printable
 
 
 def check_command(

@@ -14,7 +14,7 @@ from dataset_tools.doctor.inspection import inspect_pair, missing_files
 from dataset_tools.doctor.list_checks import Splits
 from dataset_tools.doctor.pair_checks import pair_problems
 from dataset_tools.doctor.report import Report
-from dataset_tools.text import printable
+from fasterseg.base.text import printable
 
 DEFAULT_SAMPLE_LIMIT = 32
 

@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from dataset_tools.dataset import Sample, described, read_image
+from dataset_tools.dataset import Sample
 from dataset_tools.doctor.perceptual import difference_hash
 from dataset_tools.masks import READABLE_MODES, Rgb, read_mask
+from fasterseg.base.images import described, read_image
 
 _COLOR_MODES = frozenset(("RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"))
 _LOSSY_FORMATS = frozenset(("JPEG", "MPO"))

@@ -4,12 +4,13 @@ import re
 from collections import defaultdict
 from itertools import combinations
 
-from dataset_tools.dataset import Sample, described
+from dataset_tools.dataset import Sample
 from dataset_tools.doctor.findings import Findings
 from dataset_tools.doctor.inspection import Observation
 from dataset_tools.doctor.list_checks import Splits
 from dataset_tools.doctor.perceptual import HASH_BITS, nearest_hashes
 from dataset_tools.grouping import group_of
+from fasterseg.base.images import described
 
 
 class DuplicateCheck:

@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from dataset_tools.dataset import Sample, described
+from dataset_tools.dataset import Sample
 from dataset_tools.description import DatasetDescription
 from dataset_tools.doctor.findings import Findings
+from fasterseg.base.images import described
 
 Splits = Mapping[str, tuple[Sample, ...]]
 

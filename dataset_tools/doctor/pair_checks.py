@@ -4,10 +4,11 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 
 from dataset_tools.crops import Crop
-from dataset_tools.dataset import Sample, described
+from dataset_tools.dataset import Sample
 from dataset_tools.description import DatasetDescription
 from dataset_tools.doctor.findings import Findings
 from dataset_tools.doctor.inspection import Observation, Problem
+from fasterseg.base.images import described
 
 _SHOWN_VALUES = 8
 # An index mask of foreign ids has a few unknown values; a picture has hundreds.

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from dataset_tools.doctor.class_checks import WEIGHT_FORMULA, ClassShare
 from dataset_tools.doctor.findings import Finding, Severity
-from dataset_tools.text import printable
+from fasterseg.base.text import printable
 
 _STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.NOTE: "cyan"}
 _TERMINAL_EXAMPLES = 4
@@ -111,7 +111,7 @@ def print_report(report: Report, console: Console) -> None:
             console.print(f"    ... and {hidden} more")
         console.print(f"  mend: {kind.mend}")
     if report.classes:
-        console.print(_class_table(report))
+        console.print(_class_table(report), soft_wrap=False)
         console.print(f"loss weight = {WEIGHT_FORMULA}")
 
 

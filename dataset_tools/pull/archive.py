@@ -16,8 +16,8 @@ from typing import IO, NamedTuple, Protocol
 
 from rich.progress import track
 
-from dataset_tools.files import replacing
 from dataset_tools.pull.members import DEFAULT_LIMITS, Account, Limits, Member, check_members, is_reserved
+from fasterseg.base.files import replacing
 
 _LONGEST_TARGET = 4096
 

@@ -16,8 +16,8 @@ from urllib.parse import unquote, urlsplit
 
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
-from dataset_tools.files import write_text
 from dataset_tools.pull.members import DOWNLOAD_FOLDER
+from fasterseg.base.files import write_text
 
 _TIMEOUT_S = 60.0
 _CHUNK_BYTES = 2**20

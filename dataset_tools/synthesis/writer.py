@@ -16,12 +16,13 @@ from typing import NamedTuple
 import cv2
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from dataset_tools.files import claim_folder, record_made, write_bytes, write_text
+from dataset_tools.files import claim_folder, record_made
 from dataset_tools.labels import CITYSCAPES_LABELS, LabelDefinition, save_labels
 from dataset_tools.masks import write_mask
 from dataset_tools.polygons import POLYGON_SUFFIX, load_polygons, mask_path_of, paint_mask, polygons_to_json
 from dataset_tools.synthesis.config import SPLITS, Split, SynthesizeConfig
 from dataset_tools.synthesis.render import render_image
+from fasterseg.base.files import write_bytes, write_text
 
 # Changes whenever the same settings give other images, so that an older folder is not silently continued.
 GENERATOR_VERSION = 2

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from fasterseg.engine.files import replacing
+from fasterseg.base.files import replacing
 from fasterseg.networks.families import AnyArchitecture, architecture_from_dict, build_network
 from fasterseg.networks.network import Network
 from fasterseg.networks.resizing import Size

@@ -2,10 +2,8 @@
 
 import atexit
 import os
-import platform
 import random
 from datetime import timedelta
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -16,8 +14,8 @@ from lightning_fabric.strategies.ddp import DDPStrategy
 from pydantic import Field
 from torch import nn
 
-from fasterseg.engine.config import Section
-from fasterseg.engine.progress import CONSOLE
+from fasterseg.base.console import CONSOLE
+from fasterseg.base.experiment import Section
 
 # how long processes wait for the first one, which checks data and predicts test images alone; one that has died is
 # noticed at once
@@ -148,13 +146,3 @@ def restore_random_state(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["torch"])
     if torch.cuda.is_available() and "gpu" in state:
         torch.cuda.set_rng_state(state["gpu"])
-
-
-def processor_name() -> str:
-    """The processor's model name; `platform.processor` is empty on many Linux systems."""
-    cpu_info = Path("/proc/cpuinfo")
-    if cpu_info.is_file():
-        for line in cpu_info.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

@@ -12,7 +12,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from fasterseg.engine.commandline import USER_ERROR_EXIT_CODE
+from fasterseg.base.commandline import USER_ERROR_EXIT_CODE
 from fasterseg.engine.devices import random_state, restore_random_state
 
 # large enough for a network's bandwidth, small beside the weights

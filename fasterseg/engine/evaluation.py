@@ -10,8 +10,8 @@ from typing import Protocol
 
 import torch
 
+from fasterseg.base.console import ProgressReporter
 from fasterseg.engine.metrics import SegmentationMetrics, SegmentationScores
-from fasterseg.engine.progress import ProgressReporter
 from fasterseg.networks.resizing import Size, map_size, resize_bilinear
 
 Predictor = Callable[[torch.Tensor], torch.Tensor]

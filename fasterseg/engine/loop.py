@@ -14,10 +14,10 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 import torch
 from lightning_fabric import Fabric
 
+from fasterseg.base.console import ProgressReporter, epoch_progress, format_duration
 from fasterseg.engine.checkpoint import load_state, save_state
 from fasterseg.engine.devices import random_state, restore_random_state
 from fasterseg.engine.distributed import mean_over_processes, share_random_state
-from fasterseg.engine.progress import ProgressReporter, epoch_progress, format_duration
 from fasterseg.engine.run_folder import RunFolder
 
 Batch = TypeVar("Batch")

@@ -9,7 +9,7 @@ import math
 import os
 import platform
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
@@ -22,15 +22,15 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from tensorboardX import SummaryWriter
 
-from fasterseg.engine.config import Section
-from fasterseg.engine.devices import processor_name
+from fasterseg.base.console import CONSOLE
+from fasterseg.base.errors import differences, summarize_differences
+from fasterseg.base.experiment import Section
+from fasterseg.base.files import write_text
+from fasterseg.base.machine import processor_name
 from fasterseg.engine.distributed import run_in_first
-from fasterseg.engine.files import write_text
-from fasterseg.engine.progress import CONSOLE
 
 CONFIG_NAME = "config.yaml"
 _LIBRARIES = ("torch", "numpy", "lightning-fabric", "opencv-python-headless", "onnx", "onnxruntime", "openvino")
-_SHOWN_DIFFERENCES = 4
 
 
 class RunFolder:
@@ -104,7 +104,7 @@ class RunFolder:
         """Says something on the console and, with the time, in `log.txt`."""
         if not self.writes:
             return
-        CONSOLE.print(f"{self.stage}: {text}", soft_wrap=True)
+        CONSOLE.print(f"{self.stage}: {text}")
         with (self.path / "log.txt").open("a", encoding="utf-8") as file:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
 
@@ -215,13 +215,11 @@ def _prepare(folder: RunFolder, settings: Mapping[str, Any], *, processes: int =
     wanted = _plain({"stage": folder.stage, "settings": settings})
     config_path = path / CONFIG_NAME
     if config_path.is_file():
-        differences = list(_differences(_read_config(config_path), wanted))
-        if differences:
-            hidden = len(differences) - _SHOWN_DIFFERENCES
-            shown = "; ".join(differences[:_SHOWN_DIFFERENCES]) + (f"; and {hidden} more" if hidden > 0 else "")
+        differing = [line.removeprefix("settings.") for line in differences(_read_config(config_path), wanted)]
+        if differing:
             raise ValueError(
-                f"{path} is in use by another experiment: {shown}; choose another --out (or another name in the "
-                "experiment file), or delete the folder"
+                f"{path} is in use by another experiment: {summarize_differences(differing)}; choose "
+                "another --out (or another name in the experiment file), or delete the folder"
             )
     elif path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise ValueError(
@@ -268,16 +266,6 @@ def _read_config(path: Path) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     """The value as YAML gives it back: lists for tuples, strings for paths."""
     return json.loads(json.dumps(value, default=str))
-
-
-def _differences(found: Any, wanted: Any, name: str = "") -> Iterator[str]:
-    """Each setting that differs, with both values."""
-    if isinstance(found, dict) and isinstance(wanted, dict):
-        for key in {**found, **wanted}:
-            where = f"{name}.{key}" if name else str(key)
-            yield from _differences(found.get(key), wanted.get(key), where.removeprefix("settings."))
-    elif found != wanted:
-        yield f"{name} is {found} there, {wanted} here"
 
 
 def _finite(value: Any) -> Any:

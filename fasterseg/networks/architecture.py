@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from fasterseg.base.files import write_text
 from fasterseg.networks.operators import operator_class
 from fasterseg.networks.space import STRIDES
 
@@ -125,10 +126,8 @@ class Architecture:
             raise ValueError(f"{source} is not a usable architecture: {error}") from error
 
     def save(self, path: Path) -> None:
-        """Writes the architecture as JSON, under a temporary name first."""
-        temporary = path.with_name(path.name + ".tmp")
-        temporary.write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
-        temporary.replace(path)
+        """Writes the architecture as JSON."""
+        write_text(path, json.dumps(self.to_dict(), indent=2) + "\n")
 
     @staticmethod
     def load(path: Path) -> "Architecture":

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 
 from pydantic import TypeAdapter, ValidationError
 
+from fasterseg.base.errors import describe_validation
 from fasterseg.engine.checkpoint import DatasetFacts, NetworkCheckpoint
 from fasterseg.networks import Size, measure_size
 from fasterseg.networks.families import AnyArchitecture, architecture_from_dict
@@ -75,7 +76,7 @@ class ModelCard:
         try:
             card = _CARD.validate_python(data)
         except ValidationError as error:
-            problems = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
+            problems = describe_validation(error)
             raise ValueError(f"{source}: the '{METADATA_KEY}' metadata is damaged: {'; '.join(problems)}") from error
         _check_dataset(card.dataset, source)
         return card

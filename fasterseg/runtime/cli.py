@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from fasterseg.engine.commandline import run_app
-from fasterseg.engine.progress import CONSOLE, format_duration
+from fasterseg.base.commandline import run_app
+from fasterseg.base.console import CONSOLE, format_duration
 from fasterseg.networks.presets import PRESETS
 from fasterseg.runtime.enlarging import LastResize
 from fasterseg.runtime.export import DEFAULT_OPSET, export_checkpoint
@@ -91,7 +91,7 @@ def _predict_still(predictor: Predictor, source: Path, out: Path, outputs: Predi
 def _tell(report: PredictionReport) -> None:
     CONSOLE.print(f"predicted {report.count} image(s) or frame(s) in {format_duration(report.duration_s)}")
     for path in report.written:
-        CONSOLE.print(f"wrote {path}", soft_wrap=True)
+        CONSOLE.print(f"wrote {path}")
 
 
 @app.command()
@@ -116,9 +116,8 @@ def export(
     CONSOLE.print(f"logits agree with PyTorch's to {report.relative_difference:.1e} (relative)")
     CONSOLE.print(
         f"wrote {report.path}: input {height}x{width}, opset {report.opset}, {report.size_bytes / 2**20:.1f} MiB",
-        soft_wrap=True,
     )
-    CONSOLE.print(f"next: fasterseg predict {report.path} IMAGE --out predictions", soft_wrap=True)
+    CONSOLE.print(f"next: fasterseg predict {report.path} IMAGE --out predictions")
 
 
 @app.command("import")
@@ -166,15 +165,13 @@ def import_command(
 def _tell_import(result: ImportResult, out: Path) -> None:
     for title, names in (("dropped", result.dropped), ("left with fresh values", result.uninitialised)):
         listed = ", ".join(names[:_LISTED]) + (f", ... (all in {out / REPORT_NAME})" if len(names) > _LISTED else "")
-        CONSOLE.print(f"{title}: {len(names)} tensors" + (f": {listed}" if names else ""), soft_wrap=True)
-    CONSOLE.print(f"wrote {result.architecture} ({result.program})", soft_wrap=True)
+        CONSOLE.print(f"{title}: {len(names)} tensors" + (f": {listed}" if names else ""))
+    CONSOLE.print(f"wrote {result.architecture} ({result.program})")
     if result.checkpoint is None:
-        CONSOLE.print(
-            f"next: python -m train student --architecture {result.architecture} --config FILE", soft_wrap=True
-        )
+        CONSOLE.print(f"next: python -m train student --architecture {result.architecture} --config FILE")
     else:
-        CONSOLE.print(f"wrote {result.checkpoint}", soft_wrap=True)
-        CONSOLE.print(f"next: fasterseg info {result.checkpoint}", soft_wrap=True)
+        CONSOLE.print(f"wrote {result.checkpoint}")
+        CONSOLE.print(f"next: fasterseg info {result.checkpoint}")
 
 
 @app.command()
@@ -183,7 +180,7 @@ def info(model: Model, input_size: InputSize = None) -> None:
 
     --input-size sets the size that a checkpoint's operations are counted at.
     """
-    CONSOLE.print(describe_card(load_card(model, input_size=input_size)), soft_wrap=True)
+    CONSOLE.print(describe_card(load_card(model, input_size=input_size)))
 
 
 def main() -> None:

@@ -16,8 +16,8 @@ import onnx
 import torch
 from torch import nn
 
+from fasterseg.base.files import file_digest, replacing
 from fasterseg.engine.checkpoint import NetworkCheckpoint
-from fasterseg.engine.files import file_digest, replacing
 from fasterseg.networks import DeployedNetwork, Size
 from fasterseg.runtime.card import METADATA_KEY, checkpoint_card
 from fasterseg.runtime.enlarging import LastResize, enlarge_by_products

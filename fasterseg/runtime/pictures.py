@@ -9,14 +9,13 @@ from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from fasterseg.base.files import replacing
+from fasterseg.base.pictures import colorize, overlay
 from fasterseg.engine.checkpoint import DatasetFacts
-from fasterseg.engine.files import replacing
-from fasterseg.engine.pictures import colorize
 from fasterseg.runtime.predictor import ClassIds
 
 
@@ -32,34 +31,6 @@ class PictureKind(StrEnum):
 _IMAGE_SUFFIX = "_leftImg8bit"
 _SUBMISSION_SUFFIX = "_labelIds.png"
 _MAX_LABEL_ID = 255
-
-
-def read_image(path: Path) -> NDArray[np.uint8]:
-    """Reads an image as RGB (H, W, 3) uint8.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It cannot be decoded.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"no image at {path}")
-    # as the training loader reads: the stored pixels, whatever orientation a camera noted
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    decoded = cv2.imdecode(np.fromfile(path, np.uint8), flags) if path.stat().st_size else None
-    if decoded is None:
-        raise ValueError(f"{path} cannot be read as an image; it is damaged, or of a format that OpenCV does not know")
-    return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
-
-
-def write_png(path: Path, values: NDArray[np.uint8] | NDArray[np.uint16]) -> None:
-    """Writes (H, W) as a grey PNG (8 or 16 bits) or (H, W, 3) as an RGB one, through a temporary name."""
-    with replacing(path) as temporary:
-        Image.fromarray(values).save(temporary, format="PNG")
-
-
-def overlay(image: NDArray[np.uint8], colored: NDArray[np.uint8], opacity: float) -> NDArray[np.uint8]:
-    """An image with the classes' colours laid over it; opacity 1 hides the image."""
-    return np.asarray(cv2.addWeighted(image, 1 - opacity, colored, opacity, 0), np.uint8)
 
 
 def check_label_ids(dataset: DatasetFacts) -> None:

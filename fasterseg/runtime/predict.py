@@ -10,16 +10,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from fasterseg.engine.progress import epoch_progress
+from fasterseg.base.console import epoch_progress
+from fasterseg.base.images import read_image, write_png
 from fasterseg.runtime.pictures import (
     PictureKind,
     check_label_ids,
     picture,
-    read_image,
     submission_archive,
     submission_name,
     to_label_ids,
-    write_png,
 )
 from fasterseg.runtime.predictor import Predictor
 

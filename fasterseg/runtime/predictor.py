@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fasterseg.base.normalization import normalize
 from fasterseg.engine.checkpoint import DatasetFacts
 from fasterseg.networks import DeployedNetwork, Network, Size, resize_bilinear
 from fasterseg.runtime.card import METADATA_KEY, ModelCard
@@ -152,7 +153,4 @@ def normalized_batch(image: NDArray[np.uint8], dataset: DatasetFacts) -> torch.T
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
         raise ValueError(f"the image is {image.shape} {image.dtype}, expected RGB (H, W, 3) uint8")
-    pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).float()
-    scale = 1.0 / torch.tensor(dataset.std, dtype=torch.float32)
-    shift = torch.tensor(dataset.mean, dtype=torch.float32) * scale
-    return (pixels * (scale / 255).view(3, 1, 1) - shift.view(3, 1, 1)).unsqueeze(0)
+    return torch.from_numpy(normalize(image, mean=dataset.mean, std=dataset.std)).unsqueeze(0)

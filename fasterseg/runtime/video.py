@@ -11,8 +11,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fasterseg.engine.progress import epoch_progress
-from fasterseg.runtime.pictures import PictureKind, picture, write_png
+from fasterseg.base.console import epoch_progress
+from fasterseg.base.images import write_png
+from fasterseg.runtime.pictures import PictureKind, picture
 from fasterseg.runtime.predict import PredictionReport
 from fasterseg.runtime.predictor import Predictor
 

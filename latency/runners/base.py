@@ -20,7 +20,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from fasterseg.engine.devices import processor_name
+from fasterseg.base.machine import processor_name
 from latency.support import AUTO, usual_mode
 
 Array = npt.NDArray[np.float32]

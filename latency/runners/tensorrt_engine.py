@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from fasterseg.engine.files import replacing
-from fasterseg.engine.progress import CONSOLE
+from fasterseg.base.console import CONSOLE
+from fasterseg.base.files import replacing
 
 VERSIONS = (10, 11)
 _WORKSPACE_BYTES = 2 << 30
@@ -69,7 +69,7 @@ def load_engine(graph: bytes, *, tf32: bool, folder: Path, source: str) -> Engin
         engine = runtime.deserialize_cuda_engine(path.read_bytes())
         if engine is not None:
             return Engine(engine, runtime, log)
-        CONSOLE.print(f"TensorRT cannot load the cached engine {path}; building it again", soft_wrap=True)
+        CONSOLE.print(f"TensorRT cannot load the cached engine {path}; building it again")
     plan = _build_plan(graph, log, tf32=tf32, timings=folder / f"{_digest(b'', surroundings)}.timings", source=source)
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
@@ -135,7 +135,7 @@ def _use_timings(config: Any, path: Path) -> None:
     timings = config.create_timing_cache(path.read_bytes()) if path.is_file() else None
     if timings is None or not config.set_timing_cache(timings, ignore_mismatch=False):
         if path.is_file():
-            CONSOLE.print(f"TensorRT cannot use the kernel timings in {path}; measuring them again", soft_wrap=True)
+            CONSOLE.print(f"TensorRT cannot use the kernel timings in {path}; measuring them again")
         config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
 
 

@@ -7,10 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
-from dataset_tools.dataset import Draw, Sample, SegmentationDataset, read_image
+from dataset_tools.dataset import Draw, Sample, SegmentationDataset
 from dataset_tools.description import DatasetDescription
 from dataset_tools.masks import write_mask
 from dataset_tools.transforms import EvalTransform, TrainTransform
+from fasterseg.base.images import read_image
 
 
 def open_dataset(samples: list[Sample]) -> SegmentationDataset:

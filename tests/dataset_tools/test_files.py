@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from dataset_tools.files import CLAIM_NAME, claim_folder, mark_of, read_made, record_made, write_bytes, write_text
+from dataset_tools.files import CLAIM_NAME, claim_folder, mark_of, read_made, record_made
+from fasterseg.base.files import write_bytes, write_text
 
 
 def test_write_leaves_no_temporary_file(tmp_path: Path) -> None:
@@ -44,7 +45,7 @@ def test_claim_refuses_a_file_in_place_of_the_folder(tmp_path: Path) -> None:
 
 def test_claim_names_both_settings(tmp_path: Path) -> None:
     claim_folder(tmp_path / "out", tool="t", settings={"seed": 1, "size": 4})
-    with pytest.raises(ValueError, match="seed: found 1, asked 2") as caught:
+    with pytest.raises(ValueError, match="seed is 1 there, 2 here") as caught:
         claim_folder(tmp_path / "out", tool="t", settings={"seed": 2, "size": 4})
     assert "size" not in str(caught.value)
     with pytest.raises(ValueError, match="by `t`, now asked: `u`"):

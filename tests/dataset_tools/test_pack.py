@@ -6,10 +6,11 @@ import cv2
 import numpy as np
 import pytest
 
-from dataset_tools.dataset import Sample, read_image
+from dataset_tools.dataset import Sample
 from dataset_tools.description import DatasetDescription, load_description, save_description
 from dataset_tools.masks import read_mask, write_mask
 from dataset_tools.pack import HEADER, HEADER_BYTES, MAGIC, is_pack, pack_path, plan_pack, read_index, write_pack
+from fasterseg.base.images import read_image
 
 MakeDataset = Callable[..., DatasetDescription]
 

@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dataset_tools.dataset import read_image
 from dataset_tools.description import DatasetDescription
 from dataset_tools.masks import read_mask, write_mask
 from dataset_tools.pack import pack_path, plan_pack, write_pack
 from dataset_tools.packed import PackedReader, find_packed
+from fasterseg.base.images import read_image
 
 MakeDataset = Callable[..., DatasetDescription]
 

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dataset_tools.dataset import Sample, read_image
+from dataset_tools.dataset import Sample
 from dataset_tools.description import DatasetDescription, load_description
 from dataset_tools.labels import LabelDefinition, save_labels
 from dataset_tools.masks import read_mask, write_mask
 from dataset_tools.tfrecord import read_tfrecords, write_tfrecords
 from dataset_tools.tfrecord_files import list_files, read_records, split_of
+from fasterseg.base.images import read_image
 
 MakeDataset = Callable[..., DatasetDescription]
 
@@ -173,7 +174,7 @@ def test_writing_goes_on(make_dataset: MakeDataset, tmp_path: Path) -> None:
     write_tfrecords(description, out, images_per_file=2, progress=False)
     assert paths[0].stat().st_mtime_ns == before
     assert paths[1].is_file()
-    with pytest.raises(ValueError, match="images_per_file: found 2, asked 3"):
+    with pytest.raises(ValueError, match="images_per_file is 2 there, 3 here"):
         write_tfrecords(description, out, images_per_file=3, progress=False)
 
 

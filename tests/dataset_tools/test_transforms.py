@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from dataset_tools.transforms import EvalTransform, TrainTransform, check_crop_size, normalize, resize_label
+from dataset_tools.transforms import EvalTransform, TrainTransform, check_crop_size, resize_label
 
 IDENTITY = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 
@@ -48,13 +48,6 @@ def test_resize_label_takes_the_nearest_centre() -> None:
     assert resize_label(label, (2, 2))[0].tolist() == [1, 4]
     assert resize_label(label, (2, 12))[0].tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
     assert resize_label(label, (1, 3)).shape == (1, 3)
-
-
-def test_normalize() -> None:
-    image = np.full((2, 2, 3), (255, 0, 51), np.uint8)
-    result = normalize(image, (0.5, 0.5, 0.2), (0.5, 0.25, 0.1))
-    assert result.shape == (3, 2, 2)
-    assert torch.allclose(result[:, 1, 1], torch.tensor([1.0, -2.0, 0.0]), atol=1e-6)
 
 
 def test_evaluation_scales_image_and_label() -> None:

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from fasterseg.engine.config import Experiment, load_experiment
+from fasterseg.base.experiment import Experiment, load_experiment
 from fasterseg.networks import SpaceConfig
 from latency import pace
 from latency.build import SECTIONS

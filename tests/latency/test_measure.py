@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from fasterseg.engine.config import Experiment, load_experiment
+from fasterseg.base.experiment import Experiment, load_experiment
 from fasterseg.networks import SpaceConfig
 from fasterseg.runtime.export import onnx_bytes
 from latency.build import SECTIONS

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from torch import nn
 
+from fasterseg.base.experiment import Experiment
 from fasterseg.engine.checkpoint import DatasetFacts, NetworkCheckpoint, save_network
-from fasterseg.engine.config import Experiment
 from fasterseg.networks import Architecture, SpaceConfig
 from fasterseg.networks.families import build_network
 from fasterseg.networks.presets import load_preset

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fasterseg.engine.config import load_experiment
+from fasterseg.base.experiment import load_experiment
 from pipeline import SECTIONS
 
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yaml"))

@@ -10,7 +10,7 @@ import yaml
 
 from dataset_tools.dataset import Sample
 from dataset_tools.description import DatasetDescription, save_description
-from fasterseg.engine.config import load_experiment
+from fasterseg.base.experiment import load_experiment
 from fasterseg.networks import SpaceConfig
 from latency.config import LatencyConfig
 from latency.reachable import reachable_specs

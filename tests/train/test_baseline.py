@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
+from fasterseg.base.experiment import load_experiment
 from fasterseg.engine.checkpoint import load_network, load_state
-from fasterseg.engine.config import load_experiment
 from fasterseg.networks.icnet import ICNetArchitecture
 from fasterseg.networks.pspnet import PSPNetArchitecture
 from pipeline import SECTIONS as PIPELINE_SECTIONS

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from fasterseg.base.commandline import run_app
+from fasterseg.base.files import file_digest
 from fasterseg.engine.checkpoint import load_network
-from fasterseg.engine.commandline import run_app
-from fasterseg.engine.files import file_digest
 from train.__main__ import app
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fasterseg.engine.config import Experiment, load_experiment
+from fasterseg.base.experiment import Experiment, load_experiment
 from fasterseg.runtime.export import export_checkpoint
 from latency.comparison import MeasuredNetwork
 from latency.measure import Measured

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fasterseg.engine.config import load_experiment
+from fasterseg.base.experiment import load_experiment
 from train.config import StudentConfig, TeacherConfig
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fasterseg.engine.config import Experiment, load_experiment
+from fasterseg.base.experiment import Experiment, load_experiment
 from fasterseg.engine.evaluation import InferenceMode
 from fasterseg.runtime.export import export_checkpoint
 from latency.config import TargetConfig

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from fasterseg.base.experiment import Experiment, load_experiment
 from fasterseg.engine.checkpoint import load_network, load_state, save_state
-from fasterseg.engine.config import Experiment, load_experiment
 from train import baseline, evaluate
 from train.__main__ import app
 from train.baseline import run_baseline

@@ -15,8 +15,8 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from dataset_tools.dataset import LabeledImage
+from fasterseg.base.experiment import load_experiment
 from fasterseg.engine.checkpoint import load_state
-from fasterseg.engine.config import load_experiment
 from fasterseg.engine.loop import Position
 from fasterseg.networks.icnet import ICNetArchitecture
 from train import baseline

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fasterseg.engine.config import load_experiment
+from fasterseg.base.experiment import load_experiment
 from latency.config import LatencyConfig, TargetConfig
 from train import evaluate, report, teacher
 from train.report import ReportRow, draw_predictions, write_report

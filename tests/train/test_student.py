@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from fasterseg.base.experiment import load_experiment
+from fasterseg.base.files import file_digest
 from fasterseg.engine.checkpoint import load_network
-from fasterseg.engine.config import load_experiment
-from fasterseg.engine.files import file_digest
 from train import student, teacher
 from train.start import start_fresh
 from train.student import run_student

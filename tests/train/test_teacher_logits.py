@@ -9,8 +9,8 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 
+from fasterseg.base.experiment import load_experiment
 from fasterseg.engine.checkpoint import load_state
-from fasterseg.engine.config import load_experiment
 from fasterseg.networks import Network
 from fasterseg.networks.families import build_network, load_architecture
 from fasterseg.networks.outputs import SegmentationLogits

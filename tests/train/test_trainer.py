@@ -10,10 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
+from fasterseg.base.experiment import load_experiment
+from fasterseg.base.files import file_digest
 from fasterseg.engine.checkpoint import load_network, load_state
-from fasterseg.engine.config import load_experiment
 from fasterseg.engine.devices import seed_everything
-from fasterseg.engine.files import file_digest
 from fasterseg.engine.losses import OhemCrossEntropy
 from fasterseg.networks import Architecture, DerivedNetwork, count_parameters
 from train import teacher, trainer

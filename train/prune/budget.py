@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from fasterseg.base.console import CONSOLE
+from fasterseg.base.experiment import Experiment
 from fasterseg.engine.checkpoint import NetworkCheckpoint
-from fasterseg.engine.config import Experiment
-from fasterseg.engine.progress import CONSOLE
 from fasterseg.networks import OperatorSpec, network_specs
 from fasterseg.networks.pruned import base_architecture, build_base, pruned_architecture
 from latency.build import build_table
@@ -81,7 +81,7 @@ def fit_budget(
     def predict_ms(sixteenths: int) -> float:
         specs = _pruned_specs(checkpoint, sixteenths / _STEPS, request.ranking, experiment=experiment)
         predicted = _extend(table_path, specs, checkpoint, experiment=experiment).predict_ms(specs)
-        CONSOLE.print(f"factor {sixteenths / _STEPS:g}: predicted {predicted:.4g} ms", soft_wrap=True)
+        CONSOLE.print(f"factor {sixteenths / _STEPS:g}: predicted {predicted:.4g} ms")
         return predicted
 
     largest = max(1, int(request.factor * _STEPS))

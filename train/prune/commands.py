@@ -6,8 +6,8 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from fasterseg.engine.commandline import OutOption, SetOption, say
-from fasterseg.engine.config import load_experiment
+from fasterseg.base.commandline import OutOption, SetOption, say
+from fasterseg.base.experiment import load_experiment
 from fasterseg.runtime.load import load_checkpoint
 from latency.table import TABLE_NAME
 from train.prune.budget import Budget

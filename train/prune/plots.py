@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from fasterseg.engine.files import replacing
+from fasterseg.base.files import replacing
 from train.prune.filters import FilterGroup, Plan
 
 _COLUMNS = 6

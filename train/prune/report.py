@@ -9,9 +9,9 @@ from typing import Any, Self
 from rich.table import Table
 
 from dataset_tools.config import DatasetConfig
-from fasterseg.engine.config import Experiment
-from fasterseg.engine.files import write_text
-from fasterseg.engine.progress import CONSOLE
+from fasterseg.base.console import CONSOLE
+from fasterseg.base.experiment import Experiment
+from fasterseg.base.files import write_text
 from fasterseg.networks import Size, measure_size
 from fasterseg.runtime.load import load_checkpoint
 from latency.measure import run_measure
@@ -124,7 +124,7 @@ def write_prune_report(report: PruneReport, out: Path) -> None:
     table = Table(*header)
     for line in lines:
         table.add_row(*line)
-    CONSOLE.print(table)
+    CONSOLE.print(table, soft_wrap=False)
 
 
 def _line(name: str, values: list[Any], form: str) -> list[str]:

@@ -13,9 +13,9 @@ from typing import Any
 from pydantic import BaseModel
 
 from dataset_tools.config import DatasetConfig
+from fasterseg.base.experiment import Experiment
+from fasterseg.base.files import file_digest, write_text
 from fasterseg.engine.checkpoint import NetworkCheckpoint, save_network
-from fasterseg.engine.config import Experiment
-from fasterseg.engine.files import file_digest, write_text
 from fasterseg.engine.run_folder import RunFolder, open_run_folder
 from fasterseg.networks import Network
 from fasterseg.networks.icnet import ICNetArchitecture

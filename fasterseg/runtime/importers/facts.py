@@ -10,6 +10,7 @@ from typing import Annotated, NamedTuple
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from fasterseg.base.errors import describe_validation
 from fasterseg.engine.checkpoint import DatasetFacts
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -117,7 +118,7 @@ def _read_dataset_file(path: Path) -> DatasetFacts:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not valid YAML: {error}") from error
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, item['loc'])) or 'file'}: {item['msg']}" for item in error.errors())
+        problems = "; ".join(describe_validation(error))
         raise ValueError(f"{path} is not a dataset description: {problems}") from error
     label_ids = tuple(entry.label_id for entry in file.classes if entry.label_id is not None)
     return DatasetFacts(

@@ -8,8 +8,8 @@ from typing import Literal, TypeVar
 
 import torch
 
+from fasterseg.base.files import file_digest, write_text
 from fasterseg.engine.checkpoint import NetworkCheckpoint, save_network
-from fasterseg.engine.files import file_digest, write_text
 from fasterseg.networks import AnyArchitecture, Architecture, Size
 from fasterseg.networks.icnet import ICNetArchitecture
 from fasterseg.networks.presets import resolve_architecture

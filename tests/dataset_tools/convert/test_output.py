@@ -86,7 +86,7 @@ def test_a_mask_whose_source_changed_is_made_again(make_source: Callable[..., So
 
 def test_other_settings_need_another_folder(make_source: Callable[..., SourceDataset], tmp_path: Path) -> None:
     write_dataset(make_source(settings={"order": "area"}), tmp_path / "out", QUIET)
-    with pytest.raises(ValueError, match="order: found area, asked file"):
+    with pytest.raises(ValueError, match="order is area there, file here"):
         write_dataset(make_source(settings={"order": "file"}), tmp_path / "out", QUIET)
 
 

@@ -79,8 +79,8 @@ def test_malformed_description(clean: Clean, tmp_path: Path) -> None:
     result = invoke(root, "--html", tmp_path / "report.html", "--fast")
     assert result.exit_code == 1
     assert "error description (2)" in result.output
-    assert "splits: Field required" in result.output
-    assert "splits: Field required" in (tmp_path / "report.html").read_text()
+    assert "splits: required, but not set" in result.output
+    assert "splits: required, but not set" in (tmp_path / "report.html").read_text()
 
 
 @pytest.mark.parametrize(

@@ -14,13 +14,13 @@ import yaml
 from PIL import Image
 
 from dataset_tools.crops import Crop
-from dataset_tools.dataset import read_image
 from dataset_tools.description import DatasetDescription, load_description
 from dataset_tools.doctor import examine as examine_module
 from dataset_tools.doctor.examine import CheckOptions, examine, load_or_report, select_splits
 from dataset_tools.doctor.findings import FINDING_KINDS, MAX_EXAMPLES
 from dataset_tools.doctor.report import Report
 from dataset_tools.masks import read_mask, write_mask
+from fasterseg.base.images import read_image
 
 Clean = Callable[..., DatasetDescription]
 Plant = Callable[[Path], None]

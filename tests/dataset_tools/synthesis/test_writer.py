@@ -4,7 +4,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dataset_tools.dataset import read_image
 from dataset_tools.description import load_description
 from dataset_tools.doctor.fast import verify_split
 from dataset_tools.files import MADE_NAME
@@ -13,6 +12,7 @@ from dataset_tools.masks import read_mask
 from dataset_tools.polygons import load_polygons, paint_mask
 from dataset_tools.synthesis.config import SynthesizeConfig
 from dataset_tools.synthesis.writer import SYNTHETIC_LABELS, synthesize
+from fasterseg.base.images import read_image
 
 CONFIG = SynthesizeConfig(image_size=(64, 96), train_images=5, val_images=2, test_images=1, cities=("aa", "bb"))
 
@@ -76,7 +76,7 @@ def test_goes_on_after_a_cut(tmp_path: Path) -> None:
 def test_other_settings_are_named(tmp_path: Path) -> None:
     synthesize(tmp_path, CONFIG, progress=False)
     before = contents(tmp_path)
-    with pytest.raises(ValueError, match="seed: found 0, asked 9"):
+    with pytest.raises(ValueError, match="seed is 0 there, 9 here"):
         synthesize(tmp_path, CONFIG.model_copy(update={"seed": 9}), progress=False)
     assert contents(tmp_path) == before
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from fasterseg.engine.commandline import USER_ERROR_EXIT_CODE
+from fasterseg.base.commandline import USER_ERROR_EXIT_CODE
 from fasterseg.engine.devices import DeviceConfig, build_fabric, seed_everything
 from fasterseg.engine.distributed import average_gradients, run_in_first, share_buffers, share_random_state
 from fasterseg.engine.evaluation import evaluate

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fasterseg.engine.config import Section
+from fasterseg.base.experiment import Section
 from fasterseg.engine.devices import DeviceConfig
 from fasterseg.engine.run_folder import RunFolder, open_run_folder, training_settings
 

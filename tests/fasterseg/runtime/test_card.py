@@ -33,7 +33,7 @@ def test_the_card_measures_the_network_at_the_size_asked_for(checkpoint: Network
         ({"version": 1}, "f.onnx was exported with format version 1, this release reads 2; export .* again"),
         ({"input_size": [64]}, "f.onnx: the 'fasterseg' metadata is damaged: input_size.1"),
         ({"macs": "many"}, "damaged: macs"),
-        ({"dataset": {}}, "dataset.class_names: Field required.*dataset.colors"),
+        ({"dataset": {}}, "dataset.class_names: required, but not set.*dataset.colors"),
     ],
 )
 def test_damaged_metadata_is_refused(card: ModelCard, change: dict[str, Any], message: str) -> None:

@@ -80,7 +80,7 @@ def test_sources_of_no_known_kind(run: Run, onnx_file: Path, folder: Path, tmp_p
     outcome = run("predict", onnx_file, folder / "notes.txt", "--out", tmp_path / "out")
     assert (outcome.code, "notes.txt is of no known kind; expected .png" in outcome.errors) == (2, True)
     outcome = run("predict", onnx_file, folder / "absent", "--out", tmp_path / "out")
-    assert (outcome.code, "no image at" in outcome.errors) == (2, True)
+    assert (outcome.code, "image not found" in outcome.errors) == (2, True)
     outcome = run("predict", onnx_file, folder / "a.mp4", "--out", tmp_path / "out", "--label-ids")
     assert (outcome.code, "is a video; --only, --label-ids" in outcome.errors) == (2, True)
 

@@ -6,8 +6,8 @@ import onnx
 import pytest
 import torch
 
+from fasterseg.base.files import file_digest
 from fasterseg.engine.checkpoint import NetworkCheckpoint
-from fasterseg.engine.files import file_digest
 from fasterseg.networks import DeployedNetwork, DerivedNetwork
 from fasterseg.networks.operators import operator_class
 from fasterseg.runtime import export

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
+from fasterseg.base.experiment import Experiment, load_experiment
 from fasterseg.engine.checkpoint import DatasetFacts, NetworkCheckpoint
-from fasterseg.engine.config import Experiment, load_experiment
 from fasterseg.networks import OperatorSpec
 from fasterseg.networks.icnet import ICNetArchitecture
 from train.prune import budget

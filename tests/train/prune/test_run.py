@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
+from fasterseg.base.experiment import Experiment, load_experiment
 from fasterseg.engine.checkpoint import load_network
-from fasterseg.engine.config import Experiment, load_experiment
 from fasterseg.networks.pruned import PrunedArchitecture
 from fasterseg.runtime.export import export_checkpoint
 from latency.build import SECTIONS as LATENCY_SECTIONS

@@ -3,7 +3,7 @@ import sys
 import pytest
 import typer
 
-from fasterseg.engine.commandline import run_app
+from fasterseg.base.commandline import run_app
 
 
 def app_raising(error: Exception | None) -> typer.Typer:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-CONSOLE = Console(highlight=False, markup=False)
+CONSOLE = Console(highlight=False, markup=False, soft_wrap=True)
 _LINE_INTERVAL_S = 30.0
 
 
@@ -71,7 +71,7 @@ class ProgressReporter:
         if now - self._printed_s >= _LINE_INTERVAL_S:
             self._printed_s = now
             parts = [f"{self.description}: {self.completed}/{self.total}", left, note or ""]
-            CONSOLE.print(", ".join(part for part in parts if part), soft_wrap=True)
+            CONSOLE.print(", ".join(part for part in parts if part))
 
 
 @contextmanager

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from fasterseg.engine.files import file_digest, replacing, write_text
+from fasterseg.base.files import file_digest, replacing, write_text
 
 
 def test_a_file_appears_only_when_it_is_complete(tmp_path: Path) -> None:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from fasterseg.engine import progress
-from fasterseg.engine.progress import epoch_progress, format_duration
+from fasterseg.base import console
+from fasterseg.base.console import epoch_progress, format_duration
 
 
 def test_durations() -> None:
@@ -12,15 +12,15 @@ def test_durations() -> None:
 
 def test_time_left_counts_only_this_run(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([100.0, 110.0, 110.0, 110.0])
-    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
-    reporter = progress.ProgressReporter("student", 30, completed=10)
+    monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
+    reporter = console.ProgressReporter("student", 30, completed=10)
     reporter.completed += 5
     assert reporter.time_left_s == 30.0  # 2 s each, 15 to go
 
 
 def test_lines_are_sparse(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     now = [0.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
     with epoch_progress("student", 100) as reporter:
         for _ in range(100):
             now[0] += 1

@@ -5,7 +5,7 @@ import pytest
 import yaml
 from pydantic import BaseModel, field_validator
 
-from fasterseg.engine.config import Section, dataset_num_classes, load_experiment
+from fasterseg.base.experiment import Section, dataset_num_classes, load_experiment
 
 
 class Optimizer(Section):

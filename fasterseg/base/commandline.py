@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from fasterseg.engine.progress import CONSOLE
+from fasterseg.base.console import CONSOLE
 
 USER_ERROR_EXIT_CODE = 2
 
@@ -24,7 +24,7 @@ OutOption = Annotated[Path | None, typer.Option("--out", help="Run folder; runs/
 def say(*lines: str) -> None:
     """Prints lines to the user, unbroken, so that commands and paths can be copied."""
     for line in lines:
-        CONSOLE.print(line, soft_wrap=True)
+        CONSOLE.print(line)
 
 
 def run_app(app: typer.Typer) -> None:

@@ -4,16 +4,17 @@ Each room owns the models of its sections; this module knows only that a section
 names the sections it reads; sections of other stages are left alone, unknown section names are refused.
 """
 
-import difflib
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+
+from fasterseg.base.errors import describe_validation, unknown_key
 
 SECTIONS = ("dataset", "target", "space", "latency", "pretrain", "search", "teacher", "student", "baselines")
 TOP_LEVEL = ("name", "seed", *SECTIONS)
@@ -75,7 +76,7 @@ def load_experiment(path: Path, overrides: Sequence[str], sections: Mapping[str,
     """
     raw = _read_yaml(path)
     problems = _apply_overrides(raw, overrides)
-    problems += [_unknown_key(key, TOP_LEVEL, where="") for key in raw if key not in TOP_LEVEL]
+    problems += [unknown_key(key, TOP_LEVEL) for key in raw if key not in TOP_LEVEL]
     name, seed = raw.get("name", path.stem), raw.get("seed", 0)
     if not isinstance(name, str) or not name or name in (".", "..") or set(name) & set("/\\\0"):
         problems.append(f"name: got {name!r}, expected a plain word that can name a folder")
@@ -86,7 +87,7 @@ def load_experiment(path: Path, overrides: Sequence[str], sections: Mapping[str,
         try:
             models[section] = model.model_validate(raw.get(section) or {})
         except ValidationError as error:
-            problems += _describe(error, section, model)
+            problems += describe_validation(error, model, section=section)
     if problems:
         raise ValueError(f"{path} has {len(problems)} problem(s):\n" + "\n".join(f"  - {text}" for text in problems))
     return Experiment(name=name, seed=seed, source=path, raw=raw, sections=models)
@@ -161,39 +162,3 @@ def _apply_overrides(raw: dict[str, Any], overrides: Sequence[str]) -> list[str]
         else:
             target[parts[-1]] = value
     return problems
-
-
-def _unknown_key(key: object, known: Sequence[str], *, where: str) -> str:
-    nearest = difflib.get_close_matches(str(key), known, n=1, cutoff=0.4)
-    hint = f"did you mean '{nearest[0]}'?" if nearest else f"expected one of {', '.join(known)}"
-    return f"{where}{key}: unknown key; {hint}"
-
-
-def _describe(error: ValidationError, section: str, model: type[BaseModel]) -> list[str]:
-    """One line per problem: the field's full name, what was found, what was expected."""
-    lines = []
-    for problem in error.errors():
-        path = ".".join(str(part) for part in (section, *problem["loc"]))
-        if problem["type"] == "extra_forbidden":
-            *parents, key = problem["loc"]
-            where = "".join(f"{part}." for part in (section, *parents))
-            lines.append(_unknown_key(key, _fields_at(model, parents), where=where))
-        elif problem["type"] == "missing":
-            lines.append(f"{path}: required, but not set")
-        elif problem["loc"]:
-            lines.append(f"{path}: got {problem['input']!r}: {problem['msg'].removeprefix('Value error, ')}")
-        else:
-            lines.append(f"{path}: {problem['msg'].removeprefix('Value error, ')}")
-    return lines
-
-
-def _fields_at(model: type[BaseModel], location: Sequence[int | str]) -> list[str]:
-    """The field names of the nested model that an error's location points into."""
-    current = model
-    for part in location:
-        field = current.model_fields.get(str(part))
-        candidates = [field.annotation, *get_args(field.annotation)] if field else []
-        nested = [item for item in candidates if isinstance(item, type) and issubclass(item, BaseModel)]
-        if nested:
-            current = nested[0]
-    return list(current.model_fields)

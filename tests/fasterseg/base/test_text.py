@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from dataset_tools.text import printable
+from fasterseg.base.text import printable
 
 
 def test_printable() -> None:

@@ -1,0 +1,45 @@
+"""Errors in words: validation problems and differences."""
+
+import pytest
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+
+from fasterseg.base.errors import differences, problems_of, summarize_differences
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    count: int
+    name: str
+
+    @field_validator("name")
+    @classmethod
+    def _check(cls, value: str) -> str:
+        raise ValueError(f"no name is {value!r} here")
+
+
+def test_one_line_per_field() -> None:
+    with pytest.raises(ValidationError) as caught:
+        Model.model_validate({"count": "many", "name": "x", "cuont": 1})
+    lines = problems_of("a.yaml", caught.value, Model).splitlines()
+    assert lines[0] == "a.yaml:"
+    assert lines[1].startswith("  count: got 'many': ")
+    assert lines[2] == "  name: got 'x': no name is 'x' here"
+    assert lines[3] == "  cuont: unknown key; did you mean 'count'?"
+    assert len(lines) == 4
+
+
+def test_long_values_are_cut() -> None:
+    with pytest.raises(ValidationError) as caught:
+        Model.model_validate({"count": "x" * 10_000, "name": "x"})
+    assert len(problems_of("a.yaml", caught.value, Model)) < 1000
+
+
+def test_differences_have_full_names_and_both_values() -> None:
+    found = {"a": {"b": 1, "c": [1, 2]}, "same": 0}
+    wanted = {"a": {"b": 2, "c": [1, 2]}, "same": 0, "new": "x"}
+    assert list(differences(found, wanted)) == ["a.b is 1 there, 2 here", "new is None there, x here"]
+
+
+def test_many_differences_are_counted() -> None:
+    assert summarize_differences(["a", "b", "c", "d", "e", "f"]) == "a; b; c; d; and 2 more"
