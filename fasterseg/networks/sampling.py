@@ -1,15 +1,16 @@
 """Networks of a space from explicit choices, and random ones: for fitting, checking and searching by time alone.
 
 The choices are those a search makes: one operator for each cell of the grid of layers and strides, one width for each
-map, and the layers at which the branches go down. Branches that visit the same cell came there together.
+map, and the layers at which the branches go down. Branches that visit the same cell came there together. The rules that
+a derived network keeps are those of `derivation`.
 """
 
 import itertools
 import random
 from dataclasses import dataclass
 
-from fasterseg.networks.architecture import Architecture, CellChoice
-from fasterseg.networks.derivation import assemble
+from fasterseg.networks.architecture import Architecture
+from fasterseg.networks.derivation import Path, assemble, branch_cells, keeps_rules, path_of
 from fasterseg.networks.operators import SKIP
 from fasterseg.networks.space import BRANCH_PAIRS, STRIDES, ArchitectureSet, Branches, SpaceConfig
 
@@ -32,60 +33,28 @@ class GridChoices:
     operators: dict[GridPosition, str]
     widths: dict[GridPosition, float]
 
+    def paths(self, layers: int) -> list[Path]:
+        """For each branch, the output stride that each layer reads."""
+        return [path_of(downs, layers) for downs in self.downs]
 
-def minimum_cells(layers: int, end: int) -> int:
-    """How many cells a branch keeps at least when skips are left out: a third, and two more for each down.
-
-    Source: the released program's decoding (round(L / 3) + 2 · stride index of the end).
-    """
-    return min(layers, round(layers / 3) + 2 * STRIDES.index(end))
-
-
-def branch_scales(layers: int, downs: tuple[int, ...]) -> list[int]:
-    """The output stride that each layer of a branch reads."""
-    return [STRIDES[sum(down < layer for down in downs)] for layer in range(layers)]
-
-
-def kept_layers(space: SpaceConfig, choices: GridChoices, branch: int) -> list[int]:
-    """The layers of a branch that stay: all but the skips."""
-    scales = branch_scales(space.layers, choices.downs[branch])
-    return [layer for layer, scale in enumerate(scales) if choices.operators[layer, scale] != SKIP]
+    def operators_along(self, path: Path) -> list[str]:
+        """The operator of each layer of a path."""
+        return [self.operators[position] for position in enumerate(path)]
 
 
 def is_derivable(space: SpaceConfig, choices: GridChoices) -> bool:
-    """Whether a derivation (`fasterseg.networks.derivation`) keeps these choices as they are.
-
-    Every branch keeps its minimum of cells, no cell that goes down is a skip, and at least one cell with an operator
-    of its own stays behind each down.
-    """
-    for branch, (end, downs) in enumerate(zip(choices.ends, choices.downs, strict=True)):
-        kept = kept_layers(space, choices, branch)
-        if len(kept) < minimum_cells(space.layers, end):
-            return False
-        scales = branch_scales(space.layers, downs)
-        if any(choices.operators[layer, scales[layer]] == SKIP for layer in downs):
-            return False
-        bounds = (*downs, space.layers)
-        for start, stop in zip(bounds, bounds[1:], strict=False):
-            segment = range(start + 1, stop)
-            if all(choices.operators[layer, scales[layer]] == SKIP for layer in segment):
-                return False
-    return True
+    """Whether a derivation keeps these choices as they are; see `derivation.keeps_rules`."""
+    return all(keeps_rules(path, choices.operators_along(path)) for path in choices.paths(space.layers))
 
 
 def build_architecture(space: SpaceConfig, choices: GridChoices, *, architecture_set: ArchitectureSet) -> Architecture:
     """The architecture of derivable choices; a branch's last cell that stays puts out the head width."""
     end_width = space.end_width(architecture_set)
-    branches: list[tuple[CellChoice, ...]] = []
-    for index, downs in enumerate(choices.downs):
-        scales = branch_scales(space.layers, downs)
-        kept = kept_layers(space, choices, index)
-        cells = []
-        for layer in kept:
-            stride = 2 if layer in downs else 1
-            width = end_width if layer == kept[-1] else choices.widths[layer + 1, scales[layer] * stride]
-            cells.append(CellChoice(choices.operators[layer, scales[layer]], scales[layer], stride, width))
-        branches.append(tuple(cells))
+    branches = []
+    for path in choices.paths(space.layers):
+        map_widths = {layer: choices.widths[layer, stride] for layer, stride in enumerate(path)}
+        cells = branch_cells(space, path, choices.operators_along(path), map_widths, end_width=end_width)
+        branches.append(cells)
     return assemble(space, branches, end_width=end_width)
 
 
@@ -145,7 +114,7 @@ def down_choices(space: SpaceConfig, ends: Branches) -> list[tuple[tuple[int, ..
     A layer stays behind each down. Every cell has one parent, so branches that have parted do not visit a common cell.
     """
     ways = itertools.product(*(_branch_downs(space, end) for end in ends))
-    return [downs for downs in ways if not _meet_again(space.layers, downs)]
+    return [downs for downs in ways if not _meet_again([path_of(branch, space.layers) for branch in downs])]
 
 
 def _branch_downs(space: SpaceConfig, end: int) -> list[tuple[int, ...]]:
@@ -157,9 +126,10 @@ def _branch_downs(space: SpaceConfig, end: int) -> list[tuple[int, ...]]:
     return [(first, second) for second in range(2, last) for first in range(second - 1)]
 
 
-def _meet_again(layers: int, downs: tuple[tuple[int, ...], ...]) -> bool:
-    for one, other in itertools.combinations((branch_scales(layers, branch) for branch in downs), 2):
-        together = [stride == other_stride for stride, other_stride in zip(one, other, strict=True)]
+def _meet_again(paths: list[Path]) -> bool:
+    """Whether two branches visit a common cell after they parted; branches of different ends always part."""
+    for first, second in itertools.combinations(paths, 2):
+        together = [stride == other_stride for stride, other_stride in zip(first, second, strict=True)]
         if any(together[together.index(False) :]):
             return True
     return False
