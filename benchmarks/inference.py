@@ -22,15 +22,16 @@ from torch import nn
 
 from benchmarks.turns import machine
 from fasterseg.base.files import write_text
+from fasterseg.base.text import csv_text
 from fasterseg.networks import DeployedNetwork, count_macs
 from fasterseg.networks.presets import load_preset
 from fasterseg.networks.resizing import Size
 from fasterseg.runtime.enlarging import enlarge_by_products
 from fasterseg.runtime.export import onnx_bytes
 from latency.config import LatencyConfig, TargetConfig
-from latency.correction import deployed_network
-from latency.csvtext import csv_text
-from latency.runners import Runner, Session, build_runner
+from latency.deployment import deployed_network
+from latency.runners.base import Runner, Session
+from latency.runners.selection import build_runner
 from latency.timing import LatencyMeasurement, measure_sessions
 
 NUM_CLASSES = 19

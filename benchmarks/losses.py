@@ -18,9 +18,9 @@ from torch.nn import functional
 
 from benchmarks.turns import duration_ms, machine, median_ratio, medians, take_turns
 from fasterseg.base.files import write_text
+from fasterseg.base.text import csv_text
 from fasterseg.engine.losses import OhemCrossEntropy, distillation_kl, segmentation_losses
 from fasterseg.networks.outputs import SegmentationLogits
-from latency.csvtext import csv_text
 
 NUM_CLASSES, IGNORE_INDEX, AUXILIARY_WEIGHT = 19, 255, 0.2
 THRESHOLD, MIN_KEPT_FRACTION = 0.7, 1 / 16

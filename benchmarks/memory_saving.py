@@ -20,12 +20,12 @@ from torch import nn
 
 from fasterseg.base.files import write_text
 from fasterseg.base.machine import processor_name
+from fasterseg.base.text import csv_text
 from fasterseg.engine.devices import use_channels_last
 from fasterseg.engine.losses import segmentation_losses
 from fasterseg.engine.memory import peak_memory_bytes
 from fasterseg.networks.checkpointing import enable_memory_saving
 from fasterseg.networks.pspnet import PSPNetArchitecture
-from latency.csvtext import csv_text
 
 _NUM_CLASSES, _AUXILIARY_WEIGHT = 19, 0.4
 

@@ -43,9 +43,9 @@ from benchmarks.supernet_sides import (
 )
 from benchmarks.turns import Turn, duration_ms, machine, median_ratio, medians, take_turns
 from fasterseg.base.files import write_text
+from fasterseg.base.text import csv_text
 from fasterseg.engine.devices import DeviceConfig, build_fabric, seed_everything
 from fasterseg.networks.space import BRANCH_PAIRS, SpaceConfig
-from latency.csvtext import csv_text
 from search.config import SearchConfig
 from search.expected_latency import ExpectedLatency, latency_regularizer
 from search.parameters import ArchitectureParameters

@@ -3,8 +3,7 @@
 import typer
 
 from fasterseg.base.commandline import run_app
-from latency.commands import measure_command, table_command, validate_command
-from latency.exchange import export_command, import_command
+from latency.commands import export_command, import_command, measure_command, table_command, validate_command
 
 app = typer.Typer(
     help="Measure operators and networks on the target.",

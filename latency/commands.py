@@ -8,12 +8,12 @@ import typer
 from fasterseg.base.commandline import ConfigOption, OutOption, SetOption, say
 from fasterseg.base.experiment import Experiment, dataset_num_classes, load_experiment
 from fasterseg.networks.space import SpaceConfig
-from latency import build, comparison, measure
-from latency.agreement import AgreementBounds
+from latency import build, measure, results
 from latency.config import LatencyConfig, TargetConfig
-from latency.subjects import find_architecture
+from latency.deployment import find_architecture
+from latency.published import NPY_SUFFIX, export_table, import_table
 from latency.table import TABLE_NAME, LatencyTable
-from latency.validate import validate_table
+from latency.validate import AgreementBounds, validate_table
 
 MISSED_BOUND_EXIT_CODE = 1
 
@@ -137,19 +137,58 @@ def measure_command(
     folder = out or experiment.stage_folder(build.STAGE)
     say(*(row.describe() for row in measured.rows))
     if len(measured.rows) > 1:
-        comparison.print_comparison(measured.rows)
+        results.print_comparison(measured.rows)
     if table_path is None:
         say(f"no table at {usual} to compare with: python -m latency table --config {config}")
-    paths = comparison.save_comparison(measured.rows, folder)
+    paths = results.save_comparison(measured.rows, folder)
     for row, profile in zip(measured.rows, measured.layers, strict=layers):
         if profile.problem is not None:
             say(f"no times of layers for {row.name} on {row.runner}: {profile.problem}")
             continue
-        comparison.print_layers(row, profile.times)
-        paths.append(comparison.save_layers(row, profile.times, folder))
+        results.print_layers(row, profile.times)
+        paths.append(results.save_layers(row, profile.times, folder))
     say(*(f"wrote {path}" for path in paths), f"next: python -m train student --config {config}")
+
+
+def import_command(
+    source: Annotated[Path, typer.Argument(help="The released latency_lookup_table.npy; nothing in it is executed.")],
+    out: Annotated[Path, typer.Option(help="The table to write, a .json file.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+) -> None:
+    """Import the released program's latency table: GTX 1080 Ti, TensorRT 5.1, 1024x2048, 19 classes.
+
+    Example: python -m latency import latency_lookup_table.npy --out released_table.json
+    """
+    _keep_existing(out, overwrite=overwrite)
+    table = import_table(source)
+    table.save(out)
+    say(f"imported {len(table.entries)} entries; resizes, which the released table leaves out, count nothing")
+    say(f"wrote {out}", f"next: python -m latency export {out} --out {out.with_suffix(NPY_SUFFIX)} writes it back")
+
+
+def export_command(
+    table: Annotated[Path, typer.Argument(help="A latency table of ours.")],
+    out: Annotated[Path, typer.Option(help="The .npy file to write.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+) -> None:
+    """Write a table in the released program's form, a dict of its keys to milliseconds in a .npy file.
+
+    Example: python -m latency export runs/toy/latency/latency_table.json --out latency_lookup_table.npy
+    """
+    if out.suffix != NPY_SUFFIX:
+        raise ValueError(f"--out {out}: expected a name that ends in {NPY_SUFFIX}")
+    _keep_existing(out, overwrite=overwrite)
+    left_out = export_table(LatencyTable.load(table), out)
+    if left_out:
+        say(f"left out, because that form has no key for them: {', '.join(spec.key for spec in left_out)}")
+    say(f"wrote {out}")
 
 
 def usual_table(experiment: Experiment) -> Path:
     """Where an experiment's table lies."""
     return experiment.stage_folder(build.STAGE) / TABLE_NAME
+
+
+def _keep_existing(out: Path, *, overwrite: bool) -> None:
+    if out.exists() and not overwrite:
+        raise ValueError(f"{out} exists already; choose another --out, or pass --overwrite to replace it")

@@ -23,7 +23,7 @@ from fasterseg.engine.run_folder import RunFolder, open_run_folder
 from fasterseg.runtime.load import ONNX_SUFFIX, Device, load_predictor
 from fasterseg.runtime.predictor import Predictor
 from latency.config import TargetConfig
-from latency.deployed import Deployment
+from latency.deployment import Deployment
 from train.config import BaselinesConfig, StudentConfig, TeacherConfig
 from train.plots import plot_confusion
 

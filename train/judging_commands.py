@@ -12,8 +12,8 @@ from fasterseg.base.experiment import Experiment, load_experiment
 from fasterseg.engine.evaluation import InferenceMode
 from fasterseg.runtime.load import Device, load_checkpoint
 from latency.config import Precision, TargetConfig
-from latency.deployed import Deployment
-from latency.runners.naming import choose_runners
+from latency.deployment import Deployment
+from latency.runners.selection import choose_runners
 from train import align, compare, evaluate, follow
 from train.config import StageName, stage_config, stage_folder
 

@@ -133,12 +133,11 @@ def keeps_rules(path: Path, operators: Sequence[str]) -> bool:
 
 
 def branch_cells(
-    space: SpaceConfig, path: Path, operators: Sequence[str], map_widths: Mapping[int, float], *, end_width: float
+    path: Path, operators: Sequence[str], map_widths: Mapping[int, float], *, end_width: float
 ) -> tuple[CellChoice, ...]:
     """The cells of a branch: a layer that is left out takes the width of its own output with it.
 
     Args:
-        space: The search space.
         path: The output stride that each layer reads.
         operators: Name of each layer's operator; a skip means that the layer is left out.
         map_widths: The width multiplier of the map that a layer >= 1 reads, by layer.
@@ -201,9 +200,7 @@ def derive_branches(
             path = most_probable_path(parents, end=end, layers=space.layers)
         chosen = _choose_operators(operators, path, space.operators)
         map_widths = _choose_widths(logits.widths, path, space.set_widths(architecture_set))
-        branches[end] = branch_cells(
-            space, path, chosen, map_widths, end_width=space.end_width(architecture_set)
-        )
+        branches[end] = branch_cells(path, chosen, map_widths, end_width=space.end_width(architecture_set))
     return branches
 
 

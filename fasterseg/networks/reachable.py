@@ -111,7 +111,10 @@ class ReachableSpecs(NamedTuple):
 
     def _fused_channels(self, end: int) -> int:
         """Channels of a branch after its fusion."""
-        *_, channels = (self.space.channels(end, self.end_width), *(step.out_channels for step in self.fusion_steps(end)))
+        *_, channels = (
+            self.space.channels(end, self.end_width),
+            *(step.out_channels for step in self.fusion_steps(end)),
+        )
         return channels
 
     def all(self) -> Iterator[OperatorSpec]:

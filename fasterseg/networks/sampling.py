@@ -53,7 +53,7 @@ def build_architecture(space: SpaceConfig, choices: GridChoices, *, architecture
     branches = []
     for path in choices.paths(space.layers):
         map_widths = {layer: choices.widths[layer, stride] for layer, stride in enumerate(path)}
-        cells = branch_cells(space, path, choices.operators_along(path), map_widths, end_width=end_width)
+        cells = branch_cells(path, choices.operators_along(path), map_widths, end_width=end_width)
         branches.append(cells)
     return assemble(space, branches, end_width=end_width)
 

@@ -12,8 +12,8 @@ from fasterseg.base.experiment import Experiment, load_experiment
 from fasterseg.engine.evaluation import InferenceMode
 from fasterseg.runtime.export import export_checkpoint
 from latency.config import TargetConfig
-from latency.deployed import Deployment
-from latency.runners.naming import choose_runners
+from latency.deployment import Deployment
+from latency.runners.selection import choose_runners
 from train import evaluate, teacher
 from train.__main__ import app
 from train.evaluate import Evaluation, run_evaluate

@@ -3,9 +3,9 @@ import random
 import pytest
 
 from fasterseg.networks import SpaceConfig, derived_specs
+from fasterseg.networks.reachable import reachable_specs
+from fasterseg.networks.sampling import random_architecture
 from fasterseg.networks.specs import CellSpec
-from latency.reachable import reachable_specs
-from latency.sampling import random_architecture
 
 SPACES = [
     SpaceConfig(layers=8, base_channels=4, widths=(0.5, 1.0), student_width=0.5),

@@ -6,19 +6,24 @@ import pytest
 import torch
 
 from fasterseg.networks import DerivedNetwork, SpaceConfig
-from fasterseg.networks.derivation import FROM_DOWN, FROM_KEEP, ArchitectureLogits, derive_architecture
-from fasterseg.networks.space import STRIDES, first_layer
-from latency.sampling import (
+from fasterseg.networks.derivation import (
+    FROM_DOWN,
+    FROM_KEEP,
+    ArchitectureLogits,
+    derive_architecture,
+    minimum_cells,
+    path_of,
+)
+from fasterseg.networks.sampling import (
     GridChoices,
-    branch_scales,
     build_architecture,
     down_choices,
     is_derivable,
-    minimum_cells,
     random_architecture,
     random_choices,
     reachable_pairs,
 )
+from fasterseg.networks.space import STRIDES, first_layer
 
 
 def test_the_same_seed_gives_the_same_networks(space: SpaceConfig) -> None:
@@ -51,8 +56,8 @@ def test_random_networks_keep_the_rules(space: SpaceConfig) -> None:
 
 def favouring(space: SpaceConfig, choices: GridChoices) -> ArchitectureLogits:
     """Parameters that favour these choices; where no branch of the pair goes, they favour operators and staying."""
-    used = {position for downs in choices.downs for position in enumerate(branch_scales(space.layers, downs))}
-    entries = {(layer + 1, branch_scales(space.layers, downs)[layer + 1]) for downs in choices.downs for layer in downs}
+    used = {position for downs in choices.downs for position in enumerate(path_of(downs, space.layers))}
+    entries = {(layer + 1, path_of(downs, space.layers)[layer + 1]) for downs in choices.downs for layer in downs}
     operators, parents, widths = {}, {}, {}
     for stride in STRIDES:
         cells = [(layer, stride) for layer in range(first_layer(stride), space.layers)]

@@ -4,14 +4,19 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import pytest
 
-from latency.comparison import (
+from latency.results import (
     MeasuredNetwork,
     comparison_title,
+    joined_names,
+    plot_comparison,
+    plot_validation,
     print_comparison,
     print_layers,
     save_comparison,
+    save_figure,
     save_layers,
 )
 from latency.runners.base import Conditions, LayerTime
@@ -104,3 +109,53 @@ def test_layers_are_written_in_running_order_and_shown_by_cost(
     shown = capsys.readouterr().out
     assert shown.index("head") < shown.index("stem") < shown.index("up  ")
     assert "by kind: Conv 7.000 ms, Resize 1.000 ms; 8.000 ms in all" in shown
+
+
+def test_names_are_joined_as_long_as_a_file_can_be_called_so() -> None:
+    assert joined_names(["student", "icnet", "student"]) == "student+icnet"
+    many = [f"network_{number}" for number in range(30)]
+    assert joined_names(many).startswith("30_") and len(joined_names(many)) < 20
+    assert joined_names(many) != joined_names([*many[:-1], "another"])
+
+
+def test_a_validation_shows_every_network_and_its_error() -> None:
+    figure = plot_validation([10.0, 20.0, 30.0], [11.0, 20.0, 27.0], title="a target")
+    above, below = figure.axes
+    assert above.collections[0].get_offsets().tolist() == [[10.0, 11.0], [20.0, 20.0], [30.0, 27.0]]
+    assert below.collections[0].get_offsets()[:, 1].tolist() == pytest.approx([10.0, 0.0, -10.0])
+
+
+def rows_of(conditions: Conditions, times: dict[tuple[str, str], float], **changes: object) -> list[MeasuredNetwork]:
+    """A row for each (network, runner) and its time in ms."""
+    return [
+        MeasuredNetwork(name, name, runner, made_up_measurement(time_ms, conditions, **changes))
+        for (name, runner), time_ms in times.items()
+    ]
+
+
+def test_a_comparison_has_a_bar_for_each_network_on_each_runner(conditions: Conditions) -> None:
+    times = {("a", "onnxruntime"): 1.0, ("a", "openvino"): 3.0, ("b", "onnxruntime"): 2.0, ("b", "openvino"): 4.0}
+    (axes,) = plot_comparison(rows_of(conditions, times)).axes
+    assert [patch.get_width() for patch in axes.patches] == [1.0, 2.0, 3.0, 4.0]
+    heights = [patch.get_y() for patch in axes.patches]
+    assert len(set(heights)) == 4, "no bar covers another"
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
+    assert "unsteady" not in axes.get_xlabel()
+
+
+def test_what_is_unsteady_or_left_out_shows(conditions: Conditions) -> None:
+    rows = rows_of(conditions, {("a", "onnxruntime"): 1.0, ("b", "onnxruntime"): 2.0})
+    rows += rows_of(conditions, {("a", "pytorch"): 3.0}, stable=False)
+    (axes,) = plot_comparison(rows).axes
+    assert [text.get_text() for text in axes.texts] == [" 1.000", " 2.000", " 3.000 *"]
+    assert "*: unsteady" in axes.get_xlabel()
+    alone = axes.patches[1]
+    assert alone.get_y() + alone.get_height() / 2 == pytest.approx(1.0), "in the middle of its network's group"
+
+
+def test_figures_are_written_whole(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "plot.png"
+    save_figure(plot_validation([1.0, 2.0], [1.0, 2.0], title="t"), path)
+    picture = cv2.imread(str(path))
+    assert picture is not None and picture.std() > 5
+    assert [file.name for file in path.parent.iterdir()] == ["plot.png"]

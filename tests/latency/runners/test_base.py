@@ -2,7 +2,9 @@
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,11 +16,11 @@ from fasterseg.networks import DeployedNetwork, SpaceConfig, build_network
 from fasterseg.networks.architecture import Architecture
 from fasterseg.networks.icnet import ICNetArchitecture
 from fasterseg.networks.pspnet import PSPNetArchitecture
+from fasterseg.networks.sampling import random_architecture
 from fasterseg.networks.specs import CellSpec, random_input
 from fasterseg.runtime.export import onnx_bytes
-from latency.runners import RUNNERS
-from latency.runners.base import LayerTime, Runner, Session, median_layer_times
-from latency.sampling import random_architecture
+from latency.runners.base import Conditions, LayerTime, Runner, Session, median_layer_times
+from latency.runners.selection import RUNNERS
 
 SPEC = CellSpec(operator="conv_2x_downup", in_channels=8, out_channels=16, stride=1, height=9, width=14)
 ONNX_RUNNERS = ["onnxruntime", "openvino"]
@@ -193,3 +195,18 @@ def test_bad_files_are_named(name: str, tmp_path: Path) -> None:
 def test_a_layers_time_is_the_median_of_the_runs() -> None:
     runs = [[LayerTime("a", "Conv", ms), LayerTime("b", "Relu", 1.0), LayerTime("a", "Conv", 1.0)] for ms in (1, 9, 2)]
     assert median_layer_times(runs) == (LayerTime("a", "Conv", 3.0), LayerTime("b", "Relu", 1.0))
+
+
+@pytest.mark.parametrize(
+    ("values", "name"),
+    [
+        ({}, "onnxruntime"),
+        ({"runner": "pytorch", "mode": "eager"}, "pytorch"),
+        ({"runner": "pytorch", "mode": "channels_last", "precision": "bf16"}, "pytorch_channels_last_bf16"),
+        ({"runner": "pytorch", "device": "cuda", "mode": "cuda_graph", "tf32": True}, "pytorch_cuda_tf32"),
+        ({"runner": "tensorrt", "device": "cuda", "mode": "default", "precision": "fp16"}, "tensorrt_fp16"),
+        ({"runner": "openvino", "mode": "default", "threads": 4}, "openvino_4threads"),
+    ],
+)
+def test_what_is_not_usual_stands_in_the_name(conditions: Conditions, values: dict[str, Any], name: str) -> None:
+    assert replace(conditions, **values).setup_name == name

@@ -1,19 +1,22 @@
 import random
-from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from torch import nn
 
 from fasterseg.base.experiment import Experiment
 from fasterseg.engine.checkpoint import DatasetFacts, NetworkCheckpoint, save_network
-from fasterseg.networks import Architecture, SpaceConfig
+from fasterseg.networks import Architecture, DeployedNetwork, DerivedNetwork, SpaceConfig
 from fasterseg.networks.families import build_network
 from fasterseg.networks.presets import load_preset
+from fasterseg.networks.sampling import random_architecture
 from fasterseg.runtime.export import export_checkpoint, onnx_bytes
-from latency.sampling import random_architecture
-from latency.subjects import find_architecture, load_subjects
-from latency.table import LatencyTable
+from fasterseg.runtime.predictor import NetworkBackend, Predictor
+from latency.deployment import SessionBackend, find_architecture, load_networks
+from latency.runners.selection import RUNNERS
+from tests.latency.runners.test_base import searched, with_statistics
 
 FACTS = DatasetFacts(("road", "car", "sky"), ((0, 0, 0),) * 3, 255, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
 
@@ -30,16 +33,11 @@ def checkpoint(architecture: Architecture, tmp_path: Path) -> Path:
     return path
 
 
-def test_the_class_count_comes_from_the_option_then_the_table_then_the_dataset(
-    experiment: Experiment, table: LatencyTable
-) -> None:
-    def classes(num_classes: int | None, table: LatencyTable | None) -> tuple[int, int | None]:
-        (subject,) = load_subjects(experiment, ["icnet-half"], num_classes=num_classes, table=table)
-        assert subject.network is not None
-        return subject.network.network.num_classes, subject.num_classes
-
-    of_five = replace(table, target=replace(table.target, num_classes=5))
-    assert (classes(7, of_five), classes(None, of_five), classes(None, None)) == ((7, 7), (5, 5), (3, 3))
+def test_the_class_count_comes_from_the_option_or_the_dataset(experiment: Experiment) -> None:
+    for num_classes, expected in ((7, 7), (None, 3)):
+        (named,) = load_networks(experiment, ["icnet-half"], num_classes=num_classes)
+        assert named.network is not None
+        assert (named.network.network.num_classes, named.num_classes) == (expected, expected)
 
 
 def test_networks_of_one_name_are_told_apart(experiment: Experiment, space: SpaceConfig, tmp_path: Path) -> None:
@@ -47,8 +45,8 @@ def test_networks_of_one_name_are_told_apart(experiment: Experiment, space: Spac
     for file in files:
         file.parent.mkdir()
         random_architecture(space, "student", random.Random(0)).save(file)
-    subjects = load_subjects(experiment, [str(file) for file in files], num_classes=3, table=None)
-    assert len({subject.name for subject in subjects}) == 2 and not any("/" in subject.name for subject in subjects)
+    names = {named.name for named in load_networks(experiment, [str(file) for file in files], num_classes=3)}
+    assert len(names) == 2 and not any("/" in name for name in names)
 
 
 def test_every_file_that_holds_an_architecture_gives_it(
@@ -78,3 +76,22 @@ def test_what_holds_no_architecture_is_named(tmp_path: Path) -> None:
     for name in ("absent.pt", "absent.onnx", "absent"):
         with pytest.raises(FileNotFoundError, match=name):
             find_architecture(str(tmp_path / name), num_classes=3)
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino", "pytorch"])
+def test_a_predictor_scores_what_the_runner_runs(name: str) -> None:
+    network = DerivedNetwork(searched(1), 3)
+    with_statistics(network)
+    session = RUNNERS[name]().prepare(DeployedNetwork(network).eval(), (1, 3, 64, 96))
+    images = torch.randn(2, 3, 64, 96)
+    deployed = Predictor(SessionBackend(session), FACTS)
+    expected = Predictor(NetworkBackend(network), FACTS)
+    np.testing.assert_allclose(deployed.logits(images).numpy(), expected.logits(images).numpy(), atol=1e-4)
+    image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+    assert (deployed.predict(image) == expected.predict(image)).mean() > 0.99
+
+
+def test_batches_are_refused() -> None:
+    session = RUNNERS["pytorch"]().prepare(nn.Identity(), (2, 3, 8, 8))
+    with pytest.raises(ValueError, match="prepared for batches of 2, expected 1"):
+        SessionBackend(session)

@@ -16,10 +16,10 @@ from torch import nn
 from fasterseg.networks import DeployedNetwork, DerivedNetwork, OperatorSpec, SpaceConfig, derived_specs
 from fasterseg.networks.baseline_specs import PyramidStageSpec, PyramidSumSpec
 from fasterseg.networks.operators import OPERATOR_NAMES
+from fasterseg.networks.sampling import random_architecture
 from fasterseg.networks.specs import CellSpec, ConvNormActSpec, HeadSpec, ResizeSpec, random_input
 from fasterseg.runtime.export import onnx_bytes
-from latency.graphs import export_graph, half_precision_graph
-from latency.sampling import random_architecture
+from latency.runners.graphs import export_graph, half_precision_graph
 
 CELLS = [
     CellSpec(operator=name, in_channels=8, out_channels=16, stride=stride, height=height, width=width)
