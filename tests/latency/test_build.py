@@ -1,26 +1,29 @@
-import dataclasses
 import json
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fasterseg.networks import OperatorSpec, SpaceConfig
+from fasterseg.networks import Architecture, OperatorSpec, SpaceConfig
 from fasterseg.networks.families import network_specs
 from fasterseg.networks.icnet import ICNetArchitecture
 from fasterseg.networks.reachable import reachable_specs
 from fasterseg.networks.specs import HeadSpec
 from latency import build
-from latency.build import EntryJournal, build_table, journal_path
+from latency.build import EntryJournal, build_table, journal_path, measure_correction
 from latency.config import LatencyConfig, TargetConfig
 from latency.correction import Correction
+from latency.runners.base import Conditions
+from latency.runners.onnxruntime import OnnxRuntimeRunner
 from latency.table import LatencyTable, entry_from_data
 from latency.timing import LatencyMeasurement
+from tests.made_up_measurement import made_up_measurement
 
 Build = Callable[..., LatencyTable]
 HEADER = {"target": {"threads": 1, "input_size": [64, 96]}, "conditions": {"device_name": "a processor"}}
@@ -63,7 +66,7 @@ def test_the_table_keeps_the_clocks_under_load(make: Build, monkeypatch: pytest.
     def with_clocks(*arguments: Any, **options: Any) -> list[LatencyMeasurement]:
         found = {"clocks.sm": next(clocks)}
         return [
-            dataclasses.replace(each, conditions=dataclasses.replace(each.conditions, clocks_mhz=found))
+            replace(each, conditions=replace(each.conditions, clocks_mhz=found))
             for each in measure(*arguments, **options)
         ]
 

@@ -26,6 +26,11 @@ from fasterseg.networks.sampling import (
 from fasterseg.networks.space import STRIDES, first_layer
 
 
+@pytest.fixture
+def space() -> SpaceConfig:
+    return SpaceConfig(layers=8, base_channels=4, widths=(0.5, 1.0), student_width=0.5)
+
+
 def test_the_same_seed_gives_the_same_networks(space: SpaceConfig) -> None:
     first, second = (
         [random_architecture(space, "student", generator) for _ in range(5)]
