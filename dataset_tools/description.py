@@ -211,12 +211,6 @@ def _read_list(root: Path, list_name: str, problems: list[str]) -> tuple[Sample,
         raise FileNotFoundError(f"split list not found: {path}; correct `splits` in {root / DESCRIPTION_NAME}")
     samples = []
     for number, names in read_table(path, LIST_HEADER, problems):
-        if len(names) > 2 or not names[0]:
-            problems.append(
-                f"{path}:{number}: {len(names)} names, expected an image and its mask; put names that hold spaces or "
-                "commas between double quotes"
-            )
-            continue
         mask = root / names[1] if len(names) == 2 and names[1] else None
         samples.append(Sample(root / names[0], mask, f"{list_name}:{number}"))
     return tuple(samples)

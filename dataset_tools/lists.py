@@ -76,32 +76,50 @@ def read_table(path: Path, header: Sequence[str], problems: list[str]) -> list[t
     Args:
         path: The list.
         header: The names of its columns.
-        problems: Gets a line for every row that is malformed; such rows are left out.
+        problems: Gets a line for every row that is malformed, has more fields than there are columns, or an empty first
+            one; such rows are left out.
 
     Returns:
-        The line that each row begins on, from 1, and its fields; how many there are is not checked.
+        The line that each row begins on, from 1, and its fields, of which the last may be absent.
 
     Raises:
         ValueError: See `read_text`.
     """
+    rows = []
+    for number, fields in _read_rows(path, header):
+        if isinstance(fields, str):
+            problems.append(f"{path}:{number}: {fields}")
+        elif len(fields) > len(header):
+            problems.append(
+                f"{path}:{number}: {len(fields)} names, expected {','.join(header)}; put a name that holds blanks, "
+                "commas or quotes between double quotes"
+            )
+        elif not fields[0]:
+            problems.append(f"{path}:{number}: no {header[0]}, expected {','.join(header)}")
+        else:
+            rows.append((number, fields))
+    return rows
+
+
+def _read_rows(path: Path, header: Sequence[str]) -> Iterator[tuple[int, list[str] | str]]:
+    """The rows of a list, each with its line; in place of malformed ones, what is wrong with them."""
     text = read_text(path)
     first = text.partition("\n")[0]
     for delimiter in _DELIMITERS:
         if [name.strip().strip('"') for name in first.split(delimiter)] == list(header):
-            return list(_read_csv(text, delimiter, path, problems))
-    rows = []
+            yield from _read_csv(text, delimiter)
+            return
     for number, line in read_lines(path):
         if _LIKE_CSV.fullmatch(line.strip()):
-            problems.append(f"{path}:{number}: {line!r} is CSV; put the line `{','.join(header)}` above the first row")
+            yield number, f"{line!r} is CSV; put the line `{','.join(header)}` above the first row"
             continue
         try:
-            rows.append((number, split_names(line)))
+            yield number, split_names(line)
         except ValueError as error:
-            problems.append(f"{path}:{number}: {error}; put names with spaces or quotes between double quotes")
-    return rows
+            yield number, f"{error}; put names with spaces or quotes between double quotes"
 
 
-def _read_csv(text: str, delimiter: str, path: Path, problems: list[str]) -> Iterator[tuple[int, list[str]]]:
+def _read_csv(text: str, delimiter: str) -> Iterator[tuple[int, list[str] | str]]:
     """The rows of a CSV list below its header."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True)
     next(reader)
@@ -112,9 +130,7 @@ def _read_csv(text: str, delimiter: str, path: Path, problems: list[str]) -> Ite
         except StopIteration:
             return
         except csv.Error as error:
-            problems.append(
-                f"{path}:{number}: {error}; put a field with commas between double quotes, and double those in it"
-            )
+            yield number, f"{error}; put a name that holds commas or quotes between double quotes, and double its own"
             continue
         if any(fields):
             yield number, fields

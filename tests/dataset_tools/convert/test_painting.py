@@ -150,7 +150,7 @@ def test_triangles_differ_from_geometry_at_their_edges_alone(points: NDArray[np.
         # COCO's pixel reaches from x to x + 1, the outline's corners are centres of pixels.
         for mask, center in zip(masks, ((x + 0.5, y + 0.5), (float(x), float(y))), strict=True):
             distance = cv2.pointPolygonTest(outline, center, True)
-            if abs(distance) > 1.5:
+            if abs(distance) > 2:
                 assert mask[y, x] == (distance > 0), (x, y, distance)
 
 
