@@ -190,7 +190,8 @@ def read_segmentation(segmentation: Any, size: tuple[int, int], place: str) -> R
 
 def _read_run_lengths(encoded: _Json, size: tuple[int, int], place: str) -> RunLengths:
     """Reads run lengths in either form."""
-    stated, counts = encoded.get("size"), encoded.get("counts")
+    stated = encoded.get("size")
+    counts: Any = encoded.get("counts")
     if stated != list(size):
         raise ValueError(f"{place}: run lengths of the size {stated}, the image is {list(size)} (height, width)")
     is_list = isinstance(counts, list) and all(isinstance(count, int) and count >= 0 for count in counts)
