@@ -6,8 +6,9 @@ derives from it; strides are fixed at 8, 16 and 32.
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from fasterseg.base.experiment import Section
 from fasterseg.networks.channels import cell_channels
 from fasterseg.networks.operators import OPERATOR_NAMES, SKIP, operator_class
 
@@ -23,7 +24,7 @@ def first_layer(stride: int) -> int:
     return STRIDES.index(stride)
 
 
-class SpaceConfig(BaseModel):
+class SpaceConfig(Section):
     """What can be searched: the `space` section.
 
     Attributes:
@@ -34,8 +35,6 @@ class SpaceConfig(BaseModel):
         teacher_width: Stem and head width multiplier of the teacher.
         student_width: Stem and head width multiplier of the student.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     layers: Annotated[int, Field(ge=3)] = 16
     base_channels: Annotated[int, Field(ge=1)] = 12
