@@ -10,7 +10,6 @@ from pydantic import Field, field_validator, model_validator
 
 from fasterseg.base.experiment import Section
 from fasterseg.networks.channels import cell_channels
-from fasterseg.networks.operators import OPERATOR_NAMES, SKIP, operator_class
 
 STRIDES = (8, 16, 32)
 Branches = tuple[int, ...]
@@ -22,6 +21,13 @@ ArchitectureSet = Literal["teacher", "student"]
 def first_layer(stride: int) -> int:
     """The first layer that has a cell of the given output stride: 0, 1 and 2 for strides 8, 16 and 32."""
     return STRIDES.index(stride)
+
+
+def _built_in_operators() -> tuple[str, ...]:
+    # the operators need PyTorch, which a command line that only explains itself does without
+    from fasterseg.networks.operators import OPERATOR_NAMES
+
+    return OPERATOR_NAMES
 
 
 class SpaceConfig(Section):
@@ -39,13 +45,15 @@ class SpaceConfig(Section):
     layers: Annotated[int, Field(ge=3)] = 16
     base_channels: Annotated[int, Field(ge=1)] = 12
     widths: tuple[float, ...] = PUBLISHED_WIDTHS
-    operators: tuple[str, ...] = OPERATOR_NAMES
+    operators: tuple[str, ...] = Field(default_factory=_built_in_operators)
     teacher_width: float = 1.0
     student_width: float = 8 / 12
 
     @field_validator("operators")
     @classmethod
     def _known_operators(cls, operators: tuple[str, ...]) -> tuple[str, ...]:
+        from fasterseg.networks.operators import SKIP, operator_class
+
         for name in operators:
             operator_class(name)
         if len(set(operators)) != len(operators):
