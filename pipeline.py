@@ -6,7 +6,6 @@ A stage that is done is skipped, a stage that was cut off goes on, and the last 
 the budget. Each stage is also a command of its own; this module only calls them in turn.
 """
 
-import os
 import time
 from collections.abc import Callable
 from enum import StrEnum
@@ -21,10 +20,11 @@ from dataset_tools.config import DatasetConfig
 from dataset_tools.description import load_description
 from dataset_tools.doctor.fast import verify_split
 from dataset_tools.synthesis.writer import synthesize
-from fasterseg.base.commandline import run_app
+from fasterseg.base.commandline import make_app, run_app
 from fasterseg.base.console import CONSOLE, format_duration
 from fasterseg.base.experiment import Experiment, load_experiment
 from fasterseg.base.files import file_digest
+from fasterseg.base.machine import available_cores
 from fasterseg.networks import SpaceConfig
 from fasterseg.runtime.export import export_checkpoint
 from fasterseg.runtime.load import load_card
@@ -110,7 +110,7 @@ class Pipeline:
         """Makes the synthetic dataset where the experiment asks for one, and checks every split that is read."""
         config = self.experiment.section("dataset", DatasetConfig)
         if config.synthesize is not None:
-            synthesize(config.root, config.synthesize, workers=os.cpu_count() or 1)
+            synthesize(config.root, config.synthesize, workers=available_cores())
         description = load_description(config.root)
         for split in (config.train_split, config.validation_split):
             verify_split(description, split)
@@ -214,7 +214,7 @@ def refuse_processes(experiment: Experiment) -> None:
         )
 
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = make_app()
 
 
 @app.command()

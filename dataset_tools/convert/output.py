@@ -7,7 +7,6 @@ what it is made of. What is wrong with single images is collected and named at t
 
 import hashlib
 import json
-import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,6 +23,7 @@ from dataset_tools.description import DatasetDescription, save_description
 from dataset_tools.files import claim_folder
 from dataset_tools.masks import write_mask
 from fasterseg.base.files import write_bytes
+from fasterseg.base.machine import available_cores
 
 ImageMode = Literal["link", "copy"]
 _MAX_WORKERS = 8
@@ -187,7 +187,7 @@ def _convert_all(dataset: SourceDataset, out: Path, options: OutputOptions) -> d
     """Converts every image, in list order; a bounded number at a time."""
     total = sum(len(images) for images in dataset.splits.values())
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    workers = options.workers or min(os.cpu_count() or 1, _MAX_WORKERS)
+    workers = options.workers or min(available_cores(), _MAX_WORKERS)
     outcomes: dict[str, list[_Outcome]] = {}
     with Progress(*columns, disable=not options.progress) as bar:
         task = bar.add_task(dataset.tool, total=total)

@@ -1,12 +1,31 @@
-"""Errors in words for people: what pydantic finds wrong, and what differs between two groups of settings."""
+"""Errors in words for people: what pydantic finds wrong, what the system refuses, what differs between settings."""
 
 import difflib
+import errno
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from fasterseg.base.text import printable
+
+# the system's errors that a user meets: what is wrong, and what helps
+_OS_ERRORS = {
+    errno.ENOENT: ("no such file or folder", "check the path"),
+    errno.EACCES: ("permission denied", "change its permissions, or name another place"),
+    errno.EPERM: ("not permitted", "change its permissions, or name another place"),
+    errno.EROFS: ("the disk is read-only", "name a place that can be written"),
+    errno.ENOSPC: ("no space left on the disk", "free some, or name a place on another disk"),
+    errno.EDQUOT: ("your quota of the disk is used up", "free some, or name a place on another disk"),
+    errno.EISDIR: ("is a folder, expected a file", "name the file in it"),
+    errno.ENOTDIR: ("a part of the path is a file, not a folder", "check the path"),
+    errno.EEXIST: ("exists already", "name another place"),
+    errno.ENAMETOOLONG: ("the name is too long", "name a shorter one"),
+    errno.ELOOP: ("its symbolic links lead in a circle", "correct the links"),
+    errno.EMFILE: ("too many files are open at once", "raise the limit with `ulimit -n`"),
+    errno.EIO: ("the disk failed", "check the disk and the messages of the system"),
+}
 _SHOWN_DIFFERENCES = 4
 _LINE_LENGTH = 400
 
@@ -85,3 +104,12 @@ def _fields_at(model: type[BaseModel] | None, location: Sequence[int | str]) -> 
         if nested:
             current = nested[0]
     return list(current.model_fields)
+
+
+def describe_os_error(error: OSError) -> str:
+    """What the operating system refused, with the file and what helps; an error of our own keeps its message."""
+    if error.errno is None:
+        return str(error)
+    files = [printable(file) for file in (error.filename, error.filename2) if file not in (None, "")]
+    cause, remedy = _OS_ERRORS.get(error.errno, (error.strerror or errno.errorcode.get(error.errno, "refused"), ""))
+    return ": ".join([" -> ".join(files)] * bool(files) + [cause]) + (f"; {remedy}" if remedy else "")

@@ -5,9 +5,9 @@ from typing import Any, ClassVar, Self
 
 import torch
 
+from fasterseg.networks.channels import STEM_KINDS, StemKind
 from fasterseg.networks.network import Network
 from fasterseg.networks.resizing import Size
-from fasterseg.networks.resnet import STEM_KINDS, StemKind
 from fasterseg.networks.specs import OperatorSpec
 
 FORMAT_VERSION = 1

@@ -3,17 +3,14 @@
 The channel counts of every width stand here, in `resnet_channels`, and nowhere else.
 """
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import nn
 
 from fasterseg.networks.blocks import Bottleneck
-from fasterseg.networks.channels import make_divisible
+from fasterseg.networks.channels import StemKind, make_divisible
 from fasterseg.networks.operators import ConvNormAct
-
-StemKind = Literal["deep", "plain"]
-STEM_KINDS: tuple[StemKind, ...] = ("deep", "plain")
 
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 STAGE_BLOCKS = (3, 4, 6, 3)

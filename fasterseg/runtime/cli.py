@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from fasterseg.base.commandline import run_app
+from fasterseg.base.commandline import make_app, run_app
 from fasterseg.base.console import CONSOLE, format_duration
 from fasterseg.networks.presets import PRESETS
 from fasterseg.runtime.enlarging import LastResize
@@ -34,9 +34,7 @@ from fasterseg.runtime.video import VIDEO_SUFFIXES, predict_video
 
 _LISTED = 6  # names that the terminal shows of a list of tensors
 
-app = typer.Typer(
-    help="Predict with, export and inspect trained networks.", no_args_is_help=True, pretty_exceptions_enable=False
-)
+app = make_app("Predict with, export and inspect trained networks.")
 Model = Annotated[Path, typer.Argument(help="A best.pt, or a .onnx file that `fasterseg export` wrote.")]
 InputSize = Annotated[
     tuple[int, int] | None, typer.Option(metavar="HEIGHT WIDTH", help="Size the network sees; see the command.")

@@ -3,8 +3,8 @@ import torch
 from torch import nn
 
 from fasterseg.networks import DeployedNetwork, SegmentationLogits, count_macs, count_parameters
+from fasterseg.networks.channels import StemKind
 from fasterseg.networks.pspnet import PSPNet, PSPNetArchitecture
-from fasterseg.networks.resnet import StemKind
 from tests.baseline_operators import operators_run, operators_specified, specified_macs
 
 NUM_CLASSES = 19
