@@ -5,7 +5,7 @@ import errno
 import pytest
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from fasterseg.base.errors import describe_os_error, differences, problems_of, summarize_differences
+from fasterseg.base.errors import describe_os_error, differences, list_problems, problems_of, summarize_differences
 
 
 class Model(BaseModel):
@@ -58,3 +58,8 @@ def test_many_differences_are_counted() -> None:
 )
 def test_what_the_system_refuses_is_told_with_its_file(error: OSError, message: str) -> None:
     assert describe_os_error(error).startswith(message)
+
+
+def test_problems_are_cut() -> None:
+    text = list_problems([f"p{number}" for number in range(25)])
+    assert "p19" in text and "p20" not in text and "... and 5 more" in text
