@@ -14,7 +14,7 @@ from torch import nn
 
 from fasterseg.engine.distributed import mean_over_processes
 from fasterseg.engine.rowbands import RowBands
-from fasterseg.networks.outputs import SegmentationLogits
+from fasterseg.networks.network import SegmentationLogits
 from fasterseg.networks.resizing import Size, map_size, resize_bilinear
 
 

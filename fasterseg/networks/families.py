@@ -1,7 +1,8 @@
 """The families of networks: searched, ICNet, PSPNet, pruned. What takes one architecture takes all, through here.
 
 An architecture is frozen plain data. Its JSON opens with a `format`, which names the family; from there on trainer,
-table, export and comparison see only `Network` and `OperatorSpec`.
+table, export and comparison see only `Network` and `OperatorSpec`. Presets are architectures that come with the
+toolkit as files, so whatever takes a file takes a preset's name as well.
 """
 
 import json
@@ -9,9 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from fasterseg.networks.architecture import FORMAT as DERIVED_FORMAT
 from fasterseg.networks.architecture import Architecture
-from fasterseg.networks.baseline import BaselineArchitecture
 from fasterseg.networks.derived import DerivedNetwork, derived_specs
 from fasterseg.networks.icnet import ICNetArchitecture
 from fasterseg.networks.network import Network
@@ -21,6 +23,8 @@ from fasterseg.networks.resizing import Size
 from fasterseg.networks.specs import OperatorSpec
 
 AnyArchitecture = Architecture | ICNetArchitecture | PSPNetArchitecture | PrunedArchitecture
+_PRESET_FOLDER = Path(__file__).with_name("preset_files")
+PRESETS: tuple[str, ...] = tuple(sorted(path.stem for path in _PRESET_FOLDER.glob("*.json")))
 
 
 def _read_pruned(data: Any, source: str) -> PrunedArchitecture:
@@ -51,9 +55,9 @@ def build_network(architecture: AnyArchitecture, num_classes: int) -> Network:
         architecture: Of any family.
         num_classes: Channels of the logits.
     """
-    if isinstance(architecture, BaselineArchitecture | PrunedArchitecture):
-        return architecture.build(num_classes)
-    return DerivedNetwork(architecture, num_classes)
+    if isinstance(architecture, Architecture):
+        return DerivedNetwork(architecture, num_classes)
+    return architecture.build(num_classes)
 
 
 def network_specs(architecture: AnyArchitecture, num_classes: int, *, input_size: Size) -> tuple[OperatorSpec, ...]:
@@ -64,9 +68,11 @@ def network_specs(architecture: AnyArchitecture, num_classes: int, *, input_size
         num_classes: Channels of the logits.
         input_size: (height, width) of the image.
     """
-    if isinstance(architecture, BaselineArchitecture | PrunedArchitecture):
-        return architecture.operator_specs(num_classes, input_size=input_size)
-    return derived_specs(architecture, num_classes, input_size=input_size)
+    if isinstance(architecture, Architecture):
+        return derived_specs(architecture, num_classes, input_size=input_size)
+    with torch.device("meta"):  # the structure alone, without memory for weights
+        network = architecture.build(num_classes)
+    return network.operator_specs(input_size)
 
 
 def architecture_from_dict(data: Any, source: str = "architecture") -> AnyArchitecture:
@@ -104,3 +110,36 @@ def load_architecture(path: Path) -> AnyArchitecture:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not valid JSON: {error}") from error
     return architecture_from_dict(data, str(path))
+
+
+def architecture_path(name_or_path: str | Path) -> Path:
+    """The architecture file that a command line names: a file, or else a preset.
+
+    Raises:
+        FileNotFoundError: There is no such file, and no such preset.
+    """
+    path = Path(name_or_path)
+    if path.is_file():
+        return path
+    if str(name_or_path) in PRESETS:
+        return _PRESET_FOLDER / f"{name_or_path}.json"
+    raise FileNotFoundError(
+        f"no architecture file at {path}; name a file (`python -m search search` writes one), or one of the presets "
+        f"{', '.join(PRESETS)}"
+    )
+
+
+def load_preset(name: str) -> AnyArchitecture:
+    """The architecture of a preset.
+
+    Raises:
+        ValueError: There is no such preset.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"no preset {name!r}; presets: {', '.join(PRESETS)}")
+    return load_architecture(_PRESET_FOLDER / f"{name}.json")
+
+
+def resolve_architecture(name_or_path: str | Path) -> AnyArchitecture:
+    """The architecture in a file or of a preset; see `architecture_path` and `load_architecture`."""
+    return load_architecture(architecture_path(name_or_path))

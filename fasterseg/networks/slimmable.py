@@ -5,6 +5,7 @@ the supernet's. A slimmable layer takes the first channels of its weight: as man
 its `active_out_channels` says; every width has batch norm statistics and an affine of its own.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -12,14 +13,32 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from fasterseg.networks.channels import make_divisible
-
+CHANNEL_DIVISOR = 8
 # from how many weights on, and up to how many output pixels in all, a weight's gradient is a matrix product on a CPU:
 # on a Xeon with 2 MiB of cache a core it then takes 0.3 to 0.45 of the time at 32 pixels and 0.85 to 0.95 at 128
 _PRODUCT_MIN_WEIGHTS, _PRODUCT_MAX_PIXELS = 400_000, 128
 
 # a batch norm of one process, or one that spans several
 BatchNorm = nn.BatchNorm2d | nn.SyncBatchNorm
+
+
+def make_divisible(channels: float, divisor: int = CHANNEL_DIVISOR) -> int:
+    """Rounds a channel count to a multiple of `divisor`, never below 90 % of what was asked for.
+
+    Source: slimmable networks (Yu et al., ICLR 2019), which took it from MobileNet.
+    """
+    rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * channels else rounded
+
+
+def cell_channels(output_stride: int, base_channels: int, width: float) -> int:
+    """Channels of a cell's map: `output_stride * base_channels` at width 1, a multiple of 8 at every width."""
+    return make_divisible(output_stride * base_channels * width)
+
+
+def fusion_channels(scale: int, base_channels: int, width: float) -> int:
+    """Channels of the stem's and the fusion's maps, which round plainly: `scale * base_channels * width`."""
+    return max(1, math.floor(scale * base_channels * width + 0.5))
 
 
 class LayerFactory(Protocol):

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from fasterseg.networks.slimmable import SlimmableConv2d
+from fasterseg.networks.slimmable import SlimmableConv2d, cell_channels, fusion_channels, make_divisible
 
 
 def convolved(conv: SlimmableConv2d, feature: torch.Tensor, out_channels: int) -> torch.Tensor:
@@ -50,3 +50,11 @@ def test_other_convolutions_are_left_to_the_library() -> None:
         assert "ByProduct" not in convolved(conv, few_pixels, 256).grad_fn.name()
     conv.weight.requires_grad_(False)  # as in an architecture step
     assert "ByProduct" not in convolved(conv, few_pixels, 256).grad_fn.name()
+
+
+def test_channel_rounding() -> None:
+    # 8·8·4/12 = 21.3 rounds to 24; 8·1·1.2 = 9.6 would become 8, less than 90 % of it
+    assert cell_channels(8, 8, 4 / 12) == 24
+    assert [make_divisible(value) for value in (1, 8, 9.6, 11.9, 12, 35)] == [8, 8, 16, 16, 16, 32]
+    assert fusion_channels(8, 12, 8 / 12) == 64
+    assert fusion_channels(1, 1, 0.2) == 1
