@@ -17,8 +17,7 @@ from typing import Literal, NamedTuple, TypeVar
 from PIL import Image, UnidentifiedImageError
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from dataset_tools.convert.pairing import count_names, list_problems
-from dataset_tools.convert.source import SourceDataset, SourceImage
+from dataset_tools.convert.source import SourceDataset, SourceImage, list_problems
 from dataset_tools.dataset import Sample
 from dataset_tools.description import DatasetDescription, save_description
 from dataset_tools.files import claim_folder
@@ -170,7 +169,8 @@ def _check_names(dataset: SourceDataset) -> None:
         names = [item.name for item in images]
         problems += [
             f"{count} images of the split {split} are named {name!r}; names without their ending must differ"
-            for name, count in count_names(names).items()
+            for name, count in Counter(names).items()
+            if count > 1
         ]
         problems += [
             f"the name {name!r} of the split {split} leads out of the dataset folder"
