@@ -23,7 +23,7 @@ from torch import nn
 from benchmarks.turns import machine
 from fasterseg.base.files import write_text
 from fasterseg.networks import DeployedNetwork, count_macs
-from fasterseg.networks.families import load_preset
+from fasterseg.networks.presets import load_preset
 from fasterseg.networks.resizing import Size
 from fasterseg.runtime.enlarging import enlarge_by_products
 from fasterseg.runtime.export import onnx_bytes

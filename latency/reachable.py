@@ -7,11 +7,11 @@ and skips in the last layer are among them: a derivation leaves none, but the ex
 from collections.abc import Iterator
 
 from fasterseg.networks.architecture import CellChoice
+from fasterseg.networks.channels import cell_channels
 from fasterseg.networks.derived import cell_spec, fusion_specs, stem_specs, tail_specs
 from fasterseg.networks.heads import fused_channels, stem_channels
 from fasterseg.networks.operators import SKIP
 from fasterseg.networks.resizing import Size
-from fasterseg.networks.slimmable import cell_channels
 from fasterseg.networks.space import BRANCH_PAIRS, STRIDES, ArchitectureSet, SpaceConfig, first_layer
 from fasterseg.networks.specs import OperatorSpec
 

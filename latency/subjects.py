@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fasterseg.base.experiment import Experiment, dataset_num_classes
-from fasterseg.networks.families import AnyArchitecture, network_specs, resolve_architecture
+from fasterseg.networks.families import AnyArchitecture, network_specs
 from fasterseg.networks.network import DeployedNetwork
+from fasterseg.networks.presets import resolve_architecture
 from fasterseg.networks.resizing import Size
 from fasterseg.networks.specs import OperatorSpec
 from fasterseg.runtime.card import METADATA_KEY, ModelCard

@@ -15,10 +15,11 @@ from torch import nn
 from torch.nn import functional
 
 from fasterseg.engine.losses import OhemCrossEntropy, subsample_labels
+from fasterseg.networks.channels import make_divisible
 from fasterseg.networks.derivation import FROM_DOWN, FROM_KEEP, SKIP_INDEX, operator_row, parent_row, width_row
 from fasterseg.networks.operators import Operator, operator_class
 from fasterseg.networks.resizing import map_size, resize_bilinear
-from fasterseg.networks.slimmable import SlimmableBatchNorm2d, SlimmableConv2d, make_divisible
+from fasterseg.networks.slimmable import SlimmableBatchNorm2d, SlimmableConv2d
 from fasterseg.networks.space import STRIDES, ArchitectureSet, Branches, SpaceConfig
 from search.cells import num_parents
 from search.expected_latency import DECOUPLED_WEIGHTS, EDGES

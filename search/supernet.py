@@ -15,8 +15,9 @@ from typing import NamedTuple, get_args
 import torch
 from torch import nn
 
+from fasterseg.networks.channels import fusion_channels
 from fasterseg.networks.heads import BranchFusion, Head, Stem
-from fasterseg.networks.slimmable import SlimmableConv2d, fusion_channels
+from fasterseg.networks.slimmable import SlimmableConv2d
 from fasterseg.networks.space import STRIDES, ArchitectureSet, Branches, SpaceConfig
 from search.cells import Cell, CellBatch
 from search.concurrency import Part, run_side_by_side

@@ -9,7 +9,7 @@ from dataset_tools.config import DatasetConfig
 from dataset_tools.description import load_description
 from fasterseg.base.commandline import ConfigOption, OutOption, SetOption, say
 from fasterseg.base.experiment import Experiment, load_experiment
-from fasterseg.networks.families import PRESETS, architecture_path
+from fasterseg.networks.presets import PRESETS, architecture_path
 from train import baseline, student, teacher
 from train.config import BaselineName, StudentConfig, stage_folder
 from train.start import NetworkStart, start_fresh, start_from_checkpoint

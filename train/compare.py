@@ -21,7 +21,7 @@ from fasterseg.base.files import file_digest, write_text
 from fasterseg.engine.metrics import SegmentationScores
 from fasterseg.engine.run_folder import open_run_folder
 from fasterseg.networks import build_network, measure_size
-from fasterseg.networks.families import PRESETS, resolve_architecture
+from fasterseg.networks.presets import PRESETS, resolve_architecture
 from fasterseg.networks.space import SpaceConfig
 from fasterseg.runtime.load import ONNX_SUFFIX, load_card, load_checkpoint
 from latency.config import LatencyConfig, TargetConfig

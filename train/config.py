@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from dataset_tools.transforms import check_crop_size
 from fasterseg.base.experiment import Experiment, Section
 from fasterseg.engine.devices import DeviceConfig
-from fasterseg.networks.resnet import StemKind
+from fasterseg.networks.channels import StemKind
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]

@@ -15,8 +15,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from fasterseg.networks.channels import STEM_KINDS, StemKind
 from fasterseg.networks.network import Network
-from fasterseg.networks.resnet import STEM_KINDS, StemKind
 
 FORMAT_VERSION = 1
 

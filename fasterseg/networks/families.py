@@ -1,8 +1,7 @@
 """The families of networks: searched, ICNet, PSPNet, pruned. What takes one architecture takes all, through here.
 
 An architecture is frozen plain data. Its JSON opens with a `format`, which names the family; from there on trainer,
-table, export and comparison see only `Network` and `OperatorSpec`. Presets are architectures that come with the
-toolkit as files, so whatever takes a file takes a preset's name as well.
+table, export and comparison see only `Network` and `OperatorSpec`.
 """
 
 import json
@@ -23,8 +22,6 @@ from fasterseg.networks.resizing import Size
 from fasterseg.networks.specs import OperatorSpec
 
 AnyArchitecture = Architecture | ICNetArchitecture | PSPNetArchitecture | PrunedArchitecture
-_PRESET_FOLDER = Path(__file__).with_name("preset_files")
-PRESETS: tuple[str, ...] = tuple(sorted(path.stem for path in _PRESET_FOLDER.glob("*.json")))
 
 
 def _read_pruned(data: Any, source: str) -> PrunedArchitecture:
@@ -110,36 +107,3 @@ def load_architecture(path: Path) -> AnyArchitecture:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not valid JSON: {error}") from error
     return architecture_from_dict(data, str(path))
-
-
-def architecture_path(name_or_path: str | Path) -> Path:
-    """The architecture file that a command line names: a file, or else a preset.
-
-    Raises:
-        FileNotFoundError: There is no such file, and no such preset.
-    """
-    path = Path(name_or_path)
-    if path.is_file():
-        return path
-    if str(name_or_path) in PRESETS:
-        return _PRESET_FOLDER / f"{name_or_path}.json"
-    raise FileNotFoundError(
-        f"no architecture file at {path}; name a file (`python -m search search` writes one), or one of the presets "
-        f"{', '.join(PRESETS)}"
-    )
-
-
-def load_preset(name: str) -> AnyArchitecture:
-    """The architecture of a preset.
-
-    Raises:
-        ValueError: There is no such preset.
-    """
-    if name not in PRESETS:
-        raise ValueError(f"no preset {name!r}; presets: {', '.join(PRESETS)}")
-    return load_architecture(_PRESET_FOLDER / f"{name}.json")
-
-
-def resolve_architecture(name_or_path: str | Path) -> AnyArchitecture:
-    """The architecture in a file or of a preset; see `architecture_path` and `load_architecture`."""
-    return load_architecture(architecture_path(name_or_path))

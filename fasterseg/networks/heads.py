@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from fasterseg.networks.channels import fusion_channels
 from fasterseg.networks.operators import Conv2x, ConvNormAct
 from fasterseg.networks.resizing import map_size, resize_bilinear
-from fasterseg.networks.slimmable import fusion_channels
 
 HEAD_FULL_CHANNELS = 256
 

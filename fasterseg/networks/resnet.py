@@ -7,19 +7,16 @@ network lists what it really runs.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple, Self
+from typing import ClassVar, NamedTuple, Self
 
 import torch
 from torch import nn
 from torch.nn import functional
 
+from fasterseg.networks.channels import StemKind, make_divisible
 from fasterseg.networks.operators import ConvNormAct
 from fasterseg.networks.resizing import Size, halved, strided
-from fasterseg.networks.slimmable import make_divisible
 from fasterseg.networks.specs import OperatorSpec, chain_specs, input_fields
-
-StemKind = Literal["deep", "plain"]
-STEM_KINDS: tuple[StemKind, ...] = ("deep", "plain")
 
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 STAGE_BLOCKS = (3, 4, 6, 3)

@@ -2,11 +2,9 @@
 
 Operators are written once against a `LayerFactory`; `PLAIN` makes the derived networks' modules, `SlimmableLayers`
 the supernet's. A slimmable layer takes the first channels of its weight: as many inputs as arrive, as many outputs as
-its `active_out_channels` says; every width has batch norm statistics and an affine of its own. How many channels a map
-has at a width stands here, too.
+its `active_out_channels` says; every width has batch norm statistics and an affine of its own.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -14,30 +12,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from fasterseg.networks.channels import make_divisible
 from fasterseg.networks.slimmable_cpu import convolve_on_cpu
 
-CHANNEL_DIVISOR = 8
 # a batch norm of one process, or one that spans several
 BatchNorm = nn.BatchNorm2d | nn.SyncBatchNorm
-
-
-def make_divisible(channels: float, divisor: int = CHANNEL_DIVISOR) -> int:
-    """Rounds a channel count to a multiple of `divisor`, never below 90 % of what was asked for.
-
-    Source: slimmable networks (Yu et al., ICLR 2019), which took it from MobileNet.
-    """
-    rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
-    return rounded + divisor if rounded < 0.9 * channels else rounded
-
-
-def cell_channels(output_stride: int, base_channels: int, width: float) -> int:
-    """Channels of a cell's map: `output_stride * base_channels` at width 1, a multiple of 8 at every width."""
-    return make_divisible(output_stride * base_channels * width)
-
-
-def fusion_channels(scale: int, base_channels: int, width: float) -> int:
-    """Channels of the stem's and the fusion's maps, which round plainly: `scale * base_channels * width`."""
-    return max(1, math.floor(scale * base_channels * width + 0.5))
 
 
 class LayerFactory(Protocol):

@@ -8,8 +8,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from fasterseg.networks.channels import cell_channels
 from fasterseg.networks.operators import OPERATOR_NAMES, SKIP, operator_class
-from fasterseg.networks.slimmable import cell_channels
 
 STRIDES = (8, 16, 32)
 Branches = tuple[int, ...]

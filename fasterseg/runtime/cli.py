@@ -7,7 +7,7 @@ import typer
 
 from fasterseg.base.commandline import run_app
 from fasterseg.base.console import CONSOLE, format_duration
-from fasterseg.networks.families import PRESETS
+from fasterseg.networks.presets import PRESETS
 from fasterseg.runtime.enlarging import LastResize
 from fasterseg.runtime.export import DEFAULT_OPSET, export_checkpoint
 from fasterseg.runtime.importers.program import (

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from fasterseg.networks.derived import derived_specs
-from fasterseg.networks.families import load_preset
+from fasterseg.networks.presets import load_preset
 from fasterseg.networks.specs import CellSpec, ConvNormActSpec, HeadSpec, OperatorSpec
 from fasterseg.runtime.importers.published import import_architecture
 from fasterseg.runtime.importers.restricted import load_foreign, read_number_table, write_number_table

@@ -8,7 +8,8 @@ from torch import nn
 from fasterseg.base.experiment import Experiment
 from fasterseg.engine.checkpoint import DatasetFacts, NetworkCheckpoint, save_network
 from fasterseg.networks import Architecture, SpaceConfig
-from fasterseg.networks.families import build_network, load_preset
+from fasterseg.networks.families import build_network
+from fasterseg.networks.presets import load_preset
 from fasterseg.runtime.export import export_checkpoint, onnx_bytes
 from latency.sampling import random_architecture
 from latency.subjects import find_architecture, load_subjects

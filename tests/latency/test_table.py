@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from fasterseg.networks import SpaceConfig, derived_specs
-from fasterseg.networks.families import load_preset, network_specs
+from fasterseg.networks.families import network_specs
+from fasterseg.networks.presets import load_preset
 from fasterseg.networks.specs import HeadSpec
 from latency.config import TargetConfig
 from latency.records import Correction

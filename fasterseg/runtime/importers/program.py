@@ -11,8 +11,8 @@ import torch
 from fasterseg.base.files import file_digest, write_text
 from fasterseg.engine.checkpoint import NetworkCheckpoint, save_network
 from fasterseg.networks import AnyArchitecture, Architecture, Size
-from fasterseg.networks.families import resolve_architecture
 from fasterseg.networks.icnet import ICNetArchitecture
+from fasterseg.networks.presets import resolve_architecture
 from fasterseg.networks.pspnet import PSPNetArchitecture
 from fasterseg.runtime.importers.facts import imported_facts
 from fasterseg.runtime.importers.icnet import import_icnet

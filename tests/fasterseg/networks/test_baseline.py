@@ -9,9 +9,9 @@ from torch import nn
 
 from fasterseg.networks import DeployedNetwork, DerivedNetwork, count_macs, network_specs
 from fasterseg.networks.baseline import BaselineArchitecture, BaselineNetwork, enable_memory_saving
+from fasterseg.networks.channels import StemKind
 from fasterseg.networks.icnet import ICNetArchitecture
 from fasterseg.networks.pspnet import PSPNetArchitecture
-from fasterseg.networks.resnet import StemKind
 from tests.baseline_operators import operators_run, operators_specified, specified_macs
 from tests.released_student import released_student
 

@@ -5,13 +5,8 @@ import pytest
 import torch
 
 from fasterseg.networks import build_network, count_parameters, load_architecture, network_specs
-from fasterseg.networks.families import (
-    PRESETS,
-    architecture_from_dict,
-    architecture_path,
-    load_preset,
-    resolve_architecture,
-)
+from fasterseg.networks.families import architecture_from_dict
+from fasterseg.networks.presets import PRESETS, architecture_path, load_preset, resolve_architecture
 from tests.released_student import released_student
 
 

@@ -6,7 +6,7 @@ import torch
 
 from fasterseg.engine.checkpoint import NetworkCheckpoint
 from fasterseg.networks import DeployedNetwork
-from fasterseg.networks.families import load_preset
+from fasterseg.networks.presets import load_preset
 from fasterseg.networks.resizing import Resize, Size, resize_bilinear
 from fasterseg.runtime.enlarging import ProductResize, can_multiply, enlarge_by_products
 from fasterseg.runtime.export import onnx_bytes

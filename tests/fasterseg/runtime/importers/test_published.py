@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from fasterseg.networks.families import load_preset
 from fasterseg.networks.operators import OPERATOR_NAMES
+from fasterseg.networks.presets import load_preset
 from fasterseg.runtime.importers.published import import_architecture, import_published
 from fasterseg.runtime.importers.restricted import load_foreign
 from tests.released_student import released_student
