@@ -9,7 +9,6 @@ weight. Otherwise, as in `torch.autograd.grad`, it returns the gradient to autog
 from typing import Any
 
 import torch
-from torch import nn
 from torch.autograd.graph import get_gradient_edge
 from torch.nn import functional
 
@@ -20,7 +19,7 @@ Pair = tuple[int, ...]
 
 
 def convolve_on_cpu(
-    input: torch.Tensor, weight: nn.Parameter, out_channels: int, *, stride: Pair, padding: Pair | str
+    input: torch.Tensor, weight: torch.Tensor, out_channels: int, *, stride: Pair, padding: Pair | str
 ) -> torch.Tensor:
     """Convolves with the first channels of a weight.
 
@@ -59,7 +58,7 @@ def _accumulates_unseen(weight: torch.Tensor) -> bool:
     """Whether the backward pass that runs now ends in `weight.grad`, and no hook waits for the gradient."""
     if torch.is_grad_enabled() or not weight.is_leaf:  # the gradient's own graph is asked for, or there is no `grad`
         return False
-    if weight._backward_hooks or weight._post_accumulate_grad_hooks:  # type: ignore[attr-defined]
+    if weight._backward_hooks or weight._post_accumulate_grad_hooks:
         return False
     try:
         return _is_wanted(weight)
@@ -69,7 +68,7 @@ def _accumulates_unseen(weight: torch.Tensor) -> bool:
 
 def _is_wanted(weight: torch.Tensor) -> bool:
     """Whether the backward pass that runs now reaches the weight."""
-    return bool(torch._C._will_engine_execute_node(get_gradient_edge(weight).node))  # type: ignore[attr-defined]
+    return bool(torch._C._will_engine_execute_node(get_gradient_edge(weight).node))
 
 
 def _slice_of_gradient(weight: torch.Tensor) -> torch.Tensor:
@@ -128,7 +127,7 @@ class _GradientByProduct(torch.autograd.Function):
             of_input, of_part, _ = torch.ops.aten.convolution_backward(
                 gradient, input, part, None, ctx.stride, ctx.padding, (1, 1), False, (0, 0), 1, wanted
             )
-        if not in_place:
+        if of_part is not None:
             return of_input, _whole(of_part, weight), None, None, None
         patches = functional.unfold(input, weight.shape[2:], padding=ctx.padding, stride=ctx.stride).transpose(1, 2)
         patches = patches.reshape(-1, patches.shape[2])
