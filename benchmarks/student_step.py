@@ -31,7 +31,7 @@ from fasterseg.engine.loop import Position
 from fasterseg.engine.losses import distillation_kl, segmentation_losses
 from fasterseg.engine.run_folder import open_run_folder
 from fasterseg.networks import build_network
-from fasterseg.networks.outputs import SegmentationLogits
+from fasterseg.networks.network import SegmentationLogits
 from fasterseg.networks.presets import load_preset
 from latency.csvtext import csv_text
 from train.config import StudentConfig

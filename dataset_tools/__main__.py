@@ -6,9 +6,9 @@ from dataset_tools.convert.commands import convert
 from dataset_tools.doctor.commands import check_command
 from dataset_tools.management_commands import clean_command, lists, pull_command, split_command
 from dataset_tools.storage_commands import pack_command, tfrecord
-from fasterseg.base.commandline import make_app, run_app
+from fasterseg.base.commandline import Program, run_app
 
-app = make_app("Make, convert and check datasets.")
+app = Program("Make, convert and check datasets.")
 app.add_typer(convert, name="convert")
 app.command("synthesize")(synthesize_command)
 app.command("label-ids")(label_ids_command)

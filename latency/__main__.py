@@ -1,10 +1,10 @@
 """Entry point of `python -m latency`."""
 
-from fasterseg.base.commandline import make_app, run_app
+from fasterseg.base.commandline import Program, run_app
 from latency.commands import measure_command, table_command, validate_command
 from latency.exchange import export_command, import_command
 
-app = make_app("Measure operators and networks on the target.")
+app = Program("Measure operators and networks on the target.")
 app.command("table")(table_command)
 app.command("validate")(validate_command)
 app.command("measure")(measure_command)

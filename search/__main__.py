@@ -1,9 +1,9 @@
 """Entry point of `python -m search`."""
 
-from fasterseg.base.commandline import make_app, run_app
+from fasterseg.base.commandline import Program, run_app
 from search.commands import pretrain_command, search_command
 
-app = make_app("Pretrain the supernet and search architectures.")
+app = Program("Pretrain the supernet and search architectures.")
 app.command("pretrain")(pretrain_command)
 app.command("search")(search_command)
 

@@ -11,6 +11,7 @@ Device = Literal["auto", "cpu", "cuda"]
 # number formats of arithmetic; a place that takes fewer of them names its own
 Precision = Literal["fp64", "fp32", "bf16", "fp16", "int8"]
 TrainingPrecision = Literal["fp32", "bf16"]
+ComparingPrecision = Literal["fp64", "fp32"]
 FABRIC_PRECISIONS: dict[TrainingPrecision, Literal["32-true", "bf16-mixed"]] = {"fp32": "32-true", "bf16": "bf16-mixed"}
 _OTHER_NAMES: dict[str, Precision] = {
     **{fabric: name for name, fabric in FABRIC_PRECISIONS.items()},

@@ -13,12 +13,11 @@ from functools import cache
 from pathlib import Path
 from types import TracebackType
 
-from fasterseg.base.errors import describe_os_error
+from fasterseg.base.errors import describe_memory_error, describe_os_error
 
 ROOMS = ("fasterseg", "search", "train", "latency", "dataset_tools", "pipeline.py")
 _ROOT = Path(__file__).resolve().parents[2]
 _RAISE = dis.opmap["RAISE_VARARGS"]
-_OUT_OF_MEMORY = re.compile(r"(?:not enough memory|can't allocate memory|CUDA out of memory)[^\n]*")
 # how PyTorch hands on an error of a process that loads data
 _LOADER = re.compile(r"Caught \w+ in DataLoader worker process")
 _PLACE = re.compile(r'^  File "(?P<file>.+)", line (?P<line>\d+), in .*$', re.MULTILINE)
@@ -35,18 +34,9 @@ def message_for_user(error: BaseException) -> str | None:
         if type(error.__cause__).__name__ == "_RemoteTraceback" and _told_in_text(str(error.__cause__), error):
             return str(error)
     if isinstance(error, OSError):
-        return describe_os_error(error)
-    return _describe_memory(error)
-
-
-def _describe_memory(error: BaseException) -> str | None:
-    found = _OUT_OF_MEMORY.search(str(error))
-    if not isinstance(error, MemoryError) and not (isinstance(error, RuntimeError) and found):
-        return None
-    detail = found[0] if found else str(error)
-    return (
-        "out of memory" + (f" ({detail})" if detail else "") + "; use a smaller batch, crop or image, or fewer workers"
-    )
+        # the toolkit's own have a message, the system's a number
+        return str(error) if error.errno is None else describe_os_error(error)
+    return describe_memory_error(error)
 
 
 def _raised_on_purpose(traceback: TracebackType | None) -> bool:

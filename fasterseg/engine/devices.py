@@ -54,14 +54,24 @@ def build_fabric(config: DeviceConfig) -> Fabric:
     if fabric.world_size > 1:
         atexit.register(_leave)
     CONSOLE.quiet = not fabric.is_global_zero
-    crowded = crowding(config.threads, "device.threads")
+    set_threads(config.threads, "device.threads")
+    return fabric
+
+
+def set_threads(threads: int | None, name: str) -> None:
+    """Sets PyTorch's CPU threads in this process, and warns of more than there are cores for.
+
+    Args:
+        threads: How many; as many as there are available cores when None.
+        name: The setting or option that says so.
+    """
+    crowded = crowding(threads, name)
     if crowded is not None:
         CONSOLE.print(f"warning: {crowded}")
     # PyTorch knows what it is pinned to, but not a container's quota
-    threads = config.threads or (available_cores() if torch.get_num_threads() > available_cores() else None)
-    if threads is not None:
-        torch.set_num_threads(threads)
-    return fabric
+    chosen = threads or min(torch.get_num_threads(), available_cores())
+    if chosen != torch.get_num_threads():
+        torch.set_num_threads(chosen)
 
 
 def _leave() -> None:

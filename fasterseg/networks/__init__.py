@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fasterseg.networks.architecture import Architecture, CellChoice
-    from fasterseg.networks.counting import count_macs, count_parameters, measure_size
     from fasterseg.networks.derived import DerivedNetwork, derived_specs
     from fasterseg.networks.families import (
         AnyArchitecture,
@@ -18,8 +17,14 @@ if TYPE_CHECKING:
         load_architecture,
         network_specs,
     )
-    from fasterseg.networks.network import DeployedNetwork, Network
-    from fasterseg.networks.outputs import SegmentationLogits
+    from fasterseg.networks.network import (
+        DeployedNetwork,
+        Network,
+        SegmentationLogits,
+        count_macs,
+        count_parameters,
+        measure_size,
+    )
     from fasterseg.networks.resizing import Size, resize_bilinear
     from fasterseg.networks.space import SpaceConfig
     from fasterseg.networks.specs import OperatorSpec
@@ -32,16 +37,16 @@ _HOMES = {
     "DerivedNetwork": "derived",
     "Network": "network",
     "OperatorSpec": "specs",
-    "SegmentationLogits": "outputs",
+    "SegmentationLogits": "network",
     "Size": "resizing",
     "SpaceConfig": "space",
     "architecture_from_dict": "families",
     "build_network": "families",
-    "count_macs": "counting",
-    "count_parameters": "counting",
+    "count_macs": "network",
+    "count_parameters": "network",
     "derived_specs": "derived",
     "load_architecture": "families",
-    "measure_size": "counting",
+    "measure_size": "network",
     "network_specs": "families",
     "resize_bilinear": "resizing",
 }

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from fasterseg.base.commandline import make_app, run_app
+from fasterseg.base.commandline import Program, run_app
 from fasterseg.base.console import format_duration
 from fasterseg.base.yamlfile import read_yaml
 
-Program = Callable[..., int | str | None]
+Run = Callable[..., int | str | None]
 
 
 def users_mistake() -> None:
@@ -28,11 +28,11 @@ def nothing() -> None:
 
 
 @pytest.fixture
-def program(monkeypatch: pytest.MonkeyPatch) -> Program:
+def program(monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs a program whose command does what it is called."""
 
     def run(*arguments: str) -> int | str | None:
-        app = make_app("A program.")
+        app = Program("A program.")
         for command in (users_mistake, own_mistake, interrupted, nothing):
             app.command(command.__name__)(command)
         monkeypatch.setattr(sys, "argv", ["program", *arguments])
@@ -43,14 +43,12 @@ def program(monkeypatch: pytest.MonkeyPatch) -> Program:
     return run
 
 
-def test_a_users_mistake_is_its_message_and_exit_code_2(program: Program, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_users_mistake_is_its_message_and_exit_code_2(program: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert program("users_mistake") == 2
     assert capsys.readouterr() == ("", "error: no file at absent\\x1b[31m.yaml\n"), "no escape reaches the terminal"
 
 
-def test_our_own_mistake_is_a_traceback_and_what_to_report(
-    program: Program, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_our_own_mistake_is_a_traceback_and_what_to_report(program: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert program("own_mistake") == 1
     shown = capsys.readouterr().err
     assert "Traceback (most recent call last)" in shown and "in format_duration" in shown
@@ -61,30 +59,30 @@ def test_our_own_mistake_is_a_traceback_and_what_to_report(
 
 @pytest.mark.parametrize("arguments", [("--debug", "users_mistake"), ("users_mistake", "--debug")])
 def test_debug_shows_the_traceback_of_a_users_mistake_too(
-    program: Program, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
+    program: Run, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
 ) -> None:
     assert program(*arguments) == 2
     shown = capsys.readouterr().err
     assert "in read_yaml" in shown and shown.splitlines()[-1].startswith("error: no file at absent")
 
 
-def test_an_interruption_says_how_to_go_on(program: Program, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_interruption_says_how_to_go_on(program: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert program("interrupted") == 130
     assert capsys.readouterr().err == "interrupted; the same command goes on where a stage was cut off\n"
 
 
-def test_success_is_exit_code_0(program: Program) -> None:
+def test_success_is_exit_code_0(program: Run) -> None:
     assert not program("nothing")
 
 
-def test_help_names_the_debug_flag(program: Program, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_names_the_debug_flag(program: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert not program("--help")
     assert "--debug" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("variable", "number"), [("RANK", "3"), ("LOCAL_RANK", "1")])
 def test_a_process_that_is_not_the_first_gives_its_number(
-    program: Program,
+    program: Run,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     variable: str,

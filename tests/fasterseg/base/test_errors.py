@@ -50,10 +50,9 @@ def test_many_differences_are_counted() -> None:
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (OSError(errno.EROFS, "Read-only file system", "a/b"), "a/b: the disk is read-only; name a place"),
+        (OSError(errno.EROFS, "Read-only file system", "a/b"), "a/b: Read-only file system; choose a place"),
         (OSError(errno.EXDEV, "Invalid cross-device link", "a", None, "b\n"), "a -> b\\n: Invalid cross-device link"),
-        (OSError(errno.ENOSPC, "No space left on device"), "no space left on the disk; free some"),
-        (FileNotFoundError("no table at x; measure one first"), "no table at x; measure one first"),
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device; free some"),
     ],
 )
 def test_what_the_system_refuses_is_told_with_its_file(error: OSError, message: str) -> None:
