@@ -325,7 +325,7 @@ def _list_source(
     make: Callable[[Path, _Json, Sequence[_Json] | None], MaskSource | None],
     settings: Mapping[str, object],
 ) -> SourceDataset:
-    """Lists the images of all annotation files, whose contents are given up one by one.
+    """Lists the images of all annotation files; each content is dropped once it is listed, to free its memory.
 
     Args:
         tool: The command.
