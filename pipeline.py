@@ -19,7 +19,7 @@ from pydantic import BaseModel
 
 from dataset_tools.config import DatasetConfig
 from dataset_tools.description import load_description
-from dataset_tools.doctor.fast import verify_split
+from dataset_tools.doctor.examine import verify_split
 from dataset_tools.synthesis.writer import synthesize
 from fasterseg.base.commandline import run_app
 from fasterseg.base.console import CONSOLE, format_duration
