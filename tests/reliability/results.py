@@ -22,6 +22,7 @@ _TIMES = {"duration_s", "created", "measured_ms", "paced_ms", "spread", "verdict
 # made_files.txt holds times of files
 _SKIPPED = {"log.txt", "environment.json", "made_files.txt"}
 _SKIPPED_FOLDERS = {"tensorboard"}
+TEMPORARY_SUFFIX = ".tmp"
 _LONGEST_LIST = 32
 _DIGEST_LENGTH = 16
 # a folder that is named by the digest of a file in it
@@ -35,7 +36,7 @@ def read_results(folder: Path) -> Results:
     found: Results = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         name = _NAMED_BY_DIGEST.sub("_DIGEST", path.relative_to(folder).as_posix())
-        if path.name in _SKIPPED or _SKIPPED_FOLDERS & set(path.parts):
+        if path.name in _SKIPPED or path.suffix == TEMPORARY_SUFFIX or _SKIPPED_FOLDERS & set(path.parts):
             continue
         read = _READERS.get(path.suffix, _read_bytes)
         found.update({f"{name}: {key}".removesuffix(": "): value for key, value in read(path)})
@@ -44,7 +45,8 @@ def read_results(folder: Path) -> Results:
 
 def read_digests(folder: Path) -> Results:
     """The digest of every file's bytes below a folder, such as a dataset's."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in _SKIPPED)
+    files = (path for path in folder.rglob("*") if path.is_file() and path.suffix != TEMPORARY_SUFFIX)
+    paths = sorted(path for path in files if path.name not in _SKIPPED)
     return {path.relative_to(folder).as_posix(): _digest(path.read_bytes()) for path in paths}
 
 
