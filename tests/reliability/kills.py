@@ -134,8 +134,12 @@ class KillBench:
         for setting in settings:
             self.arguments += ["--set", setting]
 
-    def prepare(self, *, by_stages: bool = False) -> list[Leg]:
-        """Imports everything, and has one run to its end, or stage by stage, where each stage becomes a leg."""
+    def prepare(self, stages: Sequence[str]) -> list[Leg]:
+        """Imports everything, and has one run go through stages, each of which, with those before it, makes a leg.
+
+        Raises:
+            RuntimeError: The run failed; the message ends in what it said.
+        """
         warm_process.warm_up()
         folder = self.folder / "undisturbed"
         (folder / "data").mkdir(parents=True)
@@ -143,7 +147,7 @@ class KillBench:
         if not self.measures:
             self._make_table(folder)
         legs = []
-        for stage in ("latency",) if self.measures else STAGES if by_stages else STAGES[-1:]:
+        for stage in stages:
             start = Path(shutil.copytree(folder, self.folder / f"before_{stage}"))
             notes = self._notes(folder)
             notes.unlink(missing_ok=True)
@@ -272,6 +276,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--moments", choices=("times", "operations", "power"), default="times")
     parser.add_argument("--at", default="", metavar="TEXT", help="of the operations only those that contain this")
     parser.add_argument("--stages", action="store_true", help="kill and compare stage by stage, which is faster")
+    parser.add_argument("--until", choices=STAGES, default=STAGES[-1], help="the last stage")
     parser.add_argument("--latency", action="store_true", help="kill the measuring of the table, and run no further")
     parser.add_argument("--workers", action="store_true", help="with processes that load and make images")
     parser.add_argument("--tidy", action="store_true", help="temporary files that stay are a failure, too")
@@ -292,7 +297,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(bench: KillBench, options: argparse.Namespace) -> int:
     """Kills, prints a table, and returns 1 where any run did not end as it should."""
-    legs = bench.prepare(by_stages=options.stages)
+    until = "latency" if options.latency else options.until
+    legs = bench.prepare(STAGES[: STAGES.index(until) + 1] if options.stages else [until])
     for leg in legs:
         print(
             f"undisturbed until {leg.until}: {leg.length_s:.1f} s, {len(leg.operations)} operations on files, "

@@ -2,6 +2,7 @@
 
     python -m tests.reliability.record_pipeline --out before.json
     python -m tests.reliability.record_pipeline --compare before.json
+    python -m tests.reliability.record_pipeline --compare before.json --root ../another_checkout
 
 The latency table is one of made-up times, so that a record depends on the processor and the libraries, but not on how
 fast the machine was; a record is not for another machine. The pipeline runs as a program of its own, and its results
@@ -33,8 +34,8 @@ TINY = Path(__file__).with_name("tiny.yaml")
 _LIBRARIES = ("torch", "numpy", "onnx", "onnxruntime", "onnxscript", "opencv-python-headless", "matplotlib")
 
 
-def run_pipeline(folder: Path, experiment: str, settings: Sequence[str], *, until: str) -> Path:
-    """Runs an experiment in a folder over a table of made-up times.
+def run_pipeline(folder: Path, experiment: str, settings: Sequence[str], *, until: str, root: Path = ROOT) -> Path:
+    """Runs an experiment in a folder, by the code of a checkout, over a table of made-up times.
 
     Returns:
         The experiment's run folder.
@@ -45,35 +46,38 @@ def run_pipeline(folder: Path, experiment: str, settings: Sequence[str], *, unti
     file = folder / "experiment.yaml"
     file.write_text(experiment, encoding="utf-8")
     runs = folder / "runs" / str(yaml.safe_load(experiment)["name"])
-    command = [sys.executable, str(ROOT / "pipeline.py"), "--config", file.name]
+    command = [sys.executable, str(root / "pipeline.py"), "--config", file.name]
     for setting in settings:
         command += ["--set", setting]
-    _run([*command, "--until", "latency"], folder)
+    _run([*command, "--until", "latency"], folder, root)
     fix_table(runs / TABLE_NAME)
-    _run([*command, "--until", until], folder)
+    _run([*command, "--until", until], folder, root)
     return runs
 
 
-def _run(command: Sequence[str], folder: Path) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+def _run(command: Sequence[str], folder: Path, root: Path) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr}")
 
 
-def make_record(experiment: str, settings: Sequence[str], *, until: str, keep: Path | None = None) -> dict[str, Any]:
+def make_record(
+    experiment: str, settings: Sequence[str], *, until: str, root: Path = ROOT, keep: Path | None = None
+) -> dict[str, Any]:
     """Runs an experiment and gives its results with what they depend on.
 
     Args:
         experiment: Text of the experiment file.
         settings: Of the form section.field=value.
         until: The last stage to run.
+        root: The checkout whose code runs.
         keep: A new folder to run in; None takes one that is removed at the end.
     """
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) if keep is None else keep
         folder.mkdir(parents=True, exist_ok=keep is None)
-        runs = run_pipeline(folder, experiment, settings, until=until)
+        runs = run_pipeline(folder, experiment, settings, until=until, root=root)
         results = {
             **read_results(runs),
             **{f"data/{name}": value for name, value in read_digests(folder / "data").items()},
@@ -108,6 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--experiment", type=Path, default=TINY, help="the experiment file; tiny.yaml when not given")
     parser.add_argument("--set", dest="settings", action="append", default=[], metavar="SECTION.FIELD=VALUE")
     parser.add_argument("--until", default="report", help="the last stage to run")
+    parser.add_argument("--root", type=Path, default=ROOT, metavar="CHECKOUT", help="run the code of this checkout")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="run in this new folder and leave it")
     options = parser.parse_args(arguments)
     if options.out is None and options.compare is None:
@@ -118,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         before = json.loads(options.compare.read_text(encoding="utf-8"))
         experiment, until = before["experiment"], before["until"]
         settings = [*before["settings"], *settings]
-    after = make_record(experiment, settings, until=until, keep=options.keep)
+    after = make_record(experiment, settings, until=until, root=options.root.resolve(), keep=options.keep)
     if options.out is not None:
         options.out.write_text(json.dumps(after, indent=1) + "\n", encoding="utf-8")
         print(f"wrote {options.out}: {len(after['results'])} results")
