@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from dataset_tools.crops import check_crop_size
+from dataset_tools.config import check_crop_size
 from fasterseg.base.devices import DeviceConfig
 from fasterseg.base.experiment import Section
 from fasterseg.networks.space import BRANCH_PAIRS, Branches

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from dataset_tools.crops import check_crop_size
+from dataset_tools.config import check_crop_size
 from fasterseg.base.devices import DeviceConfig
 from fasterseg.base.experiment import Experiment, Section
 from fasterseg.networks.channels import StemKind

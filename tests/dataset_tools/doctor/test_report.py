@@ -8,15 +8,15 @@ from PIL import Image
 
 from dataset_tools.description import DatasetDescription
 from dataset_tools.doctor.examine import CheckOptions, examine
-from dataset_tools.doctor.html import report_page
-from dataset_tools.grouping import compile_group_pattern
+from dataset_tools.doctor.report import report_page
+from dataset_tools.split import compile_group_pattern
 
 Clean = Callable[..., DatasetDescription]
 
 
 def page_of(description: DatasetDescription, options: CheckOptions | None = None) -> str:
     report = examine(description, description.splits, options)
-    return report_page(report, colors=description.colors, ignore_index=description.ignore_index)
+    return report_page(report, description)
 
 
 def pictures(page: str) -> list[np.ndarray]:

@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from dataset_tools.doctor.perceptual import DEFAULT_DISTANCE, HASH_BITS, difference_hash, nearest_hashes
+from dataset_tools.doctor.dataset_checks import DEFAULT_DISTANCE
+from dataset_tools.doctor.inspection import HASH_BITS, difference_hash
 
 
 def scene(seed: int) -> NDArray[np.uint8]:
@@ -33,16 +34,3 @@ def test_copies_are_near_and_others_far(seed: int) -> None:
 
 def test_even_pictures_have_no_hash() -> None:
     assert difference_hash(np.full((50, 60, 3), 90, np.uint8)) is None
-
-
-def test_nearest_is_that_of_all_pairs() -> None:
-    generator = np.random.default_rng(0)
-    others = [generator.bytes(16) for _ in range(150)]
-    queries = [generator.bytes(16) for _ in range(130)] + [others[77]]
-    found = list(nearest_hashes(queries, others))
-    assert len(found) == len(queries)
-    assert found[-1] == (77, 0)
-    for query, (position, bits) in zip(queries, found, strict=True):
-        every = [(int.from_bytes(query) ^ int.from_bytes(other)).bit_count() for other in others]
-        assert bits == min(every)
-        assert position == every.index(bits)
