@@ -1,7 +1,5 @@
 """Entry point of `python -m dataset_tools`."""
 
-import typer
-
 from dataset_tools.checking_commands import browse_command, check_command
 from dataset_tools.commands import (
     clean_command,
@@ -14,14 +12,9 @@ from dataset_tools.commands import (
     tfrecord,
 )
 from dataset_tools.convert.commands import convert
-from fasterseg.base.commandline import run_app
+from fasterseg.base.commandline import Program, run_app
 
-app = typer.Typer(
-    help="Make, convert and check datasets.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
+app = Program("Make, convert and check datasets.")
 app.add_typer(convert, name="convert")
 app.command("synthesize")(synthesize_command)
 app.command("label-ids")(label_ids_command)

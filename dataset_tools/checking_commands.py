@@ -1,6 +1,5 @@
 """The commands that look at a dataset: `check`, the dataset doctor, and `browse`, its contact sheets."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +16,7 @@ from dataset_tools.doctor.report import Report, print_report, report_page
 from dataset_tools.split import compile_group_pattern
 from fasterseg.base.console import CONSOLE, tracked
 from fasterseg.base.files import write_bytes, write_text
+from fasterseg.base.machine import available_cores
 from fasterseg.base.text import printable
 
 _PICTURE_WIDTH_PX = 300
@@ -52,7 +52,7 @@ def check_command(
         raise ValueError(
             "--fast looks at neither groups nor crops; leave out --fast, or --group-by, --crop and --config"
         )
-    options = CheckOptions(crops, pattern, near_distance, workers or os.cpu_count() or 1, progress=True)
+    options = CheckOptions(crops, pattern, near_distance, workers or available_cores(), progress=True)
     found = load_or_report(root)
     description = None if isinstance(found, Report) else found
     report = found if isinstance(found, Report) else _examine(found, split, fast, options)

@@ -3,7 +3,6 @@
 `checking_commands` holds those that look at one.
 """
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -16,17 +15,17 @@ from dataset_tools.clean import plan_clean, run_clean
 from dataset_tools.config import SynthesizeConfig
 from dataset_tools.description import DatasetDescription, load_description, summarize
 from dataset_tools.labels import CITYSCAPES_LABELS, load_labels
-from dataset_tools.lists import ListStyle, export_lists, import_lists
+from dataset_tools.mapping_lists import ListStyle, export_lists, import_lists
 from dataset_tools.pack import plan_pack, write_pack
 from dataset_tools.polygons import MASK_SUFFIXES, Encoding, write_label_ids
+from dataset_tools.pull.archive import DEFAULT_LIMITS
 from dataset_tools.pull.fetch import pull, read_address
-from dataset_tools.pull.members import DEFAULT_LIMITS
 from dataset_tools.split import PREVIOUS_NAME, SplitPlan, parse_ratios, plan_split, write_splits
 from dataset_tools.synthesis.writer import synthesize
-from dataset_tools.tfrecord import read_tfrecords, write_tfrecords
-from dataset_tools.tfrecord_files import list_files, read_records, split_of
+from dataset_tools.tfrecord import list_files, read_records, read_tfrecords, split_of, write_tfrecords
 from fasterseg.base.console import CONSOLE
 from fasterseg.base.errors import problems_of
+from fasterseg.base.machine import available_cores
 from fasterseg.base.text import printable
 
 _SHOWN = 20
@@ -81,7 +80,7 @@ def synthesize_command(
         )
     except ValidationError as error:
         raise ValueError(problems_of("synthesize", error, SynthesizeConfig)) from error
-    made = synthesize(out, config, workers=workers or os.cpu_count() or 1)
+    made = synthesize(out, config, workers=workers or available_cores())
     CONSOLE.print(f"wrote {made} new images to {out} ({summarize(load_description(out))})")
     CONSOLE.print(f"next: python -m dataset_tools check {out}")
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field
 
 from fasterseg.base.experiment import Section
+from fasterseg.base.yamlfile import read_yaml
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -94,6 +94,28 @@ class Crop:
     scales: tuple[float, ...] = ()
 
 
+def check_crop_size(crop_size_px: tuple[int, int], *, field: str = "crop_size_px", divisor: int = 32) -> None:
+    """Refuses a crop that the networks' strides do not divide.
+
+    Args:
+        crop_size_px: (height, width).
+        field: Name of the setting, for the message.
+        divisor: The largest output stride.
+
+    Raises:
+        ValueError: Names the side, its value and the nearest sizes that fit.
+    """
+    problems = []
+    for side, size in zip(("height", "width"), crop_size_px, strict=True):
+        if size < divisor:
+            problems.append(f"{field} {side} {size} is less than {divisor}; use {divisor} or more")
+        elif size % divisor:
+            below = size // divisor * divisor
+            problems.append(f"{field} {side} {size} is not divisible by {divisor}; use {below} or {below + divisor}")
+    if problems:
+        raise ValueError("\n".join(problems))
+
+
 def read_crops(path: Path) -> tuple[Crop, ...]:
     """Finds the crops of an experiment file.
 
@@ -109,10 +131,7 @@ def read_crops(path: Path) -> tuple[Crop, ...]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"experiment file not found: {path}")
-    try:
-        content = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not valid YAML: {error}") from error
+    content = read_yaml(path)
     sections = content.items() if isinstance(content, dict) else ()
     crops = tuple(
         _read_crop(f"{path}: {name}", section)

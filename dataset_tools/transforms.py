@@ -14,6 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dataset_tools.config import check_crop_size
+
 # Statistics of ImageNet in RGB for values in 0..1, which pretrained backbones expect.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -139,28 +141,6 @@ def pad(part: NDArray[PixelT], inside: Window, window: Window, padding: NDArray[
     padded[:] = padding
     padded[inside._replace(top=inside.top - window.top, left=inside.left - window.left).place] = part
     return padded
-
-
-def check_crop_size(crop_size_px: tuple[int, int], *, field: str = "crop_size_px", divisor: int = 32) -> None:
-    """Refuses a crop that the networks' strides do not divide.
-
-    Args:
-        crop_size_px: (height, width).
-        field: Name of the setting, for the message.
-        divisor: The largest output stride.
-
-    Raises:
-        ValueError: Names the side, its value and the nearest sizes that fit.
-    """
-    problems = []
-    for side, size in zip(("height", "width"), crop_size_px, strict=True):
-        if size < divisor:
-            problems.append(f"{field} {side} {size} is less than {divisor}; use {divisor} or more")
-        elif size % divisor:
-            below = size // divisor * divisor
-            problems.append(f"{field} {side} {size} is not divisible by {divisor}; use {below} or {below + divisor}")
-    if problems:
-        raise ValueError("\n".join(problems))
 
 
 def _check_positive(field: str, value: float) -> None:

@@ -8,14 +8,26 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from operator import length_hint
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
-CONSOLE = Console(highlight=False, markup=False, soft_wrap=True)
+from fasterseg.base.text import printable, printable_lines
+
+
+class SafeConsole(Console):
+    """A console on which no text can move the cursor or change colours: a class name may hold anything."""
+
+    def render_str(self, text: str, *args: Any, **kwargs: Any) -> Text:
+        """A text as rich shows it, with control characters as escapes; every text that is printed comes here."""
+        return super().render_str(printable_lines(text), *args, **kwargs)
+
+
+CONSOLE = SafeConsole(highlight=False, markup=False, soft_wrap=True)
 # For progress beside output that is piped into a file or another program.
-ERROR_CONSOLE = Console(highlight=False, markup=False, soft_wrap=True, stderr=True)
+ERROR_CONSOLE = SafeConsole(highlight=False, markup=False, soft_wrap=True, stderr=True)
 _LINE_INTERVAL_S = 30.0
 
 ItemT = TypeVar("ItemT")
@@ -104,6 +116,7 @@ def epoch_progress(
         completed: How many an earlier run has done already.
         console: Where the bar or the lines go.
     """
+    description = printable(description)
     if not console.is_terminal or console.quiet:
         yield ProgressReporter(description, total, completed=completed, console=console)
         return

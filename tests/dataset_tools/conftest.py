@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from hypothesis import settings
 from numpy.typing import NDArray
 
 from dataset_tools.dataset import Sample
@@ -13,6 +14,10 @@ from dataset_tools.description import DatasetDescription, load_description, save
 from dataset_tools.masks import write_mask
 
 SIZE = (48, 80)
+
+# The same examples in every run; how long one takes depends on what else the machine does.
+settings.register_profile("repeatable", derandomize=True, database=None, deadline=None, max_examples=60)
+settings.load_profile("repeatable")
 
 
 @pytest.fixture
