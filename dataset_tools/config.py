@@ -148,10 +148,8 @@ def chosen_crops(crop: tuple[int, int] | None, config: Path | None) -> tuple[Cro
 
     Raises:
         FileNotFoundError: The experiment file does not exist.
-        ValueError: A side is not positive, or the experiment file sets no crop.
+        ValueError: The experiment file sets no crop.
     """
-    if crop is not None and min(crop) < 1:
-        raise ValueError(f"--crop {crop[0]} {crop[1]}: expected a height and a width of 1 pixel or more")
     given = () if crop is None else (Crop("--crop", crop),)
     return given + (() if config is None else read_crops(config))
 
