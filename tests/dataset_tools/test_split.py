@@ -310,7 +310,7 @@ def test_wrong_mask_values_are_named(tmp_path: Path) -> None:
     mask = description.samples("all")[1].mask
     assert mask is not None
     write_mask(mask, np.full((4, 6), 9, np.uint8))
-    with pytest.raises(ValueError, match=r"b\.png \(all\.txt:2\) holds values outside the classes: 9"):
+    with pytest.raises(ValueError, match=r"b\.png \(all\.txt:3\) holds values outside the classes: 9"):
         plan(description)
 
 
