@@ -14,6 +14,7 @@ from dataset_tools.doctor.examine import CheckOptions, examine, examine_fast, lo
 from dataset_tools.doctor.inspection import HASH_BITS
 from dataset_tools.doctor.report import Report, print_report, report_page
 from dataset_tools.split import compile_group_pattern
+from fasterseg.base.commandline import ImageSize, size_option
 from fasterseg.base.console import CONSOLE, tracked
 from fasterseg.base.files import write_bytes, write_text
 from fasterseg.base.machine import available_cores
@@ -21,7 +22,7 @@ from fasterseg.base.text import printable
 
 _PICTURE_WIDTH_PX = 300
 
-_CropOption = Annotated[tuple[int, int] | None, typer.Option(help="Training crop: height width, in pixels.")]
+_CropOption = Annotated[ImageSize | None, size_option("--crop", "Training crop in pixels.")]
 _ConfigOption = Annotated[Path | None, typer.Option(help="Experiment file; the crops of its stages are taken.")]
 
 
@@ -99,7 +100,7 @@ def browse_command(
     crops = chosen_crops(crop, config)
     if augment != bool(crops):
         raise ValueError(
-            "--augment needs the crop that is trained on, --crop HEIGHT WIDTH or --config FILE, and they it"
+            "--augment needs the crop that is trained on, --crop HEIGHTxWIDTH or --config FILE, and they it"
         )
     description = load_description(root)
     _check_out(out, description)

@@ -23,12 +23,14 @@ from dataset_tools.pull.fetch import pull, read_address
 from dataset_tools.split import PREVIOUS_NAME, SplitPlan, parse_ratios, plan_split, write_splits
 from dataset_tools.synthesis.writer import synthesize
 from dataset_tools.tfrecord import list_files, read_records, read_tfrecords, split_of, write_tfrecords
+from fasterseg.base.commandline import ImageSize, size_option
 from fasterseg.base.console import CONSOLE
 from fasterseg.base.errors import problems_of
 from fasterseg.base.machine import available_cores
 from fasterseg.base.text import printable
 
 _SHOWN = 20
+_DEFAULT_SIZE = ImageSize(128, 256)
 
 RootArgument = Annotated[Path, typer.Argument(help="Dataset folder, with a dataset.yaml.")]
 WorkersOption = Annotated[int, typer.Option(min=0, help="Processes; 0 for one per CPU. Does not change the result.")]
@@ -53,18 +55,10 @@ def _wrote(dry_run: bool) -> str:
     return "would write" if dry_run else "wrote"
 
 
-def _parse_size(text: str) -> tuple[int, int]:
-    """Reads "128x256" as (height, width)."""
-    parts = text.lower().split("x")
-    if len(parts) != 2 or not all(part.isdigit() for part in parts):
-        raise ValueError(f"--size {text!r}: expected HEIGHTxWIDTH in pixels, for example 128x256")
-    return int(parts[0]), int(parts[1])
-
-
 def synthesize_command(
     out: _OutArgument,
     seed: Annotated[int, typer.Option(help="Seed of all scenes; the same seed gives the same bytes.")] = 0,
-    size: Annotated[str, typer.Option(help="Image size, HEIGHTxWIDTH in pixels.")] = "128x256",
+    size: Annotated[ImageSize, size_option("--size", "Image size in pixels.", default=_DEFAULT_SIZE)] = _DEFAULT_SIZE,
     train: Annotated[int, typer.Option(help="Images of the training split.")] = 400,
     val: Annotated[int, typer.Option(help="Images of the validation split.")] = 100,
     test: Annotated[int, typer.Option(help="Images of the test split.")] = 0,
@@ -75,9 +69,7 @@ def synthesize_command(
     Example: python -m dataset_tools synthesize data/synthetic --train 400 --val 100
     """
     try:
-        config = SynthesizeConfig(
-            seed=seed, image_size=_parse_size(size), train_images=train, val_images=val, test_images=test
-        )
+        config = SynthesizeConfig(seed=seed, image_size=size, train_images=train, val_images=val, test_images=test)
     except ValidationError as error:
         raise ValueError(problems_of("synthesize", error, SynthesizeConfig)) from error
     made = synthesize(out, config, workers=workers or available_cores())

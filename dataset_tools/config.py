@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field
 
 from fasterseg.base.experiment import Section
+from fasterseg.base.yamlfile import read_yaml
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -94,62 +94,6 @@ class Crop:
     scales: tuple[float, ...] = ()
 
 
-def read_crops(path: Path) -> tuple[Crop, ...]:
-    """Finds the crops of an experiment file.
-
-    Args:
-        path: The YAML file.
-
-    Returns:
-        One per stage that sets `crop_size_px`.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is not YAML, sets no crop, or a crop is malformed.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"experiment file not found: {path}")
-    try:
-        content = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not valid YAML: {error}") from error
-    sections = content.items() if isinstance(content, dict) else ()
-    crops = tuple(
-        _read_crop(f"{path}: {name}", section)
-        for name, section in sections
-        if isinstance(section, dict) and "crop_size_px" in section
-    )
-    if not crops:
-        raise ValueError(f"{path} sets no crop_size_px in any stage; give the crop with --crop HEIGHTxWIDTH")
-    return crops
-
-
-def chosen_crops(crop: tuple[int, int] | None, config: Path | None) -> tuple[Crop, ...]:
-    """The crops of the options `--crop` and `--config`.
-
-    Raises:
-        FileNotFoundError: The experiment file does not exist.
-        ValueError: A side is not positive, or the experiment file sets no crop.
-    """
-    if crop is not None and min(crop) < 1:
-        raise ValueError(f"--crop {crop[0]} {crop[1]}: expected a height and a width of 1 pixel or more")
-    given = () if crop is None else (Crop("--crop", crop),)
-    return given + (() if config is None else read_crops(config))
-
-
-def _read_crop(source: str, section: dict[str, Any]) -> Crop:
-    """Reads the crop of one stage."""
-    size, image_scale, scales = section["crop_size_px"], section.get("image_scale", 1.0), section.get("scales", ())
-    numbers = isinstance(size, list) and len(size) == 2 and all(isinstance(side, int) and side > 0 for side in size)
-    if not numbers:
-        raise ValueError(f"{source}.crop_size_px is {size!r}, expected [height, width] in pixels")
-    if not isinstance(image_scale, int | float) or image_scale <= 0:
-        raise ValueError(f"{source}.image_scale is {image_scale!r}, expected a number above 0")
-    if not isinstance(scales, list | tuple) or not all(isinstance(scale, int | float) for scale in scales):
-        raise ValueError(f"{source}.scales is {scales!r}, expected a list of numbers")
-    return Crop(source, (size[0], size[1]), float(image_scale), tuple(float(scale) for scale in scales))
-
-
 def check_crop_size(crop_size_px: tuple[int, int], *, field: str = "crop_size_px", divisor: int = 32) -> None:
     """Refuses a crop that the networks' strides do not divide.
 
@@ -170,3 +114,54 @@ def check_crop_size(crop_size_px: tuple[int, int], *, field: str = "crop_size_px
             problems.append(f"{field} {side} {size} is not divisible by {divisor}; use {below} or {below + divisor}")
     if problems:
         raise ValueError("\n".join(problems))
+
+
+def read_crops(path: Path) -> tuple[Crop, ...]:
+    """Finds the crops of an experiment file.
+
+    Args:
+        path: The YAML file.
+
+    Returns:
+        One per stage that sets `crop_size_px`.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is not YAML, sets no crop, or a crop is malformed.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"experiment file not found: {path}")
+    content = read_yaml(path)
+    sections = content.items() if isinstance(content, dict) else ()
+    crops = tuple(
+        _read_crop(f"{path}: {name}", section)
+        for name, section in sections
+        if isinstance(section, dict) and "crop_size_px" in section
+    )
+    if not crops:
+        raise ValueError(f"{path} sets no crop_size_px in any stage; give the crop with --crop HEIGHTxWIDTH")
+    return crops
+
+
+def chosen_crops(crop: tuple[int, int] | None, config: Path | None) -> tuple[Crop, ...]:
+    """The crops of the options `--crop` and `--config`.
+
+    Raises:
+        FileNotFoundError: The experiment file does not exist.
+        ValueError: The experiment file sets no crop.
+    """
+    given = () if crop is None else (Crop("--crop", crop),)
+    return given + (() if config is None else read_crops(config))
+
+
+def _read_crop(source: str, section: dict[str, Any]) -> Crop:
+    """Reads the crop of one stage."""
+    size, image_scale, scales = section["crop_size_px"], section.get("image_scale", 1.0), section.get("scales", ())
+    numbers = isinstance(size, list) and len(size) == 2 and all(isinstance(side, int) and side > 0 for side in size)
+    if not numbers:
+        raise ValueError(f"{source}.crop_size_px is {size!r}, expected [height, width] in pixels")
+    if not isinstance(image_scale, int | float) or image_scale <= 0:
+        raise ValueError(f"{source}.image_scale is {image_scale!r}, expected a number above 0")
+    if not isinstance(scales, list | tuple) or not all(isinstance(scale, int | float) for scale in scales):
+        raise ValueError(f"{source}.scales is {scales!r}, expected a list of numbers")
+    return Crop(source, (size[0], size[1]), float(image_scale), tuple(float(scale) for scale in scales))

@@ -101,7 +101,7 @@ class EndlessSampler(Sampler[Draw]):
 
 
 def _whole(batch: list[LabeledImage] | LabeledImage) -> list[LabeledImage] | LabeledImage:
-    """The dataset gives whole batches: nothing is left to collate."""
+    """Collates nothing: the dataset gives whole batches."""
     return batch
 
 
@@ -165,7 +165,7 @@ def _draws_per_epoch(num_images: int, images_per_step: int, iterations_per_epoch
 def _open_dataset(
     description: DatasetDescription, samples: Sequence[Sample], transform: Transform
 ) -> SegmentationDataset:
-    """The samples from packs where there are some that are up to date, else from their files."""
+    """Reads the samples from packs where those are up to date, else from their files."""
     return SegmentationDataset(
         samples,
         transform,
@@ -183,7 +183,6 @@ def build_train_loader(
     batch_size: int,
     iterations_per_epoch: int | None = None,
     scales: Sequence[float] = DEFAULT_SCALES,
-    flip_probability: float = 0.5,
     image_scale: float = 1.0,
     seed: int = 0,
     num_workers: int = 0,
@@ -200,7 +199,6 @@ def build_train_loader(
         batch_size: Images per batch of each process.
         iterations_per_epoch: Batches per epoch; None for one pass over the images, rounded up to whole batches.
         scales: Random scale factors.
-        flip_probability: Probability of a horizontal flip.
         image_scale: Fixed scale of the images before the random one.
         seed: Decides order, augmentation and halves.
         num_workers: Worker processes; does not change the batches.
@@ -217,16 +215,14 @@ def build_train_loader(
     transform = TrainTransform(
         crop_size_px=crop_size_px,
         scales=tuple(scales),
-        flip_probability=flip_probability,
         image_scale=image_scale,
         mean=description.mean,
         std=description.std,
         ignore_index=description.ignore_index,
     )
+    dataset = _open_dataset(description, samples, transform)
     sampler = EndlessSampler(len(samples), draws_per_epoch=draws, seed=seed, rank=rank, world_size=world_size)
-    return TrainLoader(
-        _open_dataset(description, samples, transform), sampler, batch_size=batch_size, num_workers=num_workers
-    )
+    return TrainLoader(dataset, sampler, batch_size=batch_size, num_workers=num_workers)
 
 
 def build_eval_loader(

@@ -1,6 +1,6 @@
 """What only the whole dataset shows: pictures on both sides of a split, and which classes occur how often.
 
-Pictures on both sides are copies, near-copies, and files of one group. The class counts also give loss weights.
+Copies, near-copies and files of one group must not stand on both sides. The class counts also give loss weights.
 """
 
 import math
@@ -27,7 +27,7 @@ _ROWS_PER_BLOCK = 64
 
 
 class DuplicateCheck:
-    """The same pixels in two files."""
+    """Finds files with the same pixels."""
 
     def __init__(self) -> None:
         self._first: dict[bytes, dict[str, Sample]] = {}
@@ -54,7 +54,7 @@ class DuplicateCheck:
 
 
 class NearDuplicateCheck:
-    """Nearly the same picture in two splits.
+    """Finds nearly the same picture in two splits.
 
     Args:
         distance: How many of the 128 bits of the hashes may differ.
@@ -72,7 +72,7 @@ class NearDuplicateCheck:
             self._samples[split].append(sample)
 
     def report(self, findings: Findings) -> None:
-        """Names, for each image, the nearest one of every earlier split when it is near enough."""
+        """For each image, reports the nearest one of every earlier split if it is near enough."""
         for earlier, later in combinations(self._hashes, 2):
             nearest = nearest_hashes(self._hashes[later], self._hashes[earlier])
             for sample, (position, distance) in zip(self._samples[later], nearest, strict=True):
@@ -88,12 +88,12 @@ class NearDuplicateCheck:
 
 
 def check_groups(splits: Splits, pattern: re.Pattern[str], findings: Findings) -> None:
-    """No group of files stands in two splits.
+    """Finds groups of files that stand in two splits.
 
     Args:
         splits: The lists.
         pattern: Names the group of a file; see `split.group_of`.
-        findings: Gets one entry per group.
+        findings: Gets one entry per group, and one per file name without a group.
     """
     groups: defaultdict[str, defaultdict[str, list[Sample]]] = defaultdict(lambda: defaultdict(list))
     for split, samples in splits.items():
@@ -116,7 +116,7 @@ def check_groups(splits: Splits, pattern: re.Pattern[str], findings: Findings) -
 def nearest_hashes(hashes: list[bytes], others: list[bytes]) -> Iterator[tuple[int, int]]:
     """Finds for each hash the nearest of the others.
 
-    Compares in blocks, so that memory grows with the number of hashes and not with that of pairs.
+    Compares in blocks, so that memory grows with the number of hashes and not with the number of pairs.
 
     Args:
         hashes: Hashes of 16 bytes.
@@ -208,7 +208,10 @@ class ClassCounts:
         )
 
     def report(self, findings: Findings) -> None:
-        """Names classes that no mask holds, at all or in a split, and a foreground hidden in the ignore index."""
+        """Reports classes that are missing in all masks or in a split.
+
+        Where one class alone occurs beside ignored pixels, the foreground may have the number of the ignore index.
+        """
         if not self._pixels:
             return
         shares = self.shares()

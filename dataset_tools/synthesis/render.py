@@ -60,7 +60,7 @@ def render_image(image_size: tuple[int, int], seed: tuple[int, ...]) -> Rendered
 
 
 def _to_pixels(outline: NDArray[np.float64], image_size: tuple[int, int]) -> NDArray[np.int32]:
-    """Whole pixels, no further out than a few images."""
+    """An outline in whole pixels, cut at a few image sizes outside the image."""
     limit = _OUTSIDE_LIMIT * max(image_size)
     return np.rint(np.clip(outline, -limit, limit)).astype(np.int32)
 

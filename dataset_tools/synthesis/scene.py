@@ -102,7 +102,7 @@ def _full_width(camera: Camera, top: float, bottom: float) -> Points:
 
 
 def _far_end(camera: Camera, generator: np.random.Generator) -> list[SceneObject]:
-    """What closes the street at the horizon: houses, trees or nothing."""
+    """What stands at the far end of the street: houses, trees or nothing."""
     kind = generator.random()
     if kind < 0.25:
         return []
@@ -252,7 +252,7 @@ def _things(camera: Camera, street: Street, generator: np.random.Generator) -> t
 
 
 def _car_places(street: Street, generator: np.random.Generator) -> list[Place]:
-    """Parked cars along both edges and moving ones on the road, none inside another."""
+    """Parked cars along both edges, and perhaps one that drives; no car stands inside another parked one."""
     places: list[Place] = []
     for edge in street.road:
         z = generator.uniform(4.5, 11)

@@ -50,7 +50,7 @@ def test_the_seed_decides(make_dataset: MakeDataset, tmp_path: Path, ending: str
     sheets = []
     for number, seed in enumerate(("1", "1", "2")):
         out = tmp_path / f"{number}.{ending}"
-        result = invoke(root, out, "--augment", "--crop", "32", "64", "--seed", seed, "--count", "4")
+        result = invoke(root, out, "--augment", "--crop", "32x64", "--seed", seed, "--count", "4")
         assert result.exit_code == 0, result.output
         sheets.append(out.read_bytes())
     assert sheets[0] == sheets[1]
@@ -62,7 +62,7 @@ def test_html(make_dataset: MakeDataset, tmp_path: Path) -> None:
     text = (root / "dataset.yaml").read_text()
     (root / "dataset.yaml").write_text(text.replace("name: road", "name: <b>road</b>"))
     out = tmp_path / "sheet.html"
-    result = invoke(root, out, "--augment", "--crop", "32", "64", "--split", "val")
+    result = invoke(root, out, "--augment", "--crop", "32x64", "--split", "val")
     assert result.exit_code == 0, result.output
     page = out.read_text()
     assert page.count("<img") == 4
@@ -98,8 +98,8 @@ def test_wrong_use(make_dataset: MakeDataset, tmp_path: Path) -> None:
     for arguments, message in (
         ((tmp_path / "sheet.jpg",), "ends in .png or .html"),
         ((tmp_path / "sheet.png", "--augment"), "--augment needs the crop"),
-        ((tmp_path / "sheet.png", "--crop", "32", "32"), "--augment needs the crop"),
-        ((tmp_path / "sheet.png", "--augment", "--crop", "30", "32"), "not divisible by 32|less than 32"),
+        ((tmp_path / "sheet.png", "--crop", "32x32"), "--augment needs the crop"),
+        ((tmp_path / "sheet.png", "--augment", "--crop", "30x32"), "not divisible by 32|less than 32"),
         ((tmp_path / "sheet.png", "--class", "boat"), "no class 'boat'"),
         ((tmp_path / "sheet.png", "--split", "tset"), "no split 'tset'"),
         ((image,), "is a file of the dataset"),

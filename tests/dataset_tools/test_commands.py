@@ -69,7 +69,6 @@ def test_convert_camvid(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--size", "128"), "expected HEIGHTxWIDTH"),
         (("--size", "12x24"), "image_size 12x24"),
         (("--train", "0"), "train_images"),
     ],
@@ -79,6 +78,14 @@ def test_wrong_settings(tmp_path: Path, arguments: tuple[str, ...], message: str
     assert result.exit_code != 0
     assert message in str(result.exception)
     assert not (tmp_path / "set").exists()
+
+
+@pytest.mark.parametrize("command", [("synthesize", "set", "--size"), ("check", "set", "--crop")])
+@pytest.mark.parametrize("size", ["128", "0x10", "64 64"])
+def test_sizes_are_height_x_width(command: tuple[str, ...], size: str) -> None:
+    result = invoke(*command, size)
+    assert result.exit_code == 2
+    assert "expected" in result.output
 
 
 def test_errors_are_one_message(

@@ -3,7 +3,15 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from dataset_tools.config import SPLITS, Crop, DatasetConfig, SynthesizeConfig, chosen_crops, read_crops
+from dataset_tools.config import (
+    SPLITS,
+    Crop,
+    DatasetConfig,
+    SynthesizeConfig,
+    check_crop_size,
+    chosen_crops,
+    read_crops,
+)
 
 
 def test_reads_plain_values() -> None:
@@ -84,3 +92,9 @@ def test_malformed_crops(tmp_path: Path, text: str, message: str) -> None:
 def test_missing_experiment_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="experiment file not found"):
         read_crops(tmp_path / "absent.yaml")
+
+
+def test_crop_size_names_its_field_and_both_sides() -> None:
+    with pytest.raises(ValueError, match=r"search\.crop_size_px height 31(.|\n)*search\.crop_size_px width 70"):
+        check_crop_size((31, 70), field="search.crop_size_px")
+    check_crop_size((224, 448))

@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dataset_tools.dataset import Sample
@@ -43,7 +43,6 @@ def test_malformed_pattern() -> None:
         compile_group_pattern("[")
 
 
-properties = settings(max_examples=40, deadline=None, derandomize=True, database=None)
 PARTS = [(0.7, 0.15, 0.15), (0.5, 0.5), (0.8, 0.1, 0.1), (1.0,), (0.29, 0.71), (0.6, 0.2, 0.1, 0.1), (1 / 3,) * 3]
 
 
@@ -124,7 +123,6 @@ def test_a_class_that_nobody_holds() -> None:
 MakeDataset = Callable[..., DatasetDescription]
 
 
-@properties
 @given(
     sizes=st.lists(st.integers(1, 30), min_size=4, max_size=25),
     weights=st.lists(st.integers(1, 20), min_size=1, max_size=4),
@@ -143,7 +141,6 @@ def test_every_group_goes_to_one_split_and_no_split_is_empty(
     assert np.array_equal(chosen, assign_groups(np.array(sizes), content, ratios, seed=seed))
 
 
-@properties
 @given(
     names=st.sets(
         st.text(st.characters(blacklist_categories=("Cs", "Cc"), blacklist_characters="/"), min_size=1, max_size=12),

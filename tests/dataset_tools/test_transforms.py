@@ -1,11 +1,19 @@
 import cv2
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from dataset_tools.config import check_crop_size
-from dataset_tools.transforms import EvalTransform, TrainTransform, Window, pad, resize_image, resize_label, scaled_size
+from dataset_tools.transforms import (
+    EvalTransform,
+    TrainTransform,
+    Window,
+    pad,
+    resize_image,
+    resize_label,
+    scaled_size,
+)
 
 
 def pair(height: int = 64, width: int = 96) -> tuple[np.ndarray, np.ndarray]:
@@ -178,12 +186,10 @@ def test_inside_and_padding() -> None:
     assert pad(part, window, window, 9) is part
 
 
-properties = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 SIDES = st.integers(1, 90)
 FACTORS = st.floats(0.2, 3.0)
 
 
-@properties
 @given(
     size=st.tuples(SIDES, SIDES),
     factor=FACTORS,
@@ -208,7 +214,6 @@ def test_a_window_is_a_part_of_the_whole(
     assert np.abs(difference).max() <= 1
 
 
-@properties
 @given(window=st.builds(Window, st.integers(-40, 40), st.integers(-40, 40), SIDES, SIDES), size=st.tuples(SIDES, SIDES))
 def test_padding_keeps_every_pixel_in_its_place(window: Window, size: tuple[int, int]) -> None:
     inside = window.inside(size)
@@ -223,7 +228,6 @@ def test_padding_keeps_every_pixel_in_its_place(window: Window, size: tuple[int,
             assert padded[y, x] == (numbers[row, column] if on_image else 0)
 
 
-@properties
 @given(
     size=st.tuples(st.integers(20, 90), st.integers(20, 90)),
     crop=st.tuples(st.sampled_from((32, 64)), st.sampled_from((32, 64, 96))),

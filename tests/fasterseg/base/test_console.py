@@ -33,16 +33,6 @@ def test_lines_are_sparse(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     assert len(lines) == 3
 
 
-def test_no_text_reaches_the_terminal_as_an_escape(capsys: pytest.CaptureFixture[str]) -> None:
-    table = Table("class \x1b[2J")
-    table.add_row("\x1b]0;title\x07road")
-    console.CONSOLE.print("a\x1b[31mb\nc", table)
-    console.CONSOLE.rule("\x1b[0m")
-    shown = capsys.readouterr().out
-    assert "\x1b" not in shown and "\x07" not in shown
-    assert "a\\x1b[31mb\nc" in shown and "\\x1b]0;title\\x07road" in shown
-
-
 def test_tracked_items_report_to_the_error_stream(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -60,3 +50,13 @@ def test_tracked_items_report_to_the_error_stream(
     output = capsys.readouterr()
     assert output.out == ""
     assert output.err.splitlines() == ["masks: 30/40, 0:10 left"]
+
+
+def test_no_text_reaches_the_terminal_as_an_escape(capsys: pytest.CaptureFixture[str]) -> None:
+    table = Table("class \x1b[2J")
+    table.add_row("\x1b]0;title\x07road")
+    console.CONSOLE.print("a\x1b[31mb\nc", table)
+    console.CONSOLE.rule("\x1b[0m")
+    shown = capsys.readouterr().out
+    assert "\x1b" not in shown and "\x07" not in shown
+    assert "a\\x1b[31mb\nc" in shown and "\\x1b]0;title\\x07road" in shown
