@@ -205,6 +205,7 @@ class KillBench:
         exit_code, said = self._start(measured, "latency", Moment(), limit_s=3600)
         if exit_code != 0:
             raise RuntimeError(f"measuring ended with {exit_code}: {said}")
+        warm_process.warm_up(self._log(measured))
         fix_table(measured / RUN_FOLDER / TABLE_NAME)
         shutil.copytree(measured / RUN_FOLDER / "latency", folder / RUN_FOLDER / "latency")
 
