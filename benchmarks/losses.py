@@ -20,7 +20,7 @@ from benchmarks.turns import duration_ms, machine, median_ratio, medians, take_t
 from fasterseg.base.files import write_text
 from fasterseg.base.text import csv_text
 from fasterseg.engine.losses import OhemCrossEntropy, distillation_kl, segmentation_losses
-from fasterseg.networks.outputs import SegmentationLogits
+from fasterseg.networks.network import SegmentationLogits
 
 NUM_CLASSES, IGNORE_INDEX, AUXILIARY_WEIGHT = 19, 255, 0.2
 THRESHOLD, MIN_KEPT_FRACTION = 0.7, 1 / 16

@@ -24,7 +24,7 @@ from fasterseg.base.text import csv_text
 from fasterseg.engine.devices import use_channels_last
 from fasterseg.engine.losses import segmentation_losses
 from fasterseg.engine.memory import peak_memory_bytes
-from fasterseg.networks.checkpointing import enable_memory_saving
+from fasterseg.networks.baseline import enable_memory_saving
 from fasterseg.networks.pspnet import PSPNetArchitecture
 
 _NUM_CLASSES, _AUXILIARY_WEIGHT = 19, 0.4

@@ -243,7 +243,7 @@ def _lack(table: LatencyTable, network: NamedNetwork) -> str | None:
     if network.num_classes != table.target.num_classes:
         return (
             f"it has {network.num_classes} classes, {table.source} was measured for {table.target.num_classes}; "
-            f"measure a table for it with `python -m latency table --config FILE --classes {network.num_classes} "
+            f"measure a table for it with `python -m latency table --config FILE --num-classes {network.num_classes} "
             f"--out FOLDER --for {network.source}`"
         )
     return (

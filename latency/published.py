@@ -16,7 +16,6 @@ from latency.config import LatencyConfig
 from latency.runners.base import Conditions
 from latency.table import LatencyTable, TableEntry, TableTarget
 
-NPY_SUFFIX = ".npy"
 RELEASED_DEVICE = "NVIDIA GeForce GTX 1080 Ti"
 RELEASED_INPUT_SIZE = (1024, 2048)
 RELEASED_CLASSES = 19

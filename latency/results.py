@@ -14,10 +14,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
-from rich.console import Console
 from rich.table import Table
 
-from fasterseg.base.console import CONSOLE
+from fasterseg.base.console import CONSOLE, SafeConsole
 from fasterseg.base.files import replacing, write_text
 from fasterseg.base.text import csv_text
 from latency.runners.base import Conditions, LayerTime
@@ -254,7 +253,7 @@ def _bar_label(measurement: LatencyMeasurement) -> str:
 
 def _print_table(table: Table) -> None:
     """Prints a table; into a file or a pipe, which have no width, wide enough for names to stay whole."""
-    console = CONSOLE if CONSOLE.is_terminal else Console(file=CONSOLE.file, width=_WIDTH_IN_FILES)
+    console = CONSOLE if CONSOLE.is_terminal else SafeConsole(file=CONSOLE.file, width=_WIDTH_IN_FILES)
     console.print(table, soft_wrap=False)
 
 

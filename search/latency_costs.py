@@ -4,33 +4,17 @@ Every specification that a network of the space can have is asked for; a table t
 """
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 import torch
 
 from fasterseg.networks.architecture import CellChoice
 from fasterseg.networks.reachable import ReachableSpecs
-from fasterseg.networks.resizing import Size
-from fasterseg.networks.space import STRIDES, ArchitectureSet, Branches, SpaceConfig
+from fasterseg.networks.space import STRIDES, Branches
 from fasterseg.networks.specs import OperatorSpec
 
 EntryCost = Callable[[OperatorSpec], float]
-
-
-class LatticeProblem(NamedTuple):
-    """What the costs are costs of.
-
-    Attributes:
-        space: The search space.
-        architecture_set: Whose widths and ends.
-        num_classes: Channels of the logits.
-        input_size: (height, width) of the image.
-    """
-
-    space: SpaceConfig
-    architecture_set: ArchitectureSet
-    num_classes: int
-    input_size: Size
+# what the costs are costs of: the specifications of one architecture set
+LatticeProblem = ReachableSpecs
 
 
 class CostTables:
@@ -45,7 +29,7 @@ class CostTables:
 
     def __init__(self, problem: LatticeProblem, cost: EntryCost) -> None:
         self.cost = cost
-        self.specs = ReachableSpecs(*problem)
+        self.specs = problem
 
     def edge(self, scale: int, out_scale: int) -> torch.Tensor:
         """(operators, input widths + stem, output widths) of a cell's operators; 0 for a skip that keeps the stride.

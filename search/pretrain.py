@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from dataset_tools.config import DatasetConfig
 from dataset_tools.dataset import LabeledImage
 from dataset_tools.description import load_description
-from dataset_tools.doctor.fast import verify_split
+from dataset_tools.doctor.examine import verify_split
 from dataset_tools.loader import build_train_loader
 from fasterseg.base.experiment import Experiment
 from fasterseg.engine.devices import build_fabric, seed_everything

@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from dataset_tools.config import DatasetConfig
 from dataset_tools.description import load_description
-from dataset_tools.doctor.fast import verify_split
+from dataset_tools.doctor.examine import verify_split
 from fasterseg.base.experiment import Experiment
 from fasterseg.base.files import file_digest
 from fasterseg.engine.devices import build_fabric, seed_everything

@@ -12,7 +12,7 @@ from lightning_fabric import Fabric
 
 from dataset_tools.config import DatasetConfig
 from dataset_tools.description import DatasetDescription, load_description
-from dataset_tools.doctor.fast import verify_split
+from dataset_tools.doctor.examine import verify_split
 from fasterseg.base.experiment import Experiment
 from fasterseg.base.files import file_digest, write_text
 from fasterseg.engine.checkpoint import NetworkCheckpoint, load_network

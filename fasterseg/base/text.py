@@ -17,10 +17,12 @@ def printable(text: object) -> str:
     Returns:
         Its text with control characters and undecodable bytes as escapes, e.g. a line break as `\n`.
     """
-    shown = (
-        char if char.isprintable() else char.encode("unicode_escape", "backslashreplace").decode() for char in str(text)
-    )
-    return "".join(shown)
+    return "".join(map(_shown, str(text)))
+
+
+def printable_lines(text: str) -> str:
+    """The same of a text of several lines, whose line breaks and tabs stay."""
+    return "".join(char if char in "\n\t" else _shown(char) for char in text)
 
 
 def csv_text(rows: Sequence[Mapping[str, object]]) -> str:
@@ -39,3 +41,7 @@ def csv_text(rows: Sequence[Mapping[str, object]]) -> str:
     for row in rows:
         writer.writerow({name: f"{value:.6g}" if isinstance(value, float) else value for name, value in row.items()})
     return text.getvalue()
+
+
+def _shown(char: str) -> str:
+    return char if char.isprintable() else char.encode("unicode_escape", "backslashreplace").decode()

@@ -4,14 +4,15 @@ An architecture is frozen plain data. Its JSON opens with a `format`, which name
 table, export and comparison see only `Network` and `OperatorSpec`.
 """
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from fasterseg.base.jsonfile import read_json
 from fasterseg.networks.architecture import FORMAT as DERIVED_FORMAT
 from fasterseg.networks.architecture import Architecture
-from fasterseg.networks.baseline import BaselineArchitecture
 from fasterseg.networks.derived import DerivedNetwork, derived_specs
 from fasterseg.networks.icnet import ICNetArchitecture
 from fasterseg.networks.network import Network
@@ -51,9 +52,9 @@ def build_network(architecture: AnyArchitecture, num_classes: int) -> Network:
         architecture: Of any family.
         num_classes: Channels of the logits.
     """
-    if isinstance(architecture, BaselineArchitecture | PrunedArchitecture):
-        return architecture.build(num_classes)
-    return DerivedNetwork(architecture, num_classes)
+    if isinstance(architecture, Architecture):
+        return DerivedNetwork(architecture, num_classes)
+    return architecture.build(num_classes)
 
 
 def network_specs(architecture: AnyArchitecture, num_classes: int, *, input_size: Size) -> tuple[OperatorSpec, ...]:
@@ -64,9 +65,11 @@ def network_specs(architecture: AnyArchitecture, num_classes: int, *, input_size
         num_classes: Channels of the logits.
         input_size: (height, width) of the image.
     """
-    if isinstance(architecture, BaselineArchitecture | PrunedArchitecture):
-        return architecture.operator_specs(num_classes, input_size=input_size)
-    return derived_specs(architecture, num_classes, input_size=input_size)
+    if isinstance(architecture, Architecture):
+        return derived_specs(architecture, num_classes, input_size=input_size)
+    with torch.device("meta"):  # the structure alone, without memory for weights
+        network = architecture.build(num_classes)
+    return network.operator_specs(input_size)
 
 
 def architecture_from_dict(data: Any, source: str = "architecture") -> AnyArchitecture:
@@ -80,7 +83,7 @@ def architecture_from_dict(data: Any, source: str = "architecture") -> AnyArchit
         ValueError: The data is of an unknown format or another version, incomplete or inconsistent.
     """
     found = data.get("format") if isinstance(data, dict) else None
-    if found not in _READERS:
+    if not isinstance(found, str) or found not in _READERS:
         raise ValueError(
             f"{source} is not an architecture: its format is {found!r}, expected one of {', '.join(_READERS)}"
         )
@@ -99,8 +102,4 @@ def load_architecture(path: Path) -> AnyArchitecture:
             f"no architecture at {path}; `python -m search search` writes one, `fasterseg import` makes one of the "
             "published files"
         )
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid JSON: {error}") from error
-    return architecture_from_dict(data, str(path))
+    return architecture_from_dict(read_json(path), str(path))

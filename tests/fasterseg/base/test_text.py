@@ -2,7 +2,7 @@ import csv
 import io
 from pathlib import Path
 
-from fasterseg.base.text import csv_text, printable
+from fasterseg.base.text import csv_text, printable, printable_lines
 
 
 def test_printable() -> None:
@@ -23,3 +23,7 @@ def test_rows_come_back_from_the_text() -> None:
 def test_rows_of_other_columns_leave_the_rest_empty() -> None:
     text = csv_text([{"name": "a", "x_ms": 1.0}, {"name": "b", "y_ms": 2.0}])
     assert text.splitlines() == ["name,x_ms,y_ms", "a,1,", "b,,2"]
+
+
+def test_printable_lines_keep_their_breaks() -> None:
+    assert printable_lines("a\tb\nc\x1b]0;title\x07\r") == "a\tb\nc\\x1b]0;title\\x07\\r"
