@@ -25,9 +25,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from dataset_tools.dataset import Sample
 from dataset_tools.files import record_made
 from dataset_tools.lists import read_table, table_text
+from dataset_tools.paths import path_below
 from dataset_tools.transforms import IMAGENET_MEAN, IMAGENET_STD, Color
 from fasterseg.base.errors import problems_of
 from fasterseg.base.files import write_text
+from fasterseg.base.textfile import read_text
+from fasterseg.base.yamlfile import load_yaml
 
 DESCRIPTION_NAME = "dataset.yaml"
 LIST_HEADER = ("image", "mask")
@@ -197,9 +200,7 @@ def load_description(root: Path) -> DatasetDescription:
 def _parse(path: Path) -> _DescriptionFile:
     """Reads dataset.yaml; every malformed field is named in one message."""
     try:
-        return _DescriptionFile.model_validate(yaml.safe_load(path.read_bytes()))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not valid YAML: {error}") from error
+        return _DescriptionFile.model_validate(load_yaml(read_text(path), str(path)))
     except ValidationError as error:
         raise ValueError(problems_of(path, error, _DescriptionFile)) from error
 
@@ -211,8 +212,8 @@ def _read_list(root: Path, list_name: str, problems: list[str]) -> tuple[Sample,
         raise FileNotFoundError(f"split list not found: {path}; correct `splits` in {root / DESCRIPTION_NAME}")
     samples = []
     for number, names in read_table(path, LIST_HEADER, problems):
-        mask = root / names[1] if len(names) == 2 and names[1] else None
-        samples.append(Sample(root / names[0], mask, f"{list_name}:{number}"))
+        mask = path_below(root, names[1]) if len(names) == 2 and names[1] else None
+        samples.append(Sample(path_below(root, names[0]), mask, f"{list_name}:{number}"))
     return tuple(samples)
 
 

@@ -5,19 +5,20 @@ ids into other numbers; Pillow returns the stored index.
 """
 
 import io
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, PngImagePlugin
 
 from fasterseg.base.files import write_bytes
+from fasterseg.base.images import open_image
 
 READABLE_MODES = ("P", "L", "I;16")
 COLOR_MODES = ("RGB", "RGBA", "P")
 _SHOWN_VALUES = 8
+_MADE_OF_KEY = "made-of"
 
 Rgb = tuple[int, int, int]
 
@@ -35,34 +36,10 @@ def read_mask(path: Path) -> NDArray[np.integer]:
         FileNotFoundError: The file does not exist.
         ValueError: The file cannot be decoded, or holds colours instead of ids.
     """
-    with open_stored(path) as image:
+    with open_image(path, "mask") as image:
         _check_mode(path, image)
         # Palette images give their index here: Pillow applies the palette only on convert().
         return np.asarray(image)
-
-
-@contextmanager
-def open_stored(path: Path, kind: str = "mask") -> Iterator[Image.Image]:
-    """Opens an image as it is stored, with Pillow.
-
-    Args:
-        path: The file.
-        kind: What it is, for messages.
-
-    Yields:
-        The image; only its header is read so far.
-
-    Raises:
-        FileNotFoundError: The file does not exist.
-        ValueError: It cannot be decoded.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"{kind} not found: {path}")
-    try:
-        with Image.open(path) as image:
-            yield image
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise ValueError(f"{kind} cannot be read: {path} ({error}); it is damaged or not an image") from error
 
 
 def _check_mode(path: Path, image: Image.Image) -> None:
@@ -90,15 +67,40 @@ def read_color_mask(path: Path) -> NDArray[np.uint8]:
 
     Raises:
         FileNotFoundError: The file does not exist.
-        ValueError: The file cannot be decoded, or is grey.
+        ValueError: The file cannot be decoded, is grey, or its palette does not give each index a colour of its own.
     """
-    with open_stored(path) as image:
+    with open_image(path, "mask") as image:
         if image.mode not in COLOR_MODES:
             raise ValueError(
                 f"mask {path} has the mode {image.mode}, expected colours (modes {', '.join(COLOR_MODES)}); a grey "
                 "mask holds class ids: convert it as one of ids"
             )
+        if image.mode == "P":
+            _check_palette(path, image)
         return np.asarray(image.convert("RGB"))
+
+
+def _check_palette(path: Path, image: Image.Image) -> None:
+    """Refuses a palette image in which two indices would become one colour: they are different classes."""
+    palette = image.getpalette("RGB") or []
+    used = np.unique(np.asarray(image)).tolist()
+    beyond = [index for index in used if 3 * index >= len(palette)]
+    by_color: dict[Rgb, list[int]] = {}
+    for index in used:
+        if index not in beyond:
+            red, green, blue = palette[3 * index : 3 * index + 3]
+            by_color.setdefault((red, green, blue), []).append(index)
+    twins = [
+        f"the indices {_listed(list(map(str, same)))} the colour {color}"
+        for color, same in by_color.items()
+        if same[1:]
+    ]
+    problems = [f"no colour for the indices {_listed(list(map(str, beyond)))}, which are used"] if beyond else []
+    if problems or twins:
+        raise ValueError(
+            f"mask {path}: its palette of {len(palette) // 3} colours has {' and gives '.join([*problems, *twins])}; "
+            "where the indices are the class ids, convert it as a mask of ids (`--encoding index`)"
+        )
 
 
 def map_ids(mask: NDArray[np.integer], train_ids: Mapping[int, int], source: Path | str) -> NDArray[np.uint8]:
@@ -203,12 +205,13 @@ def _voc_color(number: int) -> Rgb:
     return channels[0], channels[1], channels[2]
 
 
-def write_mask(path: Path, mask: NDArray[np.integer]) -> None:
+def write_mask(path: Path, mask: NDArray[np.integer], *, made_of: str = "") -> None:
     """Writes class ids as an 8-bit grey PNG.
 
     Args:
         path: The file, ending in .png.
         mask: Class ids in 0..255, shape (H, W).
+        made_of: A note of what it is made of, which `read_made_of` gives back; none when empty.
 
     Raises:
         ValueError: The array is not (H, W), or an id does not fit 8 bits.
@@ -218,14 +221,30 @@ def write_mask(path: Path, mask: NDArray[np.integer]) -> None:
     low, high = int(mask.min()), int(mask.max())
     if low < 0 or high > 255:
         raise ValueError(f"mask for {path} holds ids {low}..{high}, expected 0..255")
-    write_bytes(path, encode_mask(mask.astype(np.uint8)))
+    write_bytes(path, encode_mask(mask.astype(np.uint8), made_of=made_of))
 
 
-def encode_mask(mask: NDArray[np.uint8]) -> bytes:
-    """Class ids, shape (H, W), as the bytes of an 8-bit grey PNG."""
+def encode_mask(mask: NDArray[np.uint8], *, made_of: str = "") -> bytes:
+    """Class ids, shape (H, W), as the bytes of an 8-bit grey PNG; see `write_mask`."""
     buffer = io.BytesIO()
-    Image.fromarray(mask).save(buffer, format="PNG", compress_level=3)
+    note = PngImagePlugin.PngInfo()
+    if made_of:
+        note.add_text(_MADE_OF_KEY, made_of)
+    Image.fromarray(mask).save(buffer, format="PNG", compress_level=3, pnginfo=note)
     return buffer.getvalue()
+
+
+def read_made_of(path: Path) -> str:
+    """The note of what a mask is made of; empty where it has none.
+
+    Raises:
+        FileNotFoundError: The file does not exist.
+        ValueError: It is no image, or is damaged: the checksum of every part is compared.
+    """
+    with open_image(path, "mask") as image:
+        made_of = str(image.info.get(_MADE_OF_KEY, ""))
+        image.verify()
+    return made_of
 
 
 def check_mask_values(mask: NDArray[np.integer], *, num_classes: int, ignore_index: int, source: str) -> None:

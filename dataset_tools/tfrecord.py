@@ -23,6 +23,7 @@ from dataset_tools.description import DatasetDescription, relative_name, save_de
 from dataset_tools.files import claim_folder, record_made
 from dataset_tools.labels import IGNORE_TRAIN_ID, LabelDefinition, class_table, load_labels, save_labels
 from dataset_tools.masks import encode_mask
+from dataset_tools.paths import find_paths, without_image_ending
 from fasterseg.base.files import replacing, write_bytes
 from fasterseg.base.images import described, read_image
 
@@ -151,7 +152,7 @@ def list_files(source: Path) -> list[Path]:
     """
     if source.is_file():
         return [source]
-    found = sorted(source.iterdir()) if source.is_dir() else []
+    found = find_paths(source, "*")
     files = [path for path in found if path.suffix in _ENDINGS or _SHARD.fullmatch(path.name)]
     if not files:
         raise FileNotFoundError(f"no TFRecord files (*.tfrecord or NAME-00000-of-00001) in {source}")
@@ -314,12 +315,12 @@ def _write_pair(record: Record, out: Path, split: str, *, num_classes: int) -> S
     if not parts or not record.image.startswith(start):
         raise ValueError(f"{record.origin}: {record.filename!r} is no name, or its image is no {record.image_format}")
     inner = Path(*parts)
-    inner = inner.with_name(inner.stem)
+    inner = inner.with_name(without_image_ending(inner.name))
     image = out / "images" / split / inner.with_name(inner.name + ending)
     mask = None if record.mask is None else out / "masks" / split / inner.with_name(f"{inner.name}.png")
     sample = Sample(image, mask, record.origin)
     for path, data in ((image, record.image), (mask, record.mask)):
-        if path is not None and data is not None and not (path.is_file() and path.stat().st_size == len(data)):
+        if path is not None and data is not None and not (path.is_file() and path.read_bytes() == data):
             write_bytes(path, data)
     pixels = read_image(image, record.origin)
     size = (pixels.shape[0], pixels.shape[1])

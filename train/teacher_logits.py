@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from PIL import Image
 
 from dataset_tools.dataset import Sample
 from dataset_tools.transforms import scaled_size
 from fasterseg.base.files import replacing
+from fasterseg.base.images import open_image
 from fasterseg.engine.devices import use_channels_last
 from fasterseg.networks import Network
 from train.config import TrainConfig
@@ -94,7 +94,7 @@ def check_crops_repeat(samples: Iterable[Sample], config: TrainConfig) -> None:
         )
     crop = config.crop_size_px
     for sample in samples:
-        with Image.open(sample.image) as picture:
+        with open_image(sample.image) as picture:
             size = scaled_size((picture.height, picture.width), config.image_scale * config.scales[0])
         if size != crop:
             raise ValueError(

@@ -19,12 +19,14 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from pycocotools import mask as mask_api
 
-from dataset_tools.convert.source import NamedClass, PaintedMask, plan_classes
+from dataset_tools.convert.classes import NamedClass, plan_classes, strip_names
+from dataset_tools.convert.source import PaintedMask
 from dataset_tools.labels import IGNORE_TRAIN_ID, ClassTable
 from dataset_tools.polygons import fill_polygon
 
 PaintOrder = Literal["file", "reversed", "area", "class"]
 Background = Literal["class", "ignore"]
+Unlabelled = Literal["error", "background"]
 
 BACKGROUND_NAMES = ("background", "_background_")
 OUTSIDE = "objects that lie wholly outside their image"
@@ -237,6 +239,7 @@ class ShapePlan(NamedTuple):
         skipped: Names of the classes that are not painted, by id.
         background: Value of pixels that no object covers.
         order: Which of two overlapping objects is seen.
+        notes: Which classes were made one, for the user.
     """
 
     table: ClassTable
@@ -244,6 +247,7 @@ class ShapePlan(NamedTuple):
     skipped: Mapping[int, str]
     background: int
     order: PaintOrder
+    notes: tuple[str, ...] = ()
 
 
 def plan_shapes(found: Sequence[NamedClass], options: ShapeOptions, source: Path) -> ShapePlan:
@@ -256,8 +260,9 @@ def plan_shapes(found: Sequence[NamedClass], options: ShapeOptions, source: Path
         source: Where the classes stand, for messages.
 
     Raises:
-        ValueError: A name of the options is no class, or names or ids stand twice.
+        ValueError: A name of the options is no class, or ids stand twice.
     """
+    found = strip_names(found)
     unknown = sorted(set(options.skip) - {entry.name for entry in found})
     if unknown:
         names = ", ".join(entry.name for entry in found)
@@ -275,7 +280,7 @@ def plan_shapes(found: Sequence[NamedClass], options: ShapeOptions, source: Path
     background = plan.train_ids[own.source_id] if own and options.background == "class" else IGNORE_TRAIN_ID
     # A background that was put in front has no id in the source: no object may name it.
     values = {entry.source_id: plan.train_ids[entry.source_id] for entry in painted if entry in found}
-    return ShapePlan(plan.table, values, skipped, background, options.order)
+    return ShapePlan(plan.table, values, skipped, background, options.order, plan.notes)
 
 
 class _Shape(NamedTuple):

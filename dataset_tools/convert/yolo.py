@@ -14,24 +14,29 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import yaml
 
-from dataset_tools.convert.painting import Canvas, ShapeOptions, ShapePlan, plan_shapes, trace_polygons
-from dataset_tools.convert.source import (
-    IMAGE_ENDINGS,
-    NamedClass,
-    PaintedMask,
-    SourceDataset,
-    SourceImage,
-    standard_split,
+from dataset_tools.convert.classes import NamedClass
+from dataset_tools.convert.painting import (
+    Canvas,
+    ShapeOptions,
+    ShapePlan,
+    Unlabelled,
+    plan_shapes,
+    trace_polygons,
 )
+from dataset_tools.convert.pairing import Pairing, Unmatched, standard_split
+from dataset_tools.convert.source import PaintedMask, SourceDataset, SourceImage
 from dataset_tools.lists import read_lines
+from dataset_tools.paths import IMAGE_ENDINGS, find_paths, path_below
 from fasterseg.base.errors import list_problems
+from fasterseg.base.textfile import read_text
+from fasterseg.base.yamlfile import load_yaml_texts
 
 Boxes = Literal["error", "paint", "skip"]
-Unlabelled = Literal["error", "background"]
 YOLO_OPTIONS = ShapeOptions(order="area")
 _SPLITS = ("train", "val", "valid", "test")
+_OPTIONAL_SPLIT = "test"
+_NOTHING = ("", "~", "null", "Null", "NULL")
 # Tools round, and clip late: a thousandth of the image beyond its edge is accepted and clipped.
 _TOLERANCE = 1e-3
 
@@ -45,9 +50,23 @@ class YoloMask(NamedTuple):
     boxes: Boxes
 
     @property
+    def is_drawn(self) -> bool:
+        """Polygons are drawn on the upright picture."""
+        return True
+
+    @property
     def files(self) -> tuple[Path, ...]:
-        """The label file, or the image where there is none."""
-        return (self.file or self.image,)
+        """The label file, where there is one."""
+        return () if self.file is None else (self.file,)
+
+    @property
+    def facts(self) -> str:
+        """The classes and what becomes of boxes."""
+        return repr((self.file is None, self.plan, self.boxes))
+
+    def stated_size(self) -> tuple[int, int] | None:
+        """None: shares of a size fit every size."""
+        return None
 
     def paint(self, size: tuple[int, int]) -> PaintedMask:
         """Paints the polygons, in the rule of COCO's tools."""
@@ -62,11 +81,13 @@ class YoloMask(NamedTuple):
     def _add(self, canvas: Canvas, fields: Sequence[str], place: str) -> None:
         """Adds one line."""
         try:
-            class_id, values = int(fields[0]), np.array([float(field) for field in fields[1:]])
-        except ValueError as error:
+            # Some programs write all numbers of a line in one form: 0.000000.
+            class_number, values = float(fields[0]), np.array([float(field) for field in fields[1:]])
+            class_id = int(class_number)
+        except (ValueError, OverflowError) as error:
             raise ValueError(f"{place}: {' '.join(fields[:6])!r}, expected a class and coordinates") from error
-        if class_id not in self.plan.values and class_id not in self.plan.skipped:
-            raise ValueError(f"{place}: class {class_id} is none of the names in the data file")
+        if class_id != class_number or not (class_id in self.plan.values or class_id in self.plan.skipped):
+            raise ValueError(f"{place}: class {fields[0]} is none of the names in the data file")
         if len(values) == 4:
             if self.boxes == "error":
                 raise ValueError(f"{place}: a box, no polygon; choose what becomes of boxes with --boxes paint or skip")
@@ -95,6 +116,7 @@ def read_yolo(
     options: ShapeOptions = YOLO_OPTIONS,
     boxes: Boxes = "error",
     unlabelled: Unlabelled = "error",
+    unmatched: Unmatched = "error",
 ) -> SourceDataset:
     """Lists a set in YOLO's form.
 
@@ -105,40 +127,70 @@ def read_yolo(
             without an object are a class `background` with the train id 0.
         boxes: What becomes of lines that are boxes: an error, painted as rectangles, or left out.
         unlabelled: What an image without a label file is: an error, or an image of background alone.
+        unmatched: What becomes of images without a label file that are not background: an error, or left out.
 
     Returns:
         The source.
 
     Raises:
         FileNotFoundError: The data file or a folder of images is missing.
-        ValueError: The data file is malformed, or images have no label file; names all of them.
+        ValueError: The data file is malformed, or images have no label file; names all of them. Or none has one, which
+            is another form than this.
     """
     file = data or _find_data_file(source)
     content = _read_data_file(file)
     plan = plan_shapes(_read_names(content, file), options, file)
-    problems: list[str] = []
+    pairing = Pairing(unmatched)
     splits: dict[str, list[SourceImage]] = {}
     for key in _SPLITS:
-        entries = content.get(key) or []
-        for entry in entries if isinstance(entries, list) else [entries]:
-            for name, image in _list_images(source, content.get("path"), str(entry), file):
-                label = _label_path(image)
-                if not label.is_file() and unlabelled == "error":
-                    problems.append(f"no label file for {image}: {label} is missing")
-                mask = YoloMask(label if label.is_file() else None, image, plan, boxes)
-                splits.setdefault(standard_split(key), []).append(SourceImage(name, image, mask))
-    if problems:
+        for name, image in _list_split(source, content, key, file, pairing):
+            label = _label_path(image)
+            if not label.is_file() and unlabelled == "error":
+                pairing.lacks("images without a label file", f"no label file for {image}: {label} is missing")
+                continue
+            mask = YoloMask(label if label.is_file() else None, image, plan, boxes)
+            splits.setdefault(standard_split(key), []).append(SourceImage(name, image, mask))
+    masks = [item.mask for images in splits.values() for item in images]
+    if masks and all(isinstance(mask, YoloMask) and mask.file is None for mask in masks):
         raise ValueError(
-            f"{source}: images without labels:{list_problems(problems)}\nif they show background alone, say so with "
-            "--unlabelled background"
+            f"{source}: not one image has a label file, such as {_label_path(next(iter(splits.values()))[0].image)}; "
+            f"{_other_form(content)}"
+        )
+    if pairing.problems:
+        raise ValueError(
+            f"{source}: images without labels:{list_problems(pairing.problems)}\nif they show background alone, say so "
+            "with --unlabelled background; leave them out with --unmatched skip"
         )
     settings = {**options.settings(), "boxes": boxes, "unlabelled": unlabelled}
-    return SourceDataset("convert yolo", source, plan.table, splits, settings)
+    return SourceDataset("convert yolo", source, plan.table, splits, settings, pairing.skipped, plan.notes)
+
+
+def _other_form(content: Mapping[str, Any]) -> str:
+    """What a set without label files may be."""
+    if "masks_dir" in content:
+        return f"masks_dir is {content['masks_dir']!r}: this is a semantic set, whose masks `convert folders` reads"
+    return "are the labels in another folder, or is this a set with masks (`convert folders`)?"
+
+
+def _list_split(
+    source: Path, content: Mapping[str, Any], key: str, file: Path, pairing: Pairing
+) -> list[tuple[str, Path]]:
+    """The images of a split, and their names; a test set that was not exported is left out."""
+    entries = content.get(key) or []
+    images = []
+    for entry in entries if isinstance(entries, list) else [entries]:
+        try:
+            images += _list_images(source, content.get("path"), str(entry), file)
+        except FileNotFoundError:
+            if key != _OPTIONAL_SPLIT:
+                raise
+            pairing.skipped[f"{key}: {entry} is not there"] += 1
+    return images
 
 
 def _find_data_file(source: Path) -> Path:
     """The one YAML file of a folder that names classes."""
-    paths = sorted((*source.glob("*.yaml"), *source.glob("*.yml")))
+    paths = [*find_paths(source, "*.yaml"), *find_paths(source, "*.yml")]
     found = [path for path in paths if "names" in _read_data_file(path)]
     if len(found) != 1:
         listed = ", ".join(map(str, found)) or "none"
@@ -150,20 +202,30 @@ def _read_data_file(path: Path) -> dict[str, Any]:
     """Reads a data file."""
     if not path.is_file():
         raise FileNotFoundError(f"data file not found: {path}")
-    try:
-        content = yaml.safe_load(path.read_bytes())
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not valid YAML: {error}") from error
-    return content if isinstance(content, dict) else {}
+    content = load_yaml_texts(read_text(path), str(path))
+    if not isinstance(content, dict):
+        return {}
+    return {key: value for key, value in content.items() if not (isinstance(value, str) and value in _NOTHING)}
 
 
 def _read_names(content: Mapping[str, Any], file: Path) -> list[NamedClass]:
-    """The classes of a data file: a list, or numbers with names."""
+    """The classes of a data file: a list, or numbers with names, each as it is written there."""
     names = content.get("names")
-    numbered = dict(enumerate(names)) if isinstance(names, list) else names
-    if not isinstance(numbered, dict) or not all(isinstance(number, int) for number in numbered):
+    if not isinstance(names, list | dict):
         raise ValueError(f"{file}: names must be a list, or numbers with names; found {names!r}")
-    return [NamedClass(str(name), number) for number, name in sorted(numbered.items())]
+    numbered = dict(enumerate(names)) if isinstance(names, list) else names
+    try:
+        by_number = {int(number): name for number, name in numbered.items()}
+    except ValueError as error:
+        raise ValueError(f"{file}: names must be a list, or numbers with names; found {names!r}") from error
+    if len(by_number) != len(numbered):
+        raise ValueError(f"{file}: names gives a number twice; found {names!r}")
+    wrong = [
+        f"{number} is {name!r}" for number, name in by_number.items() if not isinstance(name, str) or not name.strip()
+    ]
+    if wrong:
+        raise ValueError(f"{file}: names must be texts, found: {', '.join(wrong)}")
+    return [NamedClass(name, number) for number, name in sorted(by_number.items())]
 
 
 def _list_images(source: Path, path: object, entry: str, file: Path) -> list[tuple[str, Path]]:
@@ -171,16 +233,16 @@ def _list_images(source: Path, path: object, entry: str, file: Path) -> list[tup
 
     Exports often hold a `path` of another computer, or lead one folder too high; the places are tried in that order.
     """
-    bases = [*([file.parent / str(path)] if path else []), file.parent, source]
-    below = entry.removeprefix("../")
-    candidates = [base / name for name in dict.fromkeys((entry, below)) for base in dict.fromkeys(bases)]
+    bases = [*([path_below(file.parent, str(path))] if path else []), file.parent, source]
+    below = entry.replace("\\", "/").removeprefix("../")
+    candidates = [path_below(base, name) for name in dict.fromkeys((entry, below)) for base in dict.fromkeys(bases)]
     found = next((candidate for candidate in candidates if candidate.exists()), None)
     if found is None:
         raise FileNotFoundError(f"{file}: {entry} not found; looked for {', '.join(map(str, candidates))}")
     if found.is_dir():
-        images = sorted(path for path in found.rglob("*") if path.suffix.lower() in IMAGE_ENDINGS)
+        images = [path for path in find_paths(found, "*", deep=True) if path.suffix.lower() in IMAGE_ENDINGS]
         return [(image.relative_to(found).with_suffix("").as_posix(), image) for image in images]
-    listed = [found.parent / line.strip() for _, line in read_lines(found)]
+    listed = [path_below(found.parent, line.strip()) for _, line in read_lines(found)]
     return [(image.stem, image) for image in listed]
 
 

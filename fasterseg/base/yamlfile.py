@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+from fasterseg.base.textfile import decode_text
+
 MOST_BYTES = 2**18
 MOST_NODES = 10_000
 MOST_LEVELS = 32
@@ -22,14 +24,14 @@ def read_yaml(path: Path) -> Any:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is not valid YAML, not UTF-8 text, or larger or more deeply nested than such files are.
+        ValueError: It is not valid YAML, not text, or larger or more deeply nested than such files are.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no file at {path}")
     if path.stat().st_size > MOST_BYTES:
         raise ValueError(f"{path} has {path.stat().st_size} bytes, expected at most {MOST_BYTES}")
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = decode_text(path.read_bytes())
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not valid YAML: it is not UTF-8 text: {error}") from error
     return load_yaml(text, str(path))
@@ -45,9 +47,19 @@ def load_yaml(text: str, source: str) -> Any:
     Raises:
         ValueError: It is not valid YAML, or larger or more deeply nested than such texts are.
     """
+    return _load(text, source, yaml.SafeLoader)
+
+
+def load_yaml_texts(text: str, source: str) -> Any:
+    """The same with every value as the text that is written: `yes`, `010`, `null` and `12:30` stay what they are."""
+    return _load(text, source, yaml.BaseLoader)
+
+
+def _load(text: str, source: str, loader: type[yaml.SafeLoader] | type[yaml.BaseLoader]) -> Any:
+    """Builds the data once the text was looked through."""
     try:
         _check_events(text, source)
-        return yaml.safe_load(text)
+        return yaml.load(text, Loader=loader)
     except yaml.YAMLError as error:
         raise ValueError(f"{source} is not valid YAML: {error}") from error
 

@@ -73,7 +73,7 @@ def test_unknown_labels_are_all_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "not a JSON polygon file"),
+        ("{", "is not valid JSON"),
         ('{"imgHeight": 3, "objects": []}', "imgWidth"),
         ('{"imgHeight": 0, "imgWidth": 4, "objects": []}', "0x4 is not positive"),
         ('{"imgHeight": 3, "imgWidth": 3, "objects": {}}', "objects is no list"),

@@ -167,7 +167,7 @@ def test_bad_files_are_all_named(write: Callable[..., Path], tmp_path: Path) -> 
     write(shape("point", [[1, 1]]), name="lost", imagePath="gone.jpg")
     root = write(shape("point", [[1, 1]]), name="b")
     (root / "b.json").write_text((root / "b.json").read_text()[:-5])
-    with pytest.raises(ValueError, match=r"b\.json is not JSON(.|\n)*lost\.json: image 'gone\.jpg' not found"):
+    with pytest.raises(ValueError, match=r"b\.json is not valid JSON(.|\n)*lost\.json: image 'gone\.jpg' not found"):
         read_labelme(root)
     with pytest.raises(FileNotFoundError, match="no JSON files"):
         read_labelme(tmp_path / "none")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dataset_tools.convert.output import OutputOptions, check_output, read_image_size, write_dataset
+from dataset_tools.convert.output import OutputOptions, check_output, write_dataset
 from dataset_tools.convert.source import IndexMask, SourceDataset, SourceImage
 from dataset_tools.description import load_description
 from dataset_tools.labels import ClassTable
@@ -166,10 +166,3 @@ def test_output_and_source_are_apart(tmp_path: Path) -> None:
     check_output(source, tmp_path / "source2")
     with pytest.raises(FileNotFoundError, match="none"):
         check_output(tmp_path / "none", tmp_path / "out")
-
-
-def test_image_size(tmp_path: Path, picture: Callable[..., Path]) -> None:
-    assert read_image_size(picture(tmp_path / "a.png", (3, 5))) == (3, 5)
-    (tmp_path / "b.png").write_bytes(b"no image")
-    with pytest.raises(ValueError, match=r"image cannot be read: .*b\.png"):
-        read_image_size(tmp_path / "b.png")

@@ -198,6 +198,8 @@ DEFECTS = (
     Defect("foreground-as-ignore", change_mask(binary, "train", "val")),
     Defect("missing-file", lambda root: (root / IMAGE).unlink()),
     Defect("missing-file", lambda root: (root / MASK).unlink()),
+    Defect("too-large", lambda root: Image.new("1", (13_500, 13_500)).save(root / IMAGE)),
+    Defect("too-large", lambda root: Image.new("1", (13_500, 13_500)).save(root / MASK)),
     Defect("unreadable", lambda root: (root / IMAGE).write_bytes(b"not an image")),
     Defect("unreadable", lambda root: (root / IMAGE).write_bytes(b"")),
     Defect("unreadable", cut_off(IMAGE, 0.9)),

@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from dataset_tools.convert.source import IndexMask, find_files, match, standard_split
+from dataset_tools.convert.pairing import Pairing, find_files, match, name_splits, standard_split
+from dataset_tools.convert.source import IndexMask
 
 
 def make(path: Path) -> IndexMask:
@@ -17,7 +18,8 @@ def touch(root: Path, *names: str) -> Path:
 
 
 def test_pairs_are_exact(tmp_path: Path) -> None:
-    problems: list[str] = []
+    pairing = Pairing()
+    problems = pairing.problems
     touch(
         tmp_path / "i",
         "a/route_1_raw.png",
@@ -30,7 +32,7 @@ def test_pairs_are_exact(tmp_path: Path) -> None:
     touch(tmp_path / "m", "a/route_10.png", "x y.png", "a/route_11.png", "._x y.png")
     images = find_files("image", tmp_path / "i", (".png", ".jpg"), problems, suffix="_raw")
     masks = find_files("mask", tmp_path / "m", (".png",), problems)
-    pairs = match(images, masks, make, problems)
+    pairs = match(images, masks, make, pairing)
     assert [(pair.name, pair.image, pair.mask.files) for pair in pairs if pair.mask] == [
         ("a/route_10", tmp_path / "i/a/route_10_raw.png", (tmp_path / "m/a/route_10.png",)),
         ("x y", tmp_path / "i/x y_raw.JPG", (tmp_path / "m/x y.png",)),
@@ -47,16 +49,33 @@ def test_names_keep_their_dots(tmp_path: Path) -> None:
 
 
 def test_twins_and_empty_folders(tmp_path: Path) -> None:
-    problems: list[str] = []
+    pairing = Pairing()
+    problems = pairing.problems
     touch(tmp_path / "i", "a.png", "a.jpg")
     find_files("image", tmp_path / "i", (".png", ".jpg"), problems)
     (tmp_path / "none").mkdir()
     empty = find_files("image", tmp_path / "none", (".png",), problems)
-    match(empty, empty, make, problems)
+    match(empty, empty, make, pairing)
     assert "two images of one name" in problems[0]
     assert "no images in" in problems[1]
 
 
-@pytest.mark.parametrize(("name", "split"), [("training", "train"), ("valid", "val"), ("mine", "mine")])
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("training", "train"),
+        ("valid", "val"),
+        ("mine", "mine"),
+        ("Train", "train"),
+        ("Validation", "val"),
+        ("default", "train"),
+    ],
+)
 def test_standard_splits(name: str, split: str) -> None:
     assert standard_split(name) == split
+
+
+def test_two_folders_of_one_split_keep_their_names() -> None:
+    assert name_splits(["Train", "valid", "mine"]) == {"Train": "train", "valid": "val", "mine": "mine"}
+    assert name_splits(["train", "default", "val"]) == {"train": "train", "default": "default", "val": "val"}
+    assert name_splits(["Val", "validation"]) == {"Val": "Val", "validation": "validation"}
