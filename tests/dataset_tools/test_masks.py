@@ -11,6 +11,7 @@ from dataset_tools.masks import (
     map_colors,
     map_ids,
     read_color_mask,
+    read_made_of,
     read_mask,
     write_mask,
 )
@@ -148,3 +149,44 @@ def test_colours_of_vocs_rule() -> None:
     assert distinct_colors(4) == ((0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0))
     assert distinct_colors(256)[255] == (224, 224, 192)
     assert distinct_colors(2, [(0, 0, 0)]) == ((128, 0, 0), (0, 128, 0))
+
+
+def palette_png(path: Path, ids: list[list[int]], palette: list[int]) -> Path:
+    """A palette PNG whose palette has just these values."""
+    image = Image.fromarray(np.array(ids, np.uint8), "P")
+    image.putpalette(palette)
+    # Pillow would choose the bits by the palette, and cut the indices.
+    image.save(path, bits=8)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("palette", "said"),
+    [
+        ([0, 0, 0], r"palette of 1 colours has no colour for the indices 1, 3, which are used"),
+        ([0, 0, 0, 9, 9, 9], r"no colour for the indices 3"),
+        ([0] * 768, r"palette of 256 colours has the indices 0, 1, 3 the colour \(0, 0, 0\)"),
+        ([7, 7, 7, 9, 0, 0, 5, 5, 5, 9, 0, 0], r"the indices 1, 3 the colour \(9, 0, 0\)"),
+    ],
+)
+def test_a_palette_that_does_not_tell_its_indices_apart_is_refused(
+    tmp_path: Path, palette: list[int], said: str
+) -> None:
+    path = palette_png(tmp_path / "a.png", [[0, 1], [1, 3]], palette)
+    with pytest.raises(ValueError, match=said):
+        read_color_mask(path)
+    assert read_mask(path).tolist() == [[0, 1], [1, 3]]
+
+
+def test_unused_colours_may_be_alike(tmp_path: Path) -> None:
+    path = palette_png(tmp_path / "a.png", [[0, 2]], [0, 0, 0, 9, 9, 9, 9, 9, 9])
+    assert read_color_mask(path).tolist() == [[[0, 0, 0], [9, 9, 9]]]
+
+
+def test_what_a_mask_is_made_of_is_noted_in_it(tmp_path: Path) -> None:
+    write_mask(tmp_path / "a.png", np.zeros((2, 3), np.uint8), made_of="abc")
+    write_mask(tmp_path / "b.png", np.zeros((2, 3), np.uint8))
+    assert (read_made_of(tmp_path / "a.png"), read_made_of(tmp_path / "b.png")) == ("abc", "")
+    (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:-20])
+    with pytest.raises(ValueError, match="mask cannot be read"):
+        read_made_of(tmp_path / "a.png")

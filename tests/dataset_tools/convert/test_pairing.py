@@ -1,8 +1,9 @@
+import unicodedata
 from pathlib import Path
 
 import pytest
 
-from dataset_tools.convert.pairing import Pairing, find_files, match, name_splits, standard_split
+from dataset_tools.convert.pairing import Pairing, find_files, match, name_splits, pair_folders, standard_split
 from dataset_tools.convert.source import IndexMask
 
 
@@ -79,3 +80,50 @@ def test_two_folders_of_one_split_keep_their_names() -> None:
     assert name_splits(["Train", "valid", "mine"]) == {"Train": "train", "valid": "val", "mine": "mine"}
     assert name_splits(["train", "default", "val"]) == {"train": "train", "default": "default", "val": "val"}
     assert name_splits(["Val", "validation"]) == {"Val": "Val", "validation": "validation"}
+
+
+def test_what_has_no_partner_can_be_left_out(tmp_path: Path) -> None:
+    touch(tmp_path, "i/a.png", "i/b.png", "i/c.png", "m/a.png", "m/x.png")
+    pairing = Pairing("skip")
+    assert [pair.name for pair in pair_folders(tmp_path / "i", tmp_path / "m", make, pairing)] == ["a"]
+    assert not pairing.has_folder(tmp_path / "none", tmp_path / "i", "the masks of")
+    pairing.refuse(tmp_path)
+    assert pairing.skipped == {
+        "images without a mask (--unmatched skip)": 5,
+        "masks without an image (--unmatched skip)": 1,
+    }
+    with pytest.raises(FileNotFoundError, match=r"missing .*none; expected the masks of .*--unmatched skip"):
+        Pairing().has_folder(tmp_path / "none", tmp_path / "i", "the masks of")
+
+
+def test_twins_are_refused_even_where_others_are_left_out(tmp_path: Path) -> None:
+    touch(tmp_path, "i/a.png", "i/a.jpg", "m/a.png")
+    pairing = Pairing("skip")
+    pair_folders(tmp_path / "i", tmp_path / "m", make, pairing)
+    with pytest.raises(ValueError, match="two images of one name"):
+        pairing.refuse(tmp_path)
+
+
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_names_may_be_composed_otherwise(tmp_path: Path, forms: tuple[str, str]) -> None:
+    image, mask = (unicodedata.normalize(form, "größe/é") for form in forms)  # type: ignore[arg-type]
+    touch(tmp_path, f"i/{image}.png", f"m/{mask}.png", "i/e.png", "m/e.png")
+    pairing = Pairing()
+    pairs = pair_folders(tmp_path / "i", tmp_path / "m", make, pairing)
+    assert (len(pairs), pairing.problems) == (2, [])
+
+
+def test_a_lossy_mask_is_named(tmp_path: Path) -> None:
+    touch(tmp_path, "i/a.png", "m/a.jpg")
+    pairing = Pairing()
+    pair_folders(tmp_path / "i", tmp_path / "m", make, pairing)
+    assert "m/a.jpg is a JPEG file, which smears class ids" in pairing.problems[0]
+
+
+def test_linked_folders_are_entered(tmp_path: Path) -> None:
+    touch(tmp_path, "else/b.png", "i/sub/a.png")
+    (tmp_path / "i" / "sub" / "link").symlink_to(tmp_path / "else")
+    (tmp_path / "else" / "back").symlink_to(tmp_path / "i")
+    (tmp_path / "i" / "sub" / "loop").symlink_to(tmp_path / "i")
+    found = find_files("image", tmp_path / "i", (".png",), [])
+    assert {"sub/a", "sub/link/b"} <= set(found.by_name)

@@ -111,3 +111,68 @@ def test_bad_data_files(root: Path) -> None:
     (root / "data.yaml").rename(root / "data.txt")
     with pytest.raises(FileNotFoundError, match="found none; give it with --data"):
         read_yolo(root)
+
+
+@pytest.mark.parametrize("test", ["../test/images", "lists/test.txt", "[gone/a, gone/b]"])
+def test_a_test_set_that_was_not_exported_is_left_out(test: str, root: Path) -> None:
+    (root / "data.yaml").write_text(DATA + f"test: {test}\n")
+    dataset = read_yolo(root)
+    assert set(dataset.splits) == {"train", "val"}
+    assert sum(dataset.skipped.values()) == (2 if test.startswith("[") else 1)
+    (root / "data.yaml").write_text(DATA.replace("images/val", "images/gone"))
+    with pytest.raises(FileNotFoundError, match="images/gone not found"):
+        read_yolo(root)
+
+
+def test_a_set_without_any_label_file_is_another_form(root: Path) -> None:
+    for split in ("train", "val"):
+        (root / "labels" / split / "a.txt").unlink()
+    with pytest.raises(ValueError, match=r"not one image has a label file.*convert folders"):
+        read_yolo(root, unlabelled="background")
+    (root / "data.yaml").write_text(DATA + "masks_dir: masks\n")
+    with pytest.raises(ValueError, match="masks_dir is 'masks': this is a semantic set"):
+        read_yolo(root, unlabelled="background")
+
+
+def test_images_without_labels_can_be_left_out(root: Path) -> None:
+    (root / "labels" / "val" / "a.txt").unlink()
+    dataset = read_yolo(root, unmatched="skip")
+    assert dataset.skipped == {"images without a label file (--unmatched skip)": 1}
+    assert set(dataset.splits) == {"train"}
+
+
+@pytest.mark.parametrize(
+    "written", ["on", "off", "Yes", "TRUE", "0x1F", "1_0", "2024-01-31", "1:30:00", ".inf", "~", "=", "+7", "'010'"]
+)
+def test_names_are_as_they_are_written(written: str, root: Path) -> None:
+    (root / "data.yaml").write_text(f"train: images/train\nnames:\n  0: {written}\n  1: 'x y'\n")
+    assert read_yolo(root).classes.names == ("background", written.strip("'"), "x y")
+
+
+@pytest.mark.parametrize("names", ["[a, [b]]", "{0: a, 1: ''}", "{0: a, 00: b}", "{one: a}", "a", "[a, '  ']"])
+def test_names_that_are_none(names: str, root: Path) -> None:
+    (root / "data.yaml").write_text(f"train: images/train\nnames: {names}\n")
+    with pytest.raises(ValueError, match=r"data\.yaml: names "):
+        read_yolo(root)
+
+
+def test_classes_written_as_decimals(root: Path, tmp_path: Path, convert: Callable[..., Any]) -> None:
+    assert (
+        convert(read_yolo(label(root, LEFT_HALF.replace("0", "0.000000", 1))))["train"]["a"] == [[1, 1, 1, 0, 0, 0]] * 4
+    )
+    label(root, "0.5 0 0 0.5 0 0.5 1 0 1\n")
+    failing(root, tmp_path, r"a\.txt:1: class 0\.5 is none of the names")
+
+
+@pytest.mark.parametrize("train", ["images\\train", ".\\images\\train", "..\\yolo\\images\\train", "train.txt"])
+def test_backslashes_of_windows(train: str, root: Path, convert: Callable[..., Any]) -> None:
+    (root / "train.txt").write_text(".\\images\\train\\a.jpg\r\n")
+    (root / "data.yaml").write_text(f"path: C:\\Users\\me\ntrain: {train}\nnames: [car, traffic light]\n")
+    assert convert(read_yolo(root))["train"]["a"][0] == [1, 1, 1, 0, 0, 0]
+
+
+def test_files_of_macos_are_no_data(root: Path, convert: Callable[..., Any]) -> None:
+    for name in ("._data.yaml", "images/train/._a.jpg", "images/train/__MACOSX/a.jpg"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"Mac OS X")
+    assert list(convert(read_yolo(root))["train"]) == ["a"]

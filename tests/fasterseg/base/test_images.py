@@ -2,10 +2,9 @@ import struct
 import zlib
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from fasterseg.base.images import (
     MOST_PIXELS_VARIABLE,
@@ -32,7 +31,7 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 @pytest.mark.parametrize("size", [(13_500, 13_500), (14_000, 14_000), (30_000, 30_000), (100_000, 100_000)])
 def test_an_image_that_is_too_large_is_refused_by_its_header(tmp_path: Path, size: tuple[int, int]) -> None:
     path = header(tmp_path / "a.png", size)
-    said = rf"a\.png .*has {size[0]}x{size[1]} .*pixels, more than 180,000,000; .*{MOST_PIXELS_VARIABLE}={size[0] * size[1]}"
+    said = rf"a\.png .*has {size[0]}x{size[1]} .*, more than 180,000,000; .*{MOST_PIXELS_VARIABLE}={size[0] * size[1]}"
     with pytest.raises(TooLargeImageError, match=said):
         read_image(path, "train.txt:3")
     with pytest.raises(TooLargeImageError, match="mask .*a.png has"), open_image(path, "mask"):
@@ -72,8 +71,8 @@ def test_the_orientation_that_is_left_to_be_applied(tmp_path: Path, ending: str,
         left, size = orientation_of(opened), (opened.height, opened.width)
     read = read_image(path)
     assert read.shape[:2] == size
-    upright = cv2.imread(str(path))
-    assert upright is not None
+    with Image.open(path) as opened:
+        upright = np.asarray(ImageOps.exif_transpose(opened))
     # What is read differs from the upright picture just where an orientation is left.
     same = read.shape == upright.shape and bool((np.abs(read.astype(int) - upright) < 30).all())
     assert same == (left == 1)
