@@ -35,13 +35,11 @@ from latency.table import TABLE_NAME, LatencyTable
 from search.config import PretrainConfig, SearchConfig, SupernetTrainConfig
 from search.pretrain import run_pretrain
 from search.trainer import run_search
-from train.baseline import run_baseline
 from train.config import BaselinesConfig, StudentConfig, TeacherConfig, TrainConfig, stage_config, stage_folder
 from train.evaluate import Evaluation, run_evaluate
 from train.report import TrainedNetwork, build_report, draw_predictions, write_report
+from train.stages import run_baseline, run_student, run_teacher
 from train.start import start_fresh
-from train.student import run_student
-from train.teacher import run_teacher
 
 SECTIONS: dict[str, type[BaseModel]] = {
     "dataset": DatasetConfig,

@@ -21,6 +21,7 @@ from benchmarks.turns import Turn, duration_ms, machine, median_ratio, medians, 
 from dataset_tools.config import DatasetConfig
 from dataset_tools.dataset import LabeledImage
 from dataset_tools.description import load_description
+from dataset_tools.experiment_data import ExperimentData
 from dataset_tools.synthesis.config import SynthesizeConfig
 from dataset_tools.synthesis.writer import synthesize
 from fasterseg.base.files import write_text
@@ -35,7 +36,8 @@ from fasterseg.networks.presets import load_preset
 from latency.csvtext import csv_text
 from train.config import StudentConfig
 from train.data import build_stage_data
-from train.trainer import Distillation, NetworkStage
+from train.distillation import Distillation
+from train.trainer import NetworkStage
 
 NUM_CLASSES = 19
 PARTS = ("forward", "losses", "backward", "teacher")
@@ -43,7 +45,7 @@ _FIRST = Position(epoch=0, step=0, epochs=1, steps_per_epoch=1)
 
 
 def build_stage(folder: Path, *, crop_size_px: tuple[int, int], batch_size: int) -> NetworkStage:
-    """A student stage as `train.run` builds it, of the released networks with fresh weights.
+    """A student stage as `train.stages` builds it, of the released networks with fresh weights.
 
     Args:
         folder: For a dataset of a few synthetic images, which is not trained on, and the run folder.
@@ -56,14 +58,15 @@ def build_stage(folder: Path, *, crop_size_px: tuple[int, int], batch_size: int)
     synthesize(folder / "data", SynthesizeConfig(train_images=1, val_images=1), workers=1)
     fabric = build_fabric(config.device)
     data_config = DatasetConfig(root=folder / "data", num_workers=0)
-    data = build_stage_data(load_description(folder / "data"), data=data_config, config=config, fabric=fabric, seed=0)
+    data = ExperimentData(data_config, load_description(folder / "data"))
+    stage_data = build_stage_data(data, config=config, fabric=fabric, seed=0)
     names = tuple(f"class {index}" for index in range(NUM_CLASSES))
-    facts = DatasetFacts(names, ((0, 0, 0),) * NUM_CLASSES, 255, data.facts.mean, data.facts.std)
+    facts = DatasetFacts(names, ((0, 0, 0),) * NUM_CLASSES, 255, stage_data.facts.mean, stage_data.facts.std)
     student, teacher = (load_preset(f"fasterseg-{role}") for role in ("student", "teacher"))
     stage = NetworkStage(
         build_network(student, NUM_CLASSES),
         config=config,
-        data=replace(data, facts=facts),
+        data=replace(stage_data, facts=facts),
         template=NetworkCheckpoint(student, facts, crop_size_px, weights={}),
         fabric=fabric,
         run_folder=open_run_folder(folder / "run", stage="student", settings={}, fabric=fabric),

@@ -5,14 +5,23 @@ messages do not tear each other apart.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
 CONSOLE = Console(highlight=False, markup=False, soft_wrap=True)
 _LINE_INTERVAL_S = 30.0
+
+
+def print_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
+    """Prints a table."""
+    table = Table(*header)
+    for line in lines:
+        table.add_row(*line)
+    CONSOLE.print(table, soft_wrap=False)
 
 
 def format_duration(duration_s: float) -> str:

@@ -1,4 +1,6 @@
-"""Names of files and classes as text that can be shown: they may hold line breaks, control characters or no text."""
+"""Text that can be shown: names that may hold line breaks, control characters or no text, and tables."""
+
+from collections.abc import Sequence
 
 
 def printable(text: object) -> str:
@@ -14,3 +16,8 @@ def printable(text: object) -> str:
         char if char.isprintable() else char.encode("unicode_escape", "backslashreplace").decode() for char in str(text)
     )
     return "".join(shown)
+
+
+def markdown_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a Markdown table."""
+    return [f"| {' | '.join(header)} |", "|" + " --- |" * len(header), *(f"| {' | '.join(line)} |" for line in lines)]

@@ -8,10 +8,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from fasterseg.base.console import ProgressReporter
+from fasterseg.base.pictures import example_picture
+from fasterseg.engine.checkpoint import DatasetFacts
 from fasterseg.engine.metrics import SegmentationMetrics, SegmentationScores
+from fasterseg.engine.run_folder import RunFolder
 from fasterseg.networks.resizing import Size, map_size, resize_bilinear
 
 Predictor = Callable[[torch.Tensor], torch.Tensor]
@@ -161,3 +166,45 @@ def evaluate(
         if progress is not None:
             progress.advance()
     return metrics.compute()
+
+
+def first_example(batch: LabeledBatch, prediction: torch.Tensor, facts: DatasetFacts) -> NDArray[np.uint8]:
+    """A batch's first image, its label and its prediction side by side, as an RGB picture.
+
+    Args:
+        batch: Images and labels.
+        prediction: Train ids (N, H, W).
+        facts: Colours and normalisation.
+    """
+    return example_picture(
+        batch.image[0].float().cpu().numpy(),
+        batch.label[0].cpu().numpy(),
+        prediction[0].cpu().numpy(),
+        colors=facts.colors,
+        mean=facts.mean,
+        std=facts.std,
+    )
+
+
+class ExamplePictures:
+    """Shows the first image of each of the first batches; hand its `show` to `evaluate`.
+
+    Args:
+        run_folder: Whose TensorBoard they go to.
+        facts: Colours and normalisation.
+        count: How many to show.
+        step: The step they belong to.
+    """
+
+    def __init__(self, run_folder: RunFolder, facts: DatasetFacts, *, count: int, step: int) -> None:
+        self._run_folder, self._facts = run_folder, facts
+        self._count, self._step = count, step
+        self._shown = 0
+
+    def show(self, batch: LabeledBatch, prediction: torch.Tensor) -> None:
+        """Takes a batch and its predicted train ids (N, H, W)."""
+        if self._shown >= self._count:
+            return
+        picture = first_example(batch, prediction, self._facts)
+        self._run_folder.picture(f"examples/{self._shown}", picture, self._step)
+        self._shown += 1

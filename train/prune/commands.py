@@ -11,8 +11,7 @@ from fasterseg.base.experiment import load_experiment
 from fasterseg.runtime.load import load_checkpoint
 from latency.table import TABLE_NAME
 from train.prune.budget import Budget
-from train.prune.filters import FilterGroup
-from train.prune.ranking import Ranking
+from train.prune.filters import FilterGroup, Ranking
 from train.prune.run import SECTIONS, STAGE, PruneRequest, run_prune, training_stage
 
 _BARS = "▁▂▃▄▅▆▇█"

@@ -26,11 +26,18 @@ from fasterseg.runtime.load import load_checkpoint
 from latency.config import LatencyConfig, TargetConfig
 from train.config import BaselinesConfig, StageName, StudentConfig, stage_config
 from train.prune.budget import Budget, fit_budget
-from train.prune.filters import FilterGraph, FilterGroup, Plan, kept_indices
-from train.prune.plots import plot_norms
-from train.prune.ranking import Ranking, check_factor, largest, rank_filters
-from train.prune.report import PruneReport, measure_networks, write_prune_report
-from train.run import ARCHITECTURE_NAME, train_network
+from train.prune.filters import (
+    FilterGraph,
+    FilterGroup,
+    Plan,
+    Ranking,
+    check_factor,
+    kept_indices,
+    largest,
+    rank_filters,
+)
+from train.prune.report import PruneReport, measure_networks, plot_norms, write_prune_report
+from train.stages import ARCHITECTURE_NAME, train_network
 from train.start import NetworkStart
 
 STAGE = "prune"
