@@ -34,18 +34,18 @@ def test_it_is_read_from_the_experiment(data: ExperimentData, tmp_path: Path) ->
 
 def test_processes_share_the_images_and_halves_share_none(data: ExperimentData) -> None:
     images = {sample.image.stem for sample in data.description.samples("train")}
-    shares = [
-        names(data.train_loader(CROPS, SimpleNamespace(global_rank=rank, world_size=2), seed=0)) for rank in (0, 1)
-    ]
-    assert set(shares[0]) | set(shares[1]) == images
-    halves = [
-        set(names(data.train_loader(CROPS, ALONE, seed=0, subset=half))) for half in ("first_half", "second_half")
-    ]
-    assert halves[0] and halves[1] and not halves[0] & halves[1]
-    assert len(data.train_loader(CROPS, ALONE, seed=0, iterations_per_epoch=7)) == 7
-    assert len(data.train_loader(CROPS, ALONE, seed=0, split="train+val")) > len(
-        data.train_loader(CROPS, ALONE, seed=0)
-    )
+    both = [SimpleNamespace(global_rank=rank, world_size=2) for rank in (0, 1)]
+    shares = [set(names(data.train_loader(CROPS, processes, seed=0))) for processes in both]
+    assert shares[0] | shares[1] == images
+    first = set(names(data.train_loader(CROPS, ALONE, seed=0, subset="first_half")))
+    second = set(names(data.train_loader(CROPS, ALONE, seed=0, subset="second_half")))
+    assert first and second and not first & second
+
+
+def test_an_epoch_is_as_long_as_told(data: ExperimentData) -> None:
+    assert len(data.train_loader(CROPS, ALONE, seed=0)) == 5
+    assert len(data.train_loader(CROPS, ALONE, seed=0, split="train+val")) == 7
+    assert len(data.train_loader(CROPS, ALONE, seed=0, iterations_per_epoch=9)) == 9
 
 
 def test_validation_images_come_in_list_order_and_as_many_as_asked_for(data: ExperimentData) -> None:

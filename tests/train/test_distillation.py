@@ -1,4 +1,4 @@
-"""Distillation: the teacher counts, stays as it is, and has to fit; its logits come from the disk where crops repeat."""
+"""Distillation: the teacher counts, stays as it is and has to fit; its logits are cached where crops repeat."""
 
 import json
 from collections.abc import Callable

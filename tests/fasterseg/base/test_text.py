@@ -10,9 +10,5 @@ def test_printable() -> None:
 
 
 def test_a_table_has_a_rule_under_its_header() -> None:
-    assert markdown_table(["", "a"], [["x", "1"], ["y", "2"]]) == [
-        "|  | a |",
-        "| --- | --- |",
-        "| x | 1 |",
-        "| y | 2 |",
-    ]
+    expected = ["|  | a |", "| --- | --- |", "| x | 1 |", "| y | 2 |"]
+    assert markdown_table(["", "a"], [["x", "1"], ["y", "2"]]) == expected
