@@ -9,7 +9,6 @@ logits), the student's backward and the teacher's forward; the optimizer is meas
 Result: see benchmarks/README.md.
 """
 
-import argparse
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.options import benchmark_parser, write_rows
 from benchmarks.turns import Turn, duration_ms, machine, median_ratio, medians, take_turns
 from dataset_tools.config import DatasetConfig
 from dataset_tools.dataset import LabeledImage
@@ -24,7 +24,6 @@ from dataset_tools.description import load_description
 from dataset_tools.experiment_data import ExperimentData
 from dataset_tools.synthesis.config import SynthesizeConfig
 from dataset_tools.synthesis.writer import synthesize
-from fasterseg.base.files import write_text
 from fasterseg.engine.checkpoint import DatasetFacts, NetworkCheckpoint
 from fasterseg.engine.devices import DeviceConfig, build_fabric, seed_everything
 from fasterseg.engine.loop import Position
@@ -33,7 +32,6 @@ from fasterseg.engine.run_folder import open_run_folder
 from fasterseg.networks import build_network
 from fasterseg.networks.network import SegmentationLogits
 from fasterseg.networks.presets import load_preset
-from latency.csvtext import csv_text
 from train.config import StudentConfig
 from train.data import build_stage_data
 from train.distillation import Distillation
@@ -135,12 +133,7 @@ def as_rows(times: Mapping[str, list[float]], conditions: Mapping[str, object]) 
 
 def main() -> None:
     """Reads the command line, measures and writes the CSV."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--crop", type=int, nargs=2, default=(256, 512), metavar=("HEIGHT", "WIDTH"))
-    parser.add_argument("--batch", type=int, default=2, help="images per step")
-    parser.add_argument("--rounds", type=int, default=15, help="how often step and parts take turns")
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
-    parser.add_argument("--csv", type=Path, help="write the figures to this file")
+    parser = benchmark_parser(__doc__, size=("--crop", (256, 512)), batch=2, rounds=15, threads=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     seed_everything(0)
@@ -162,8 +155,7 @@ def main() -> None:
     rows = as_rows(times, conditions)
     for row in rows:
         print(f"{row['figure']}: {row['value']:.4g} {row['unit']}")
-    if arguments.csv is not None:
-        write_text(arguments.csv, csv_text(rows))
+    write_rows(arguments.csv, rows)
 
 
 if __name__ == "__main__":
