@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader
 from dataset_tools.config import CropConfig, DatasetConfig
 from dataset_tools.dataset import LabeledImage
 from dataset_tools.description import DatasetDescription, load_description
+from dataset_tools.doctor.fast import verify_split
 from dataset_tools.loader import TrainLoader, build_eval_loader, build_train_loader
 from dataset_tools.sampler import Subset
 from fasterseg.base.experiment import Experiment
@@ -51,6 +52,17 @@ class ExperimentData:
     def settings(self) -> dict[str, Any]:
         """What of the section decides a result, as plain data."""
         return self.config.model_dump(mode="json", exclude={"num_workers", "synthesize"})
+
+    def check(self, split: str) -> None:
+        """Refuses splits that cannot be read; see `dataset_tools.doctor.fast.verify_split`.
+
+        Args:
+            split: Name of the split, or several joined by "+".
+
+        Raises:
+            ValueError: A file is missing or does not fit; the message names it.
+        """
+        verify_split(self.description, split)
 
     def train_loader(
         self,

@@ -7,6 +7,7 @@ Source: FasterSeg, section 3.4; slimmable networks' sandwich rule (Yu and Huang,
 """
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from pydantic import BaseModel
 
 from dataset_tools.config import DatasetConfig
 from dataset_tools.dataset import LabeledImage
-from dataset_tools.doctor.fast import verify_split
 from dataset_tools.experiment_data import ExperimentData
 from fasterseg.base.experiment import Experiment
 from fasterseg.engine.devices import build_fabric
@@ -121,10 +121,7 @@ def run_pretrain(experiment: Experiment, *, out: Path) -> Path:
         origins={"dataset": data.description.digest()},
     )
     with open_run_folder(out, stage=STAGE, settings=settings, fabric=fabric) as run_folder:
-
-        def check() -> None:
-            verify_split(data.description, data.config.train_split)
-
+        check = partial(data.check, data.config.train_split)
         if not begin_stage(run_folder, run_folder.best, fabric=fabric, seed=experiment.seed, check=check):
             return run_folder.best
         supernet = Supernet(space, data.description.num_classes)

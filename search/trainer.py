@@ -1,12 +1,12 @@
 """The search stage: puts supernet, data, latency table and budget together and runs the search over them."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
 from dataset_tools.config import DatasetConfig
-from dataset_tools.doctor.fast import verify_split
 from dataset_tools.experiment_data import ExperimentData
 from fasterseg.base.experiment import Experiment
 from fasterseg.base.files import file_digest
@@ -80,10 +80,7 @@ def run_search(experiment: Experiment, *, out: Path, table_path: Path, pretraine
         **{name: experiment.sections[name].model_dump(mode="json") for name in ("target", "space")},
     )
     with open_run_folder(out, stage=STAGE, settings=settings, fabric=fabric) as run_folder:
-
-        def check() -> None:
-            verify_split(description, f"{data.config.train_split}+{data.config.validation_split}")
-
+        check = partial(data.check, f"{data.config.train_split}+{data.config.validation_split}")
         product = run_folder.path / "architecture_student.json"
         if not begin_stage(run_folder, product, fabric=fabric, seed=experiment.seed, check=check):
             return run_folder.path

@@ -33,9 +33,9 @@ class TrainConfig(CropConfig, TrainingConfig):
             Batch norm sees one part at a time.
         memory_saving: Whether a step computes the inside of the network again in its backward pass instead of keeping
             it; ICNet and PSPNet50 only.
-        batch_norm: Whose images batch norm sees: `local` those of its own process, `synchronized` those of all
-            processes (CUDA only), `auto` those of all processes on CUDA and of its own elsewhere, `frozen` none: it
-            keeps the statistics it started with. Statistics of a process's own are the first one's in checkpoints.
+        batch_norm: Which images batch norm takes its statistics from: `local` those of its own process, `synchronized`
+            those of all processes (CUDA only), `auto` is synchronized on CUDA and local elsewhere, `frozen` none: it
+            keeps the statistics it started with. Checkpoints hold the first process's statistics where they differ.
         validate_every: Epochs between validations; the last epoch is always validated.
         predict_test_every: Epochs between predictions of the test split, written to `test_predictions/`; 0 for never.
         example_count: Validation images shown with their predictions in TensorBoard.
@@ -80,7 +80,7 @@ class StudentConfig(TrainConfig):
 
     Attributes:
         distillation_weight: Weight of KL(teacher ‖ student); 0 trains without a teacher.
-        teacher: Whose run gives the teacher: the searched teacher's, or a baseline's.
+        teacher: The stage that trains the teacher: the searched one, or a baseline.
         cache_teacher_logits: Whether the teacher's logits are kept in the run folder, in half precision. For crops that
             repeat only: one scale, and images of the crop's size.
     """

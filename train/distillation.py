@@ -113,7 +113,7 @@ class TeacherLogits:
             except (ValueError, EOFError) as error:
                 raise ValueError(f"{path} is damaged ({error}); remove it, it will be written again") from error
         else:
-            with np.errstate(over="ignore"):  # told by the check below
+            with np.errstate(over="ignore"):  # the check below reports it
                 stored = self._compute(image).float().cpu().numpy().astype(np.float16)
             if not np.isfinite(stored).all():
                 raise ValueError(

@@ -34,7 +34,7 @@ class Following:
 
     Attributes:
         run: The run folder of a training stage.
-        every_s: Seconds between looks at it.
+        every_s: Seconds between two checks for a new checkpoint.
         once: Whether to end after the checkpoint that is there now.
         device: Where the networks run.
 

@@ -5,13 +5,13 @@ engine's loop, or goes on with it, and closes the stage with its best network an
 """
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
 from dataset_tools.config import DatasetConfig
-from dataset_tools.doctor.fast import verify_split
 from dataset_tools.experiment_data import ExperimentData
 from fasterseg.base.experiment import Experiment
 from fasterseg.base.files import write_text
@@ -152,10 +152,7 @@ def train_network(
         origins={"dataset": data.description.digest(), **origins},
     )
     with open_run_folder(out, stage=stage, settings=settings, fabric=fabric) as run_folder:
-
-        def check() -> None:
-            verify_split(data.description, splits_read(data.config, config))
-
+        check = partial(data.check, splits_read(data.config, config))
         if not begin_stage(run_folder, run_folder.best, fabric=fabric, seed=seed, check=check):
             return run_folder.best
         stage_data = build_stage_data(data, config=config, fabric=fabric, seed=seed)

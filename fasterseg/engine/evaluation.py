@@ -79,8 +79,8 @@ def infer(predict: Predictor, image: torch.Tensor, mode: InferenceMode = WHOLE_I
         mode: How the image is shown to it.
 
     Returns:
-        (N, C, H, W): logits for a single look at the whole image, averaged probabilities otherwise; the largest is the
-        prediction either way.
+        (N, C, H, W): logits where the whole image is evaluated once, averaged probabilities otherwise; the largest is
+        the prediction either way.
     """
     size = map_size(image)
     if mode == WHOLE_IMAGE:
@@ -104,7 +104,7 @@ def _windows(predict: Predictor, image: torch.Tensor, mode: InferenceMode) -> to
     window = size if mode.window_size_px is None else mode.window_size_px
     window = (min(window[0], size[0]), min(window[1], size[1]))
     total: torch.Tensor | None = None
-    looks = image.new_zeros((1, 1, *size))
+    counts = image.new_zeros((1, 1, *size))
     for top in _starts(size[0], window[0], mode.window_overlap):
         for left in _starts(size[1], window[1], mode.window_overlap):
             area = (slice(None), slice(None), slice(top, top + window[0]), slice(left, left + window[1]))
@@ -112,9 +112,9 @@ def _windows(predict: Predictor, image: torch.Tensor, mode: InferenceMode) -> to
             if total is None:
                 total = probabilities.new_zeros((*probabilities.shape[:2], *size))
             total[area] += probabilities
-            looks[area] += 1
+            counts[area] += 1
     assert total is not None
-    return total / looks
+    return total / counts
 
 
 def _starts(length: int, window: int, overlap: float) -> list[int]:

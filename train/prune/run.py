@@ -104,7 +104,7 @@ def run_prune(
         request: What to prune, and how.
         out: The run folder.
         experiment: Read with `SECTIONS`; needed to score, time, fit a budget and prune progressively.
-        choose: Has the last word on every group, such as a person.
+        choose: Decides how many filters of each group to keep, such as by asking; None for the ranking's counts.
 
     Raises:
         FileNotFoundError: The checkpoint, the table or the dataset is missing.
