@@ -27,8 +27,9 @@ from fasterseg.networks.resizing import Size
 from fasterseg.runtime.enlarging import enlarge_by_products
 from fasterseg.runtime.export import onnx_bytes
 from latency.config import LatencyConfig, TargetConfig
-from latency.correction import deployed_network
-from latency.runners import Runner, Session, build_runner
+from latency.deployment import deployed_network
+from latency.runners.base import Runner, Session
+from latency.runners.selection import build_runner
 from latency.timing import LatencyMeasurement, measure_sessions
 
 NUM_CLASSES = 19

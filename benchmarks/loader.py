@@ -15,7 +15,6 @@ page cache: what is measured is decoding and augmentation, not the disk. Making 
 """
 
 import argparse
-import os
 import platform
 import statistics
 import time
@@ -29,15 +28,15 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.options import benchmark_parser, write_rows
+from dataset_tools.config import SynthesizeConfig
 from dataset_tools.dataset import LabeledImage, Sample
 from dataset_tools.description import DatasetDescription, load_description, save_description
 from dataset_tools.loader import build_train_loader
 from dataset_tools.pack import plan_pack, write_pack
-from dataset_tools.synthesis.config import SynthesizeConfig
 from dataset_tools.synthesis.writer import synthesize
 from dataset_tools.transforms import DEFAULT_SCALES
 from fasterseg.base.files import replacing
-from fasterseg.base.machine import processor_name
+from fasterseg.base.machine import available_cores, processor_name
 
 FIELDS = (
     "loader", "images_per_s", "slowest_round", "fastest_round", "ratio_to_plain_png", "rounds", "images_per_round",
@@ -98,7 +97,7 @@ def prepare(root: Path, *, images: int, image_size: tuple[int, int]) -> dict[str
         The datasets, by how their images are stored.
     """
     config = SynthesizeConfig(image_size=image_size, train_images=images, val_images=1)
-    synthesize(root / "synthetic", config, workers=os.cpu_count() or 1)
+    synthesize(root / "synthetic", config, workers=available_cores())
     source = load_description(root / "synthetic")
     made = {}
     for name, ending, options in (
@@ -202,7 +201,7 @@ def measure(arguments: argparse.Namespace) -> list[dict[str, str]]:
         "x".join(map(str, image_size)),
         arguments.images,
         processor_name(),
-        os.cpu_count(),
+        available_cores(),
         platform.python_version(),
         torch.__version__,
         cv2.__version__,

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fasterseg.base.files import write_text
-from latency.csvtext import csv_text
+from fasterseg.base.text import csv_text
 
 
 def benchmark_parser(

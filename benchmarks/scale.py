@@ -28,10 +28,11 @@ from benchmarks.convolutions import ConvolutionCount
 from benchmarks.options import benchmark_parser, write_rows
 from benchmarks.supernet_sides import FastSide, Workload, make_batch
 from benchmarks.turns import machine
-from fasterseg.engine.devices import DeviceConfig, build_fabric, seed_everything
+from fasterseg.base.devices import DeviceConfig
+from fasterseg.engine.devices import build_fabric, seed_everything
 from fasterseg.engine.memory import peak_memory_bytes
 from fasterseg.networks.space import SpaceConfig
-from latency.plots import save_figure
+from latency.results import save_figure
 from search.config import SearchConfig
 from search.steps import SEARCH_PASSES
 

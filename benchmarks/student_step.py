@@ -18,14 +18,14 @@ import torch
 
 from benchmarks.options import benchmark_parser, write_rows
 from benchmarks.turns import Turn, duration_ms, machine, median_ratio, medians, take_turns
-from dataset_tools.config import DatasetConfig
+from dataset_tools.config import DatasetConfig, SynthesizeConfig
 from dataset_tools.dataset import LabeledImage
 from dataset_tools.description import load_description
 from dataset_tools.experiment_data import ExperimentData
-from dataset_tools.synthesis.config import SynthesizeConfig
 from dataset_tools.synthesis.writer import synthesize
+from fasterseg.base.devices import DeviceConfig
 from fasterseg.engine.checkpoint import DatasetFacts, NetworkCheckpoint
-from fasterseg.engine.devices import DeviceConfig, build_fabric, seed_everything
+from fasterseg.engine.devices import build_fabric, seed_everything
 from fasterseg.engine.loop import Position
 from fasterseg.engine.losses import distillation_kl, segmentation_losses
 from fasterseg.engine.run_folder import open_run_folder

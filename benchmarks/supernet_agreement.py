@@ -16,7 +16,8 @@ from benchmarks.options import benchmark_parser, write_rows
 from benchmarks.supernet_figures import relative_differences
 from benchmarks.supernet_sides import FastSide, ReferenceSide, Workload, make_batch
 from benchmarks.turns import machine
-from fasterseg.engine.devices import DeviceConfig, build_fabric, seed_everything
+from fasterseg.base.devices import DeviceConfig
+from fasterseg.engine.devices import build_fabric, seed_everything
 from fasterseg.networks.space import SpaceConfig
 from search.config import SearchConfig
 

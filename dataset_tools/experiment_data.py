@@ -8,9 +8,8 @@ from torch.utils.data import DataLoader
 from dataset_tools.config import CropConfig, DatasetConfig
 from dataset_tools.dataset import LabeledImage
 from dataset_tools.description import DatasetDescription, load_description
-from dataset_tools.doctor.fast import verify_split
-from dataset_tools.loader import TrainLoader, build_eval_loader, build_train_loader
-from dataset_tools.sampler import Subset
+from dataset_tools.doctor.examine import verify_split
+from dataset_tools.loader import Subset, TrainLoader, build_eval_loader, build_train_loader
 from fasterseg.base.experiment import Experiment
 
 
@@ -54,7 +53,7 @@ class ExperimentData:
         return self.config.model_dump(mode="json", exclude={"num_workers", "synthesize"})
 
     def check(self, split: str) -> None:
-        """Refuses splits that cannot be read; see `dataset_tools.doctor.fast.verify_split`.
+        """Refuses splits that cannot be read; see `dataset_tools.doctor.examine.verify_split`.
 
         Args:
             split: Name of the split, or several joined by "+".

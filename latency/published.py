@@ -13,11 +13,9 @@ from fasterseg.networks.space import SpaceConfig
 from fasterseg.networks.specs import CellSpec, ConvNormActSpec, HeadSpec, OperatorSpec, ResizeSpec
 from fasterseg.runtime.importers.restricted import read_number_table, write_number_table
 from latency.config import LatencyConfig
-from latency.records import TableEntry, TableTarget
 from latency.runners.base import Conditions
-from latency.table import LatencyTable
+from latency.table import LatencyTable, TableEntry, TableTarget
 
-NPY_SUFFIX = ".npy"
 RELEASED_DEVICE = "NVIDIA GeForce GTX 1080 Ti"
 RELEASED_INPUT_SIZE = (1024, 2048)
 RELEASED_CLASSES = 19
@@ -118,20 +116,20 @@ def read_key(key: str, *, source: str) -> OperatorSpec:
 
 def write_key(spec: OperatorSpec) -> str | None:
     """The key of a specification in the released table, None where it has no such operator."""
-    place = f"_H{spec.height}_W{spec.width}"
+    size = f"_H{spec.height}_W{spec.width}"
     if isinstance(spec, CellSpec):
         name = _CLASS_OF.get(spec.operator)
         if name is None:
             return None
-        key = f"{name}{place}_Cin{spec.in_channels}_Cout{spec.out_channels}_stride{spec.stride}"
+        key = f"{name}{size}_Cin{spec.in_channels}_Cout{spec.out_channels}_stride{spec.stride}"
         return key + "_dilation1" if name in _DILATED else key
     if isinstance(spec, HeadSpec):
-        return f"head{place}_Cin{spec.in_channels}_Cout{spec.num_classes}"
+        return f"head{size}_Cin{spec.in_channels}_Cout{spec.num_classes}"
     if isinstance(spec, ConvNormActSpec):
         if spec.kernel_size == 1 and spec.in_channels == spec.out_channels:
-            return f"ff{place}_C{spec.in_channels}"
+            return f"ff{size}_C{spec.in_channels}"
         channels = f"_Cin{spec.in_channels}_Cout{spec.out_channels}"
-        return f"ConvNorm{place}{channels}_kernel{spec.kernel_size}_stride{spec.stride}"
+        return f"ConvNorm{size}{channels}_kernel{spec.kernel_size}_stride{spec.stride}"
     return None
 
 

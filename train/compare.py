@@ -17,7 +17,7 @@ from dataset_tools.experiment_data import ExperimentData
 from fasterseg.base.console import print_table
 from fasterseg.base.experiment import Experiment
 from fasterseg.base.files import file_digest, write_text
-from fasterseg.base.text import markdown_table
+from fasterseg.base.text import csv_text, markdown_table
 from fasterseg.engine.metrics import SegmentationScores
 from fasterseg.engine.run_folder import open_run_folder
 from fasterseg.networks import build_network, measure_size
@@ -25,7 +25,6 @@ from fasterseg.networks.presets import PRESETS, resolve_architecture
 from fasterseg.networks.space import SpaceConfig
 from fasterseg.runtime.load import ONNX_SUFFIX, load_card, load_checkpoint
 from latency.config import LatencyConfig, TargetConfig
-from latency.csvtext import csv_text
 from latency.measure import run_measure
 from latency.timing import LatencyMeasurement
 from train.config import NETWORK_SECTIONS

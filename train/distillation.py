@@ -18,7 +18,7 @@ from PIL import Image
 
 from dataset_tools.dataset import Sample
 from dataset_tools.experiment_data import ExperimentData
-from dataset_tools.windows import scaled_size
+from dataset_tools.transforms import scaled_size
 from fasterseg.base.files import file_digest, replacing
 from fasterseg.engine.checkpoint import load_network
 from fasterseg.engine.devices import use_channels_last

@@ -25,11 +25,11 @@ from fasterseg.networks import DeployedNetwork, measure_size, network_specs, res
 from fasterseg.networks.resizing import map_size
 from fasterseg.runtime.load import load_predictor
 from latency.config import LatencyConfig, TargetConfig
-from latency.pace import reference_session
-from latency.runners import Runner, Session, build_runner
+from latency.runners.base import Runner, Session
 from latency.runners.pytorch import PyTorchRunner
+from latency.runners.selection import build_runner
 from latency.table import LatencyTable
-from latency.timing import measure_sessions
+from latency.timing import measure_sessions, reference_session
 from train.config import TrainConfig
 from train.data import dataset_facts
 
@@ -132,7 +132,7 @@ def build_report(
                 table_sum_ms=table.sum_ms(specs),
                 predicted_ms=table.predict_ms(specs),
                 measured_ms=measurement.median_ms,
-                paced_ms=measurement.at_pace(table.reference_ms),
+                paced_ms=measurement.at_speed(table.reference_ms),
                 spread=measurement.spread,
                 budget_ms=network.budget_ms,
             )

@@ -7,7 +7,6 @@ what it is made of. What is wrong with single images is collected and named at t
 
 import hashlib
 import json
-import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,13 +17,14 @@ from typing import Literal, NamedTuple, TypeVar
 from PIL import Image, UnidentifiedImageError
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from dataset_tools.convert.pairing import count_names, list_problems
 from dataset_tools.convert.source import SourceDataset, SourceImage
 from dataset_tools.dataset import Sample
 from dataset_tools.description import DatasetDescription, save_description
 from dataset_tools.files import claim_folder
-from dataset_tools.masks import write_mask
+from dataset_tools.masks import open_stored, write_mask
+from fasterseg.base.errors import list_problems
 from fasterseg.base.files import write_bytes
+from fasterseg.base.machine import available_cores
 
 ImageMode = Literal["link", "copy"]
 _MAX_WORKERS = 8
@@ -123,7 +123,7 @@ def write_dataset(dataset: SourceDataset, out: Path, options: OutputOptions | No
         )
     description = DatasetDescription(
         root=out,
-        name=dataset.name,
+        name=dataset.name or dataset.root.resolve().name,
         class_names=dataset.classes.names,
         colors=dataset.classes.colors,
         label_ids=dataset.classes.label_ids,
@@ -147,7 +147,7 @@ def _summary_of(
         made=sum(found.made for found in converted),
         kept=sum(found.kept for found in converted),
         without_mask=sum(found.sample.mask is None for found in converted),
-        skipped=dict(skipped),
+        skipped=dict(+skipped),
     )
 
 
@@ -170,7 +170,8 @@ def _check_names(dataset: SourceDataset) -> None:
         names = [item.name for item in images]
         problems += [
             f"{count} images of the split {split} are named {name!r}; names without their ending must differ"
-            for name, count in count_names(names).items()
+            for name, count in Counter(names).items()
+            if count > 1
         ]
         problems += [
             f"the name {name!r} of the split {split} leads out of the dataset folder"
@@ -187,7 +188,7 @@ def _convert_all(dataset: SourceDataset, out: Path, options: OutputOptions) -> d
     """Converts every image, in list order; a bounded number at a time."""
     total = sum(len(images) for images in dataset.splits.values())
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    workers = options.workers or min(os.cpu_count() or 1, _MAX_WORKERS)
+    workers = options.workers or min(available_cores(), _MAX_WORKERS)
     outcomes: dict[str, list[_Outcome]] = {}
     with Progress(*columns, disable=not options.progress) as bar:
         task = bar.add_task(dataset.tool, total=total)
@@ -282,10 +283,5 @@ def read_image_size(path: Path) -> tuple[int, int]:
         FileNotFoundError: The file does not exist.
         ValueError: It is no image.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"image not found: {path}")
-    try:
-        with Image.open(path) as image:
-            return image.height, image.width
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise ValueError(f"image cannot be read: {path} ({error}); it is damaged or not an image") from error
+    with open_stored(path, "image") as image:
+        return image.height, image.width

@@ -4,10 +4,10 @@ from typing import Annotated
 
 from pydantic import Field
 
+from fasterseg.base.devices import DeviceConfig
 from fasterseg.base.experiment import Section
-from fasterseg.engine.devices import DeviceConfig
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 

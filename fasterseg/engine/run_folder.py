@@ -26,7 +26,7 @@ from fasterseg.base.console import CONSOLE
 from fasterseg.base.errors import differences, summarize_differences
 from fasterseg.base.experiment import Section
 from fasterseg.base.files import write_text
-from fasterseg.base.machine import processor_name
+from fasterseg.base.machine import available_cores, processor_name
 from fasterseg.engine.distributed import run_in_first
 
 CONFIG_NAME = "config.yaml"
@@ -247,6 +247,7 @@ def describe_environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "cpu": processor_name(),
         "cpu_count": os.cpu_count(),
+        "available_cores": available_cores(),
         "threads": torch.get_num_threads(),
         "cuda_devices": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
         "versions": versions,

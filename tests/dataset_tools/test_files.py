@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from dataset_tools.files import CLAIM_NAME, claim_folder, mark_of, read_made, record_made
+from dataset_tools.files import CLAIM_NAME, FileMark, claim_folder, mark_of, read_made, record_made
 from fasterseg.base.files import write_bytes, write_text
 
 
@@ -73,3 +73,8 @@ def test_record_of_what_was_made(tmp_path: Path) -> None:
     assert read_made(tmp_path / "ours") == made
     record_made(tmp_path / "ours", ours)
     assert read_made(tmp_path / "ours")["a b"].size_bytes == 5
+
+
+def test_a_record_of_the_older_form_is_read(tmp_path: Path) -> None:
+    (tmp_path / "made_files.txt").write_text("12 345 'a b'\n6 7 $'two\\nlines'\n")
+    assert read_made(tmp_path) == {"a b": FileMark(12, 345), "two\nlines": FileMark(6, 7)}

@@ -11,9 +11,9 @@ from PIL import Image
 
 from fasterseg.base.experiment import Experiment, load_experiment
 from fasterseg.runtime.export import export_checkpoint
-from latency.comparison import MeasuredNetwork
 from latency.measure import Measured
-from latency.runners import Conditions
+from latency.results import MeasuredNetwork
+from latency.runners.base import Conditions
 from tests.made_up_measurement import made_up_measurement
 from train import compare, stages
 from train.__main__ import app

@@ -1,9 +1,11 @@
 """Errors in words: validation problems and differences."""
 
+import errno
+
 import pytest
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from fasterseg.base.errors import differences, problems_of, summarize_differences
+from fasterseg.base.errors import describe_os_error, differences, list_problems, problems_of, summarize_differences
 
 
 class Model(BaseModel):
@@ -43,3 +45,20 @@ def test_differences_have_full_names_and_both_values() -> None:
 
 def test_many_differences_are_counted() -> None:
     assert summarize_differences(["a", "b", "c", "d", "e", "f"]) == "a; b; c; d; and 2 more"
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError(errno.EROFS, "Read-only file system", "a/b"), "a/b: Read-only file system; choose a place"),
+        (OSError(errno.EXDEV, "Invalid cross-device link", "a", None, "b\n"), "a -> b\\n: Invalid cross-device link"),
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device; free some"),
+    ],
+)
+def test_what_the_system_refuses_is_told_with_its_file(error: OSError, message: str) -> None:
+    assert describe_os_error(error).startswith(message)
+
+
+def test_problems_are_cut() -> None:
+    text = list_problems([f"p{number}" for number in range(25)])
+    assert "p19" in text and "p20" not in text and "... and 5 more" in text

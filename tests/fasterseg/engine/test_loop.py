@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import nn
 
+from fasterseg.base.devices import DeviceConfig
 from fasterseg.engine.checkpoint import load_state
-from fasterseg.engine.devices import DeviceConfig, build_fabric, seed_everything
+from fasterseg.engine.devices import build_fabric, seed_everything
 from fasterseg.engine.loop import Position, Stage, StageResult, run_stage
 from fasterseg.engine.optimization import sgd
 from fasterseg.engine.run_folder import open_run_folder

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fasterseg.base.devices import DeviceConfig
 from fasterseg.base.experiment import Section
-from fasterseg.engine.devices import DeviceConfig
 from fasterseg.engine.run_folder import RunFolder, open_run_folder, training_settings
 
 SETTINGS = {"seed": 0, "student": {"epochs": 10, "crop_size_px": (64, 128)}}
@@ -100,6 +100,6 @@ class StageSection(Section):
 def test_settings_of_a_training_hold_the_images_of_a_step_and_not_who_computes_them() -> None:
     one = training_settings(StageSection(accumulation=2, memory_saving=True), processes=1)
     two = training_settings(StageSection(batch_size=2, device=DeviceConfig(devices=2, threads=1)), processes=2)
-    assert one == two == {"lr": 0.1, "images_per_step": 4, "precision": "32-true"}
-    half = training_settings(StageSection(device=DeviceConfig(precision="bf16-mixed")), processes=2)
-    assert (half["images_per_step"], half["precision"]) == (8, "bf16-mixed")
+    assert one == two == {"lr": 0.1, "images_per_step": 4, "precision": "fp32"}
+    half = training_settings(StageSection(device=DeviceConfig(precision="bf16")), processes=2)
+    assert (half["images_per_step"], half["precision"]) == (8, "bf16")

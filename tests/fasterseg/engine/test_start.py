@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from fasterseg.base.devices import DeviceConfig
 from fasterseg.engine.config import TrainingConfig
-from fasterseg.engine.devices import DeviceConfig, build_fabric
+from fasterseg.engine.devices import build_fabric
 from fasterseg.engine.run_folder import open_run_folder
 from fasterseg.engine.start import begin_stage, stage_settings
 
