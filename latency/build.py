@@ -120,14 +120,11 @@ def build_table(
         existing.check_target(target, space=space, num_classes=num_classes)
         existing.check_machine(runner.conditions())
         existing.check_protocol(protocol)
-        lacking = existing.missing(specs)
-        if not lacking and existing.has_correction_of(protocol):
-            # a run that was killed between its last two steps leaves its journal behind
+        if _is_complete(existing, specs, protocol, may_be_completed=only_missing):
+            # a run that was killed after it wrote the table leaves its journal behind
             journal_path(path).unlink(missing_ok=True)
             CONSOLE.print(f"{path} holds all {len(specs)} operators already")
             return existing
-        if not only_missing:
-            raise ValueError(existing.describe_lack(lacking, protocol))
     CONSOLE.print(f"measuring with {reason}")
     table = _measure_table(
         path,
@@ -144,6 +141,22 @@ def build_table(
     journal_path(path).unlink()
     _tell(table, duration_s=time.monotonic() - started_s)
     return table
+
+
+def _is_complete(
+    table: LatencyTable, specs: Sequence[OperatorSpec], protocol: LatencyConfig, *, may_be_completed: bool
+) -> bool:
+    """Whether a table has all operators and the correction that is asked for.
+
+    Raises:
+        ValueError: It lacks something and is not to be completed.
+    """
+    lacking = table.missing(specs)
+    if not lacking and table.has_correction_of(protocol):
+        return True
+    if may_be_completed:
+        return False
+    raise ValueError(table.describe_lack(lacking, protocol))
 
 
 def journal_path(table_path: Path) -> Path:

@@ -81,7 +81,7 @@ def build_runner(target: TargetConfig, *, asked_by: str = "target.runner") -> Ru
 
 
 def choose_runners(target: TargetConfig, names: Sequence[str]) -> tuple[NamedRunner, ...]:
-    """The runners that are named, on the target; without names the target's own.
+    """The runners that are named, on the target; without names the runner of the target.
 
     Raises:
         ValueError: A name or mode is unknown, a runner cannot do what the target asks for or is named twice, or its
@@ -151,7 +151,7 @@ def _require_packages(runner_class: type[Runner], asked_by: str) -> None:
 
 
 def _named_runner(target: TargetConfig, text: str) -> NamedRunner:
-    """The runner `NAME` or `NAME:MODE` on the target; the target's own mode stays with its own runner."""
+    """The runner `NAME` or `NAME:MODE` on the target; `target.mode` holds for `target.runner` only."""
     name, separator, mode = text.partition(":")
     for found, known, what in ((name, RunnerChoice, "runner"), (mode if separator else AUTO, Mode, "mode")):
         if found not in get_args(known):
