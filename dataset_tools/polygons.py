@@ -14,10 +14,10 @@ from typing import Literal, NamedTuple
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from rich.progress import track
 
 from dataset_tools.labels import IGNORE_TRAIN_ID, UNLABELED, LabelDefinition, find_label, train_id_or_ignore
 from dataset_tools.masks import write_mask
+from fasterseg.base.console import tracked
 
 POLYGON_SUFFIX = "_polygons.json"
 Encoding = Literal["train-ids", "ids"]
@@ -205,7 +205,7 @@ def write_label_ids(
     if not paths:
         raise FileNotFoundError(f"no files named *{POLYGON_SUFFIX} below {root}")
     todo = [path for path in paths if overwrite or not mask_path_of(path, encoding).exists()]
-    for path in track(todo, description="label-ids", disable=not progress):
+    for path in tracked(todo, "label-ids", disable=not progress):
         mask = paint_mask(load_polygons(path), labels, encoding=encoding, source=str(path))
         if not dry_run:
             write_mask(mask_path_of(path, encoding), mask)

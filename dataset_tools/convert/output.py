@@ -10,18 +10,17 @@ import json
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple, TypeVar
 
 from PIL import Image, UnidentifiedImageError
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from dataset_tools.convert.source import SourceDataset, SourceImage
 from dataset_tools.dataset import Sample
 from dataset_tools.description import DatasetDescription, save_description
 from dataset_tools.files import claim_folder
 from dataset_tools.masks import open_stored, write_mask
+from fasterseg.base.console import tracked
 from fasterseg.base.errors import list_problems
 from fasterseg.base.files import write_bytes
 from fasterseg.base.machine import available_cores
@@ -186,19 +185,13 @@ def _check_names(dataset: SourceDataset) -> None:
 
 def _convert_all(dataset: SourceDataset, out: Path, options: OutputOptions) -> dict[str, list[_Outcome]]:
     """Converts every image, in list order; a bounded number at a time."""
-    total = sum(len(images) for images in dataset.splits.values())
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     workers = options.workers or min(available_cores(), _MAX_WORKERS)
+    places = [(split, item) for split, images in dataset.splits.items() for item in images]
+    converted = _map_bounded(lambda place: _convert(out, place[0], options, place[1]), places, workers)
+    shown = tracked(converted, dataset.tool, total=len(places), disable=not options.progress)
     outcomes: dict[str, list[_Outcome]] = {}
-    with Progress(*columns, disable=not options.progress) as bar:
-        task = bar.add_task(dataset.tool, total=total)
-        for split, images in dataset.splits.items():
-            if not images:
-                continue
-            converted = outcomes.setdefault(split, [])
-            for found in _map_bounded(partial(_convert, out, split, options), images, workers):
-                converted.append(found)
-                bar.advance(task)
+    for (split, _), outcome in zip(places, shown, strict=True):
+        outcomes.setdefault(split, []).append(outcome)
     return outcomes
 
 

@@ -17,9 +17,8 @@ from lzma import LZMAError
 from pathlib import Path
 from typing import IO, Literal, NamedTuple, Protocol
 
-from rich.progress import track
-
 from dataset_tools.files import CLAIM_NAME, MADE_NAME
+from fasterseg.base.console import tracked
 from fasterseg.base.errors import list_problems
 from fasterseg.base.files import replacing
 
@@ -299,7 +298,7 @@ def unpack(
         paths = tuple(out / member.name for member in members if member.kind in ("file", "link"))
         if not dry_run:
             check_room(out, size_bytes)
-            for member in track(members, description="unpack", disable=not progress):
+            for member in tracked(members, "unpack", disable=not progress):
                 _write(archive, member, out / member.name)
     return Unpacked(paths, size_bytes)
 
