@@ -231,10 +231,9 @@ Plan = Iterator[tuple[Leg, list[Moment]]]
 
 
 def random_times(legs: Sequence[Leg], generator: random.Random, *, kills: int, per_run: int) -> Plan:
-    """Moments at random times: anywhere in a leg, or some way further into it with each kill in a row."""
-    lengths_s = [leg.length_s for leg in legs]
-    for first in range(0, kills, per_run):
-        leg = generator.choices(legs, lengths_s)[0]
+    """Moments at random times, in one leg after another: anywhere in it, or further into it with each kill in a row."""
+    for run, first in enumerate(range(0, kills, per_run)):
+        leg = legs[run % len(legs)]
         longest_s = leg.length_s * min(1, 3 / per_run)
         count = min(per_run, kills - first)
         yield leg, [Moment(after_s=generator.uniform(0, longest_s)) for _ in range(count)]
