@@ -1,14 +1,37 @@
-"""Errors in words for people: what pydantic finds wrong, and what differs between two groups of settings."""
+"""Errors in words for people: what pydantic finds wrong, what differs between settings, what the system refuses."""
 
 import difflib
+import errno
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from fasterseg.base.text import printable
+
 _SHOWN_DIFFERENCES = 4
 _LINE_LENGTH = 400
+_REMEDIES = {
+    errno.ENOSPC: "free some space there",
+    errno.EDQUOT: "free some of your quota there",
+    errno.EROFS: "choose a place that can be written",
+    errno.EACCES: "change its permissions or choose another place",
+    errno.EPERM: "change its permissions or choose another place",
+    errno.ENAMETOOLONG: "use a shorter name",
+    errno.EISDIR: "name a file in it, or another place",
+    errno.ENOTDIR: "choose another place",
+    errno.ENOENT: "correct the path",
+    errno.EMFILE: "raise the limit of open files (`ulimit -n`)",
+    errno.EIO: "check the disk",
+}
+# how PyTorch, NumPy, OpenCV and ONNX Runtime say that memory is short, besides `MemoryError`
+_MEMORY_PHRASES = ("can't allocate memory", "out of memory", "failed to allocate memory", "insufficient memory")
+
+
+class DamagedFileError(ValueError):
+    """A file is torn, empty or rotten: not what was once written."""
 
 
 def unknown_key(key: object, known: Sequence[str], *, where: str = "") -> str:
@@ -71,6 +94,39 @@ def summarize_differences(lines: Sequence[str]) -> str:
     """The first few differences in one line, and how many more there are."""
     hidden = len(lines) - _SHOWN_DIFFERENCES
     return "; ".join(lines[:_SHOWN_DIFFERENCES]) + (f"; and {hidden} more" if hidden > 0 else "")
+
+
+def describe_os_error(error: OSError) -> str:
+    """One line about what the operating system refused: the path, why, what to do, and that nothing is lost.
+
+    Files are replaced whole (see `fasterseg.base.files`), so what stood there before still does.
+
+    Args:
+        error: With the path, which `files.naming` adds where the system leaves it out.
+    """
+    paths = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
+    reason = error.strerror or str(error) or type(error).__name__
+    said = f"{printable(' -> '.join(paths))}: {reason}" if paths else reason
+    remedy = _REMEDIES.get(error.errno or 0)
+    advice = f"; {remedy} and run the same command again" if remedy else ""
+    return f"{said}{advice}. What was there before is kept as it was"
+
+
+def describe_memory_error(error: BaseException) -> str | None:
+    """One line about an error that says that memory, of the machine or of a GPU, is used up; None for other errors."""
+    text = str(error)
+    short = isinstance(error, MemoryError) or (
+        isinstance(error, Exception)
+        and not isinstance(error, OSError | ValueError | TypeError)
+        and any(phrase in text.lower() for phrase in _MEMORY_PHRASES)
+    )
+    if not short:
+        return None
+    first = text.splitlines()[0] if text else type(error).__name__
+    return (
+        f"out of memory: {first[:_LINE_LENGTH]}; use smaller images, crops or batches, or end other programs, and run "
+        "the same command again. Files that were finished are kept"
+    )
 
 
 def _fields_at(model: type[BaseModel] | None, location: Sequence[int | str]) -> list[str]:
