@@ -16,6 +16,7 @@ from dataset_tools.description import DatasetDescription
 from dataset_tools.packed import find_packed
 from dataset_tools.sampler import EndlessSampler, Subset, select_subset
 from dataset_tools.transforms import DEFAULT_SCALES, EvalTransform, TrainTransform
+from fasterseg.base.stopping import leave_stopping_to_parent
 
 
 def _whole(batch: list[LabeledImage] | LabeledImage) -> list[LabeledImage] | LabeledImage:
@@ -24,8 +25,9 @@ def _whole(batch: list[LabeledImage] | LabeledImage) -> list[LabeledImage] | Lab
 
 
 def _prepare_worker(_worker: int) -> None:
-    """Keeps OpenCV to one thread in a worker: the workers themselves are the parallelism."""
+    """Keeps OpenCV to one thread in a worker: the workers themselves are the parallelism; and signals to the parent."""
     cv2.setNumThreads(0)
+    leave_stopping_to_parent()
 
 
 def _check_counts(**counts: int) -> None:
@@ -67,9 +69,10 @@ class TrainLoader(DataLoader[LabeledImage]):
             generator=torch.Generator().manual_seed(sampler.seed),
         )
 
-    def set_epoch(self, epoch: int) -> None:
-        """Chooses the epoch that the next iteration gives, counted from 0."""
-        self._epoch_sampler.start_epoch(epoch)
+    def set_epoch(self, epoch: int, start: int = 0) -> None:
+        """Chooses the epoch that the next iteration gives, and its first batch; both are counted from 0."""
+        assert self.batch_size is not None
+        self._epoch_sampler.start_epoch(epoch, first_draw=start * self.batch_size)
 
 
 def _draws_per_epoch(num_images: int, images_per_step: int, iterations_per_epoch: int | None) -> int:

@@ -72,20 +72,22 @@ class EndlessSampler(Sampler[Draw]):
         self.rank = rank
         self.world_size = world_size
         self.epoch = 0
+        self.first_draw = 0
 
-    def start_epoch(self, epoch: int) -> None:
-        """Chooses the part of the stream that the next iteration gives."""
-        self.epoch = epoch
+    def start_epoch(self, epoch: int, *, first_draw: int = 0) -> None:
+        """Chooses the part of the stream that the next iteration gives: an epoch less this process's first draws."""
+        self.epoch, self.first_draw = epoch, first_draw
 
     def __len__(self) -> int:
-        """Draws of one epoch in this process."""
+        """Draws of one whole epoch in this process."""
         return self.draws_per_epoch // self.world_size
 
     def __iter__(self) -> Iterator[Draw]:
         """The draws of the chosen epoch."""
         start = self.epoch * self.draws_per_epoch
         shuffled_pass, order = -1, np.empty(0, np.int64)
-        for number in range(start + self.rank, start + self.draws_per_epoch, self.world_size):
+        first = start + self.rank + self.first_draw * self.world_size
+        for number in range(first, start + self.draws_per_epoch, self.world_size):
             current_pass, place = divmod(number, self.num_images)
             if current_pass != shuffled_pass:
                 order = np.random.default_rng((self.seed, _SHUFFLE, current_pass)).permutation(self.num_images)

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from fasterseg.base.errors import DamagedFileError
-from fasterseg.base.files import replacing
+from fasterseg.base.files import keep_previous, replacing
 from fasterseg.networks.families import AnyArchitecture, architecture_from_dict, build_network
 from fasterseg.networks.network import Network
 from fasterseg.networks.resizing import Size
@@ -83,13 +83,21 @@ class NetworkCheckpoint:
         return network.eval()
 
 
-def save_state(path: Path, state: Mapping[str, Any]) -> None:
-    """Writes tensors and plain values as a checkpoint, through a temporary name."""
+def save_state(path: Path, state: Mapping[str, Any], *, previous: Path | None = None) -> None:
+    """Writes tensors and plain values as a checkpoint, through a temporary name.
+
+    Args:
+        path: The file.
+        state: What it holds.
+        previous: Where the file that stood at `path` is kept, if anywhere.
+    """
     # through memory: torch.save would put the temporary file's name into the archive, and equal states would differ
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, "version": FORMAT_VERSION, **state}, buffer)
     with replacing(path) as temporary:
         temporary.write_bytes(buffer.getbuffer())
+        if previous is not None:
+            keep_previous(path, previous)
 
 
 def load_state(path: Path) -> dict[str, Any]:

@@ -149,6 +149,12 @@ class RunFolder:
             if math.isfinite(value):
                 self.writer.add_scalar(name, value, step)
 
+    def sync(self) -> None:
+        """Has the figures so far on the disk, before a state is saved that counts on them."""
+        if self.writes and self._metrics_path.is_file():
+            with self._metrics_path.open("rb") as file:
+                os.fsync(file.fileno())
+
     def picture(self, name: str, picture: NDArray[np.uint8], step: int) -> None:
         """Shows an RGB picture (H, W, 3) in TensorBoard."""
         if self.writes:

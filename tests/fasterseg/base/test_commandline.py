@@ -1,4 +1,9 @@
+import errno
+import os
+import signal
 import sys
+import time
+from pathlib import Path
 
 import pytest
 import typer
@@ -51,3 +56,44 @@ def test_a_process_that_is_not_the_first_gives_its_number(
     with pytest.raises(SystemExit):
         run_app(app_raising(ValueError("a file is missing")))
     assert capsys.readouterr().err == f"process {number}: error: a file is missing\n"
+
+
+def test_what_the_system_refuses_is_one_line_and_exit_code_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    errors = [
+        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path / "last.pt")),
+        PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(tmp_path / "last.pt")),
+        FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(tmp_path / "last.pt")),
+    ]
+    for error in errors:
+        with pytest.raises(SystemExit) as exit_info:
+            run_app(app_raising(error))
+        assert exit_info.value.code == 2
+        said = capsys.readouterr().err
+        assert said.startswith(f"error: {tmp_path / 'last.pt'}: {error.strerror}; ") and said.count("\n") == 1
+
+
+def test_memory_that_is_used_up_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    for error in (MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 4 bytes\nmore")):
+        with pytest.raises(SystemExit) as exit_info:
+            run_app(app_raising(error))
+        assert exit_info.value.code == 2
+        said = capsys.readouterr().err
+        assert said.startswith("error: out of memory: ") and said.count("\n") == 1
+    with pytest.raises(RuntimeError, match="another mistake"):
+        run_app(app_raising(RuntimeError("another mistake")))
+
+
+def test_a_signal_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+    app = typer.Typer(pretty_exceptions_enable=False)
+
+    @app.command()
+    def only() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+
+    with pytest.raises(SystemExit) as exit_info:
+        run_app(app)
+    assert exit_info.value.code == 143
+    assert "stopped by SIGTERM" in capsys.readouterr().err

@@ -1,9 +1,21 @@
 """Errors in words: validation problems and differences."""
 
+import errno
+import os
+
+import cv2
+import numpy as np
 import pytest
+import torch
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from fasterseg.base.errors import differences, problems_of, summarize_differences
+from fasterseg.base.errors import (
+    describe_memory_error,
+    describe_os_error,
+    differences,
+    problems_of,
+    summarize_differences,
+)
 
 
 class Model(BaseModel):
@@ -43,3 +55,40 @@ def test_differences_have_full_names_and_both_values() -> None:
 
 def test_many_differences_are_counted() -> None:
     assert summarize_differences(["a", "b", "c", "d", "e", "f"]) == "a; b; c; d; and 2 more"
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.ENOSPC, "free some space there"),
+        (errno.EROFS, "choose a place that can be written"),
+        (errno.EACCES, "change its permissions or choose another place"),
+        (errno.ENAMETOOLONG, "use a shorter name"),
+        (errno.EISDIR, "name a file in it"),
+    ],
+)
+def test_what_the_system_refuses_names_path_reason_and_remedy(number: int, remedy: str) -> None:
+    said = describe_os_error(OSError(number, os.strerror(number), "runs/a\nb/last.pt"))
+    assert said.startswith(rf"runs/a\nb/last.pt: {os.strerror(number)}; {remedy}")
+    assert said.endswith("and run the same command again. What was there before is kept as it was")
+
+
+def test_errors_without_path_or_number_are_said_as_they_are() -> None:
+    assert describe_os_error(OSError("it broke")).startswith("it broke. What")
+    assert describe_os_error(OSError(errno.EIO, "Input/output error")).startswith("Input/output error; check the disk")
+    assert describe_os_error(OSError(errno.EXDEV, "no", "a", None, "b")).startswith("a -> b: no. What")
+
+
+def test_memory_errors_of_all_libraries_are_told_from_others() -> None:
+    tries = [
+        lambda: torch.empty(10**15),
+        lambda: np.empty(10**15),
+        lambda: cv2.resize(np.zeros((10, 10), np.uint8), (10**6, 10**6)),
+    ]
+    for use in tries:
+        with pytest.raises((RuntimeError, MemoryError, cv2.error)) as caught:
+            use()
+        said = describe_memory_error(caught.value)
+        assert said is not None and said.startswith("out of memory: ") and "\n" not in said
+    assert describe_memory_error(ValueError("out of memory")) is None
+    assert describe_memory_error(RuntimeError("shapes differ")) is None
