@@ -3,45 +3,31 @@
     dataset → latency table → pretrain → search → teacher → student → export → report
 
 A stage that is done is skipped, a stage that was cut off goes on, and the last page compares teacher and student with
-the budget. Each stage is also a command of its own; this module only calls them in turn.
+the budget. Each stage is also a command of its own; this module only calls them in turn. A stage imports what it needs
+when it runs, so that `--help` answers at once.
 """
 
-import os
 import time
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from pydantic import BaseModel
 
 from dataset_tools.config import DatasetConfig
-from dataset_tools.description import load_description
-from dataset_tools.doctor.fast import verify_split
-from dataset_tools.synthesis.writer import synthesize
-from fasterseg.base.commandline import run_app
+from fasterseg.base.commandline import Program, SetOption, run_app
 from fasterseg.base.console import CONSOLE, format_duration
 from fasterseg.base.experiment import Experiment, load_experiment
-from fasterseg.base.files import file_digest
-from fasterseg.networks import SpaceConfig
-from fasterseg.runtime.export import export_checkpoint
-from fasterseg.runtime.load import load_card
-from latency.budget import resolve_budget_ms
-from latency.build import run_table
+from fasterseg.base.machine import available_cores
+from fasterseg.networks.space import SpaceConfig
 from latency.config import LatencyConfig, TargetConfig
-from latency.table import TABLE_NAME, LatencyTable
 from search.config import PretrainConfig, SearchConfig, SupernetTrainConfig
-from search.pretrain import run_pretrain
-from search.trainer import run_search
-from train.baseline import run_baseline
 from train.config import BaselinesConfig, StudentConfig, TeacherConfig, TrainConfig, stage_config, stage_folder
-from train.evaluate import Evaluation, run_evaluate
-from train.report import TrainedNetwork, build_report, draw_predictions, write_report
-from train.start import start_fresh
-from train.student import run_student
-from train.teacher import run_teacher
+
+if TYPE_CHECKING:
+    from latency.table import LatencyTable
 
 SECTIONS: dict[str, type[BaseModel]] = {
     "dataset": DatasetConfig,
@@ -77,6 +63,8 @@ class Pipeline:
     """
 
     def __init__(self, experiment: Experiment) -> None:
+        from latency.table import TABLE_NAME
+
         self.experiment = experiment
         self.folder = experiment.stage_folder
         self.table_path = self.folder("latency") / TABLE_NAME
@@ -91,7 +79,7 @@ class Pipeline:
         stages: dict[StageName, Callable[[], object]] = {
             StageName.DATASET: self.prepare_dataset,
             StageName.LATENCY: self.measure_latency,
-            StageName.PRETRAIN: lambda: run_pretrain(self.experiment, out=self.folder("pretrain")),
+            StageName.PRETRAIN: self.pretrain,
             StageName.SEARCH: self.search,
             StageName.TEACHER: self.train_teacher,
             StageName.STUDENT: self.train_student,
@@ -108,9 +96,13 @@ class Pipeline:
 
     def prepare_dataset(self) -> None:
         """Makes the synthetic dataset where the experiment asks for one, and checks every split that is read."""
+        from dataset_tools.description import load_description
+        from dataset_tools.doctor.fast import verify_split
+        from dataset_tools.synthesis.writer import synthesize
+
         config = self.experiment.section("dataset", DatasetConfig)
         if config.synthesize is not None:
-            synthesize(config.root, config.synthesize, workers=os.cpu_count() or 1)
+            synthesize(config.root, config.synthesize, workers=available_cores())
         description = load_description(config.root)
         for split in (config.train_split, config.validation_split):
             verify_split(description, split)
@@ -119,17 +111,30 @@ class Pipeline:
 
     def measure_latency(self) -> None:
         """Measures the table, and finds out before any training whether the space can meet the budget."""
+        from latency.build import run_table
+        from latency.table import LatencyTable
+
         run_table(self.experiment, out=self.folder("latency"))
         CONSOLE.print(f"the student's budget is {self.budget_ms(LatencyTable.load(self.table_path)):.4g} ms")
 
-    def budget_ms(self, table: LatencyTable) -> float:
+    def budget_ms(self, table: "LatencyTable") -> float:
         """The budget in milliseconds."""
+        from latency.budget import resolve_budget_ms
+
         target = self.experiment.section("target", TargetConfig)
         pairs = self.experiment.section("search", SearchConfig).latency.pairs
         return resolve_budget_ms(target, table, self.experiment.section("space", SpaceConfig), pairs=pairs)
 
+    def pretrain(self) -> None:
+        """Pretrains the supernet."""
+        from search.pretrain import run_pretrain
+
+        run_pretrain(self.experiment, out=self.folder("pretrain"))
+
     def search(self) -> None:
         """Searches both architectures."""
+        from search.trainer import run_search
+
         run_search(
             self.experiment,
             out=self.folder("search"),
@@ -139,10 +144,17 @@ class Pipeline:
 
     def train_teacher(self) -> None:
         """Trains the searched teacher."""
+        from train.start import start_fresh
+        from train.teacher import run_teacher
+
         run_teacher(self.experiment, out=self.folder("teacher"), start=start_fresh(self.architectures["teacher"]))
 
     def train_student(self) -> None:
         """Trains the searched student on the logits of its teacher: the searched one, or a baseline, trained first."""
+        from train.baseline import run_baseline
+        from train.start import start_fresh
+        from train.student import run_student
+
         teacher = self.experiment.section("student", StudentConfig).teacher
         if teacher != "teacher":
             run_baseline(self.experiment, teacher, out=stage_folder(self.experiment, teacher))
@@ -155,6 +167,11 @@ class Pipeline:
 
     def export(self) -> None:
         """Exports both networks in the target's form; a file that came from the present checkpoint is kept."""
+        from fasterseg.base.files import file_digest
+        from fasterseg.runtime.export import export_checkpoint
+        from fasterseg.runtime.load import load_card
+        from latency.table import LatencyTable
+
         on_cpu = LatencyTable.load(self.table_path).target.device == "cpu"
         for role, checkpoint in self.checkpoints.items():
             path = self.exports[role]
@@ -168,6 +185,10 @@ class Pipeline:
 
     def report(self) -> None:
         """Measures the exported files and writes the comparison, and pictures of the student's predictions."""
+        from latency.table import LatencyTable
+        from train.evaluate import Evaluation, run_evaluate
+        from train.report import TrainedNetwork, build_report, draw_predictions, write_report
+
         out = self.folder("report")
         table = LatencyTable.load(self.table_path)
         target = self.experiment.section("target", TargetConfig)
@@ -194,6 +215,8 @@ def refuse_processes(experiment: Experiment) -> None:
     Raises:
         ValueError: `torchrun` started this, or a training has several devices.
     """
+    from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+
     teacher = experiment.section("student", StudentConfig).teacher
     configs: dict[str, SupernetTrainConfig | TrainConfig] = {
         "pretrain": experiment.section("pretrain", PretrainConfig),
@@ -214,20 +237,25 @@ def refuse_processes(experiment: Experiment) -> None:
         )
 
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = Program()
 
 
 @app.command()
 def main(
-    config: Annotated[Path, typer.Option(help="The experiment file.")],
-    settings: Annotated[list[str] | None, typer.Option("--set", help="section.field=value; repeatable.")] = None,
-    until: Annotated[StageName, typer.Option(help="The last stage to run.")] = StageName.REPORT,
+    file: Annotated[Path | None, typer.Argument(metavar="FILE", help="The experiment file.")] = None,
+    config: Annotated[Path | None, typer.Option("--config", help="The same, as the stages take it.")] = None,
+    settings: SetOption = None,
+    until: Annotated[StageName, typer.Option("--until", help="The last stage to run.")] = StageName.REPORT,
 ) -> None:
     """Run every stage of an experiment in order, from its dataset to an exported network and a report.
 
     Example: python pipeline.py --config configs/toy.yaml
     """
-    experiment = load_experiment(config, settings or [], SECTIONS)
+    if (file is None) == (config is None):
+        raise typer.BadParameter("name one experiment file, as FILE or by --config, such as configs/toy.yaml")
+    path = file or config
+    assert path is not None
+    experiment = load_experiment(path, settings or [], SECTIONS)
     refuse_processes(experiment)
     Pipeline(experiment).run(until)
 

@@ -30,6 +30,7 @@ import numpy as np
 
 from dataset_tools.description import load_description
 from fasterseg.base.files import write_text
+from fasterseg.base.machine import available_cores
 
 FIELDS = ("files", "image_size", "step", "masks_before", "peak_rss_mib", "ratio_to_fewest", "python", "machine")
 _VALIDATION_SHARE = 10
@@ -148,7 +149,7 @@ def as_csv(measurements: Sequence[Measurement], size_px: int) -> str:
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(FIELDS)
-    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs"
+    machine = f"{platform.system()} {platform.machine()}, {available_cores()} CPUs"
     for found in measurements:
         ratio = found.peak_rss_mib / fewest[found.step]
         writer.writerow(

@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 _CONVOLUTIONS = (torch.ops.aten.convolution, torch.ops.aten.convolution_backward)
-# what the gradient of a large weight is made by (`fasterseg.networks.slimmable`)
+# what the gradient of a large weight is made by (`fasterseg.networks.slimmable_cpu`)
 _PRODUCT = torch.ops.aten.addmm_.default
 # images, channels, height and width of the maps that a 3x3 convolution is timed on; the channels stay
 _LARGE = ((8, 256, 64, 64), (4, 512, 32, 64), (2, 128, 128, 256))

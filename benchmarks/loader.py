@@ -17,7 +17,6 @@ page cache: what is measured is decoding and augmentation, not the disk. Making 
 import argparse
 import csv
 import io
-import os
 import platform
 import statistics
 import time
@@ -38,6 +37,7 @@ from dataset_tools.synthesis.config import SynthesizeConfig
 from dataset_tools.synthesis.writer import synthesize
 from dataset_tools.transforms import DEFAULT_SCALES
 from fasterseg.base.files import replacing, write_text
+from fasterseg.base.machine import available_cores
 
 FIELDS = (
     "loader", "images_per_s", "slowest_round", "fastest_round", "ratio_to_plain_png", "rounds", "images_per_round",
@@ -98,7 +98,7 @@ def prepare(root: Path, *, images: int, image_size: tuple[int, int]) -> dict[str
         The datasets, by how their images are stored.
     """
     config = SynthesizeConfig(image_size=image_size, train_images=images, val_images=1)
-    synthesize(root / "synthetic", config, workers=os.cpu_count() or 1)
+    synthesize(root / "synthetic", config, workers=available_cores())
     source = load_description(root / "synthetic")
     made = {}
     for name, ending, options in (
@@ -202,7 +202,7 @@ def measure(arguments: argparse.Namespace) -> list[dict[str, str]]:
         "x".join(map(str, image_size)),
         arguments.images,
         _processor(),
-        os.cpu_count(),
+        available_cores(),
         platform.python_version(),
         torch.__version__,
         cv2.__version__,

@@ -19,7 +19,7 @@ from torch.nn import functional
 from benchmarks.turns import duration_ms, machine, median_ratio, medians, take_turns
 from fasterseg.base.files import write_text
 from fasterseg.engine.losses import OhemCrossEntropy, distillation_kl, segmentation_losses
-from fasterseg.networks.outputs import SegmentationLogits
+from fasterseg.networks.network import SegmentationLogits
 from latency.csvtext import csv_text
 
 NUM_CLASSES, IGNORE_INDEX, AUXILIARY_WEIGHT = 19, 255, 0.2

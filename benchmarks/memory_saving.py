@@ -23,7 +23,7 @@ from fasterseg.base.machine import processor_name
 from fasterseg.engine.devices import use_channels_last
 from fasterseg.engine.losses import segmentation_losses
 from fasterseg.engine.memory import peak_memory_bytes
-from fasterseg.networks.checkpointing import enable_memory_saving
+from fasterseg.networks.baseline import enable_memory_saving
 from fasterseg.networks.pspnet import PSPNetArchitecture
 from latency.csvtext import csv_text
 

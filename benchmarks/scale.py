@@ -28,8 +28,9 @@ from matplotlib.figure import Figure
 from benchmarks.convolutions import ConvolutionCount
 from benchmarks.supernet_sides import FastSide, Workload, make_batch
 from benchmarks.turns import machine
+from fasterseg.base.devices import DeviceConfig
 from fasterseg.base.files import write_text
-from fasterseg.engine.devices import DeviceConfig, build_fabric, seed_everything
+from fasterseg.engine.devices import build_fabric, seed_everything
 from fasterseg.engine.memory import peak_memory_bytes
 from fasterseg.networks.space import SpaceConfig
 from latency.csvtext import csv_text

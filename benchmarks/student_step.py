@@ -23,14 +23,15 @@ from dataset_tools.dataset import LabeledImage
 from dataset_tools.description import load_description
 from dataset_tools.synthesis.config import SynthesizeConfig
 from dataset_tools.synthesis.writer import synthesize
+from fasterseg.base.devices import DeviceConfig
 from fasterseg.base.files import write_text
 from fasterseg.engine.checkpoint import DatasetFacts, NetworkCheckpoint
-from fasterseg.engine.devices import DeviceConfig, build_fabric, seed_everything
+from fasterseg.engine.devices import build_fabric, seed_everything
 from fasterseg.engine.loop import Position
 from fasterseg.engine.losses import distillation_kl, segmentation_losses
 from fasterseg.engine.run_folder import open_run_folder
 from fasterseg.networks import build_network
-from fasterseg.networks.outputs import SegmentationLogits
+from fasterseg.networks.network import SegmentationLogits
 from fasterseg.networks.presets import load_preset
 from latency.csvtext import csv_text
 from train.config import StudentConfig

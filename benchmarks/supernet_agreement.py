@@ -18,8 +18,9 @@ import torch
 from benchmarks.supernet_figures import relative_differences
 from benchmarks.supernet_sides import FastSide, ReferenceSide, Workload, make_batch
 from benchmarks.turns import machine
+from fasterseg.base.devices import DeviceConfig
 from fasterseg.base.files import write_text
-from fasterseg.engine.devices import DeviceConfig, build_fabric, seed_everything
+from fasterseg.engine.devices import build_fabric, seed_everything
 from fasterseg.networks.space import SpaceConfig
 from latency.csvtext import csv_text
 from search.config import SearchConfig

@@ -5,7 +5,7 @@ losses and gradients are compared; peak memory is measured in a process for each
 plain means, and `benchmarks.supernet_sides` for what exactly runs.
 
     python -m benchmarks.supernet_step --rounds 5 --csv benchmarks/supernet_step_128x256_batch2_cpu2.csv
-    python -m benchmarks.supernet_step --device cuda --precision bf16-mixed --crop 224 448 --batch 8 --csv ...
+    python -m benchmarks.supernet_step --device cuda --precision bf16 --crop 224 448 --batch 8 --csv ...
     python -m benchmarks.supernet_step --short
 
 Published space (16 layers, 12 base channels, 252 million weights); two CPU cores and 12 GiB of memory, some minutes.
@@ -42,8 +42,9 @@ from benchmarks.supernet_sides import (
     make_problem,
 )
 from benchmarks.turns import Turn, duration_ms, machine, median_ratio, medians, take_turns
+from fasterseg.base.devices import DeviceConfig
 from fasterseg.base.files import write_text
-from fasterseg.engine.devices import DeviceConfig, build_fabric, seed_everything
+from fasterseg.engine.devices import build_fabric, seed_everything
 from fasterseg.networks.space import BRANCH_PAIRS, SpaceConfig
 from latency.csvtext import csv_text
 from search.config import SearchConfig
@@ -242,7 +243,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3, help="how often the sides take turns")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--precision", choices=("32-true", "bf16-mixed"), default="32-true")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--short", action="store_true", help="a small space and small crops: seconds")
     parser.add_argument("--csv", type=Path, help="write the figures to this file")
     parser.add_argument("--memory-of", choices=("reference", "fast"), help="measure one side's memory and print it")

@@ -1,6 +1,5 @@
 """What the benchmarks of training have in common: timed calls that take turns, and the machine they ran on."""
 
-import os
 import platform
 import statistics
 import time
@@ -9,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
-from fasterseg.base.machine import processor_name
+from fasterseg.base.machine import available_cores, processor_name
 
 Turn = Callable[[], Mapping[str, float]]
 
@@ -60,7 +59,7 @@ def machine() -> dict[str, object]:
     return {
         "threads": torch.get_num_threads(),
         "cpu": processor_name(),
-        "cpus": os.cpu_count(),
+        "cpus": available_cores(),
         "torch": str(torch.__version__),
         "python": platform.python_version(),
     }

@@ -13,7 +13,7 @@ from pathlib import Path
 from dataset_tools.description import DESCRIPTION_NAME, load_description
 from dataset_tools.files import CLAIM_NAME, MADE_NAME, mark_of, read_made
 from dataset_tools.pack import PACKS_FOLDER, is_pack
-from dataset_tools.pull.members import DOWNLOAD_FOLDER
+from dataset_tools.pull.archive import DOWNLOAD_FOLDER
 from dataset_tools.split import SPLITS_FOLDER
 
 _TEMPORARY = re.compile(r"\..+\.\d+\.tmp")

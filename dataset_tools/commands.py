@@ -1,6 +1,5 @@
 """What the commands of `python -m dataset_tools` do; `__main__` gives them their names."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +13,7 @@ from dataset_tools.synthesis.config import SynthesizeConfig
 from dataset_tools.synthesis.writer import synthesize
 from fasterseg.base.console import CONSOLE
 from fasterseg.base.errors import problems_of
+from fasterseg.base.machine import available_cores
 
 
 def _parse_size(text: str) -> tuple[int, int]:
@@ -43,7 +43,7 @@ def synthesize_command(
         )
     except ValidationError as error:
         raise ValueError(problems_of("synthesize", error, SynthesizeConfig)) from error
-    made = synthesize(out, config, workers=workers or os.cpu_count() or 1)
+    made = synthesize(out, config, workers=workers or available_cores())
     CONSOLE.print(f"wrote {made} new images to {out} ({summarize(load_description(out))})")
     CONSOLE.print(f"next: python -m dataset_tools check {out}")
 

@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from dataset_tools.synthesis.config import SynthesizeConfig
+from fasterseg.base.experiment import Section
 
 
-class DatasetConfig(BaseModel):
+class DatasetConfig(Section):
     """Where the data is and how it is read.
 
     Attributes:
@@ -18,8 +19,6 @@ class DatasetConfig(BaseModel):
         num_workers: Processes that read; 0 reads in the training process.
         synthesize: Settings to make the dataset with when it does not exist; None for data of one's own.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     root: Path
     train_split: str = Field(default="train", min_length=1)

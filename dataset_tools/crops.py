@@ -27,6 +27,28 @@ class Crop:
     scales: tuple[float, ...] = ()
 
 
+def check_crop_size(crop_size_px: tuple[int, int], *, field: str = "crop_size_px", divisor: int = 32) -> None:
+    """Refuses a crop that the networks' strides do not divide.
+
+    Args:
+        crop_size_px: (height, width).
+        field: Name of the setting, for the message.
+        divisor: The largest output stride.
+
+    Raises:
+        ValueError: Names the side, its value and the nearest sizes that fit.
+    """
+    problems = []
+    for side, size in zip(("height", "width"), crop_size_px, strict=True):
+        if size < divisor:
+            problems.append(f"{field} {side} {size} is less than {divisor}; use {divisor} or more")
+        elif size % divisor:
+            below = size // divisor * divisor
+            problems.append(f"{field} {side} {size} is not divisible by {divisor}; use {below} or {below + divisor}")
+    if problems:
+        raise ValueError("\n".join(problems))
+
+
 def read_crops(path: Path) -> tuple[Crop, ...]:
     """Finds the crops of an experiment file.
 

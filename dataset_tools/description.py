@@ -1,4 +1,4 @@
-"""What a dataset is: a folder with a `dataset.yaml` and one list of "image mask" lines per split.
+"""What a dataset is: a folder with a `dataset.yaml` and one list of images and masks per split.
 
     name: street
     classes:
@@ -8,9 +8,9 @@
     splits: {train: train.txt, val: val.txt}
     normalization: {mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}    # optional
 
-The position in `classes` is the train id. Paths in a list are relative to the dataset folder and quoted as in a shell
-where they hold spaces; a line with an image alone is an image without labels. Converters and the synthesis write this
-form; everything else reads it through `load_description`.
+The position in `classes` is the train id. A list is CSV below the line `image,mask` (`lists` reads an older form too);
+its paths are relative to the dataset folder, and a row without a mask is an image without labels. Converters and the
+synthesis write this form; everything else reads it through `load_description`.
 """
 
 import hashlib
@@ -24,12 +24,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dataset_tools.dataset import Sample
 from dataset_tools.files import record_made
-from dataset_tools.quoting import quote_names, read_list_lines, split_names
+from dataset_tools.lists import read_table, table_text
 from dataset_tools.transforms import IMAGENET_MEAN, IMAGENET_STD, Color
 from fasterseg.base.errors import problems_of
 from fasterseg.base.files import write_text
 
 DESCRIPTION_NAME = "dataset.yaml"
+LIST_HEADER = ("image", "mask")
 
 
 @dataclass(frozen=True)
@@ -209,16 +210,8 @@ def _read_list(root: Path, list_name: str, problems: list[str]) -> tuple[Sample,
     if not path.is_file():
         raise FileNotFoundError(f"split list not found: {path}; correct `splits` in {root / DESCRIPTION_NAME}")
     samples = []
-    for number, line in read_list_lines(path):
-        try:
-            names = split_names(line)
-        except ValueError as error:
-            problems.append(f"{path}:{number}: {error}; put names with spaces or quotes between double quotes")
-            continue
-        if len(names) > 2:
-            problems.append(f"{path}:{number}: {len(names)} names, expected `image mask`; quote names that hold spaces")
-            continue
-        mask = root / names[1] if len(names) == 2 else None
+    for number, names in read_table(path, LIST_HEADER, problems):
+        mask = root / names[1] if len(names) == 2 and names[1] else None
         samples.append(Sample(root / names[0], mask, f"{list_name}:{number}"))
     return tuple(samples)
 
@@ -236,9 +229,8 @@ def save_description(description: DatasetDescription, *, lists_folder: Path = Pa
     root = description.root
     lists = {split: (lists_folder / f"{split}.txt").as_posix() for split in description.splits}
     for split, samples in description.splits.items():
-        files = ([path for path in sample[:2] if path is not None] for sample in samples)
-        lines = (quote_names(relative_name(path, root) for path in each) for each in files)
-        write_text(root / lists[split], "".join(f"{line}\n" for line in lines))
+        rows = (["" if path is None else relative_name(path, root) for path in sample[:2]] for sample in samples)
+        write_text(root / lists[split], table_text(LIST_HEADER, rows))
     classes: list[dict[str, object]] = [
         {"name": name, "color": list(color)}
         for name, color in zip(description.class_names, description.colors, strict=True)

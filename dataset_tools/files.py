@@ -9,12 +9,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from dataset_tools.quoting import quote_names, read_list_lines, split_names
+from dataset_tools.lists import read_table, table_text
 from fasterseg.base.errors import differences, summarize_differences
 from fasterseg.base.files import write_text
 
 CLAIM_NAME = "made_by.json"
 MADE_NAME = "made_files.txt"
+_MADE_HEADER = ("size_bytes", "modified_ns", "name")
 
 
 class FileMark(NamedTuple):
@@ -98,8 +99,8 @@ def record_made(folder: Path, paths: Iterable[Path], *, keep_marks: bool = False
             name = path.relative_to(folder).as_posix()
             if not (keep_marks and name in made):
                 made[name] = mark_of(path)
-    lines = (quote_names([str(mark.size_bytes), str(mark.modified_ns), name]) for name, mark in made.items())
-    write_text(folder / MADE_NAME, "".join(f"{line}\n" for line in lines))
+    rows = ((str(mark.size_bytes), str(mark.modified_ns), name) for name, mark in made.items())
+    write_text(folder / MADE_NAME, table_text(_MADE_HEADER, rows))
 
 
 def read_made(folder: Path) -> dict[str, FileMark]:
@@ -109,10 +110,13 @@ def read_made(folder: Path) -> dict[str, FileMark]:
         ValueError: The record was changed by hand.
     """
     path = folder / MADE_NAME
-    made = {}
-    for number, line in read_list_lines(path) if path.is_file() else ():
-        fields = split_names(line)
-        if len(fields) != 3 or not all(field.isdigit() for field in fields[:2]):
-            raise ValueError(f"{path}:{number}: expected `size time name`, found {line!r}; restore or remove the file")
-        made[fields[2]] = FileMark(int(fields[0]), int(fields[1]))
+    made: dict[str, FileMark] = {}
+    problems: list[str] = []
+    for number, fields in read_table(path, _MADE_HEADER, problems) if path.is_file() else ():
+        if len(fields) == 3 and all(field.isdigit() for field in fields[:2]):
+            made[fields[2]] = FileMark(int(fields[0]), int(fields[1]))
+        else:
+            problems.append(f"{path}:{number}: expected `size time name`, found {fields}")
+    if problems:
+        raise ValueError(f"{problems[0]}; restore or remove the file")
     return made

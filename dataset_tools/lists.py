@@ -1,190 +1,209 @@
-"""Mapping lists of other tools, in and out: one image and its mask per line, relative to the dataset folder.
+r"""List files: tables of names as text, which a person can write by hand or with a spreadsheet program.
 
-    original_images/train/a_raw.png<TAB>annotations/train/a_labelTrainIds.png
+    image,mask
+    images/a.png,masks/a.png
+    "images/north, left.png",masks/b.png
+    images/c.png
 
-`export` writes `<split>_mapping_list.txt` for every split, and `train_val_mapping_list.txt` where there are both; the
-import makes a dataset of a folder that has such lists, or gives a dataset other splits.
+A list whose first line is its header, such as `image,mask`, is CSV: commas (or semicolons, or tabs, as the header has
+them) between the fields, double quotes around a field that holds one. A list without the header is of the older form:
+blanks between the names, quoted as in a shell, and `$'...'` with `\n` and `\t` around a name that holds a line break or
+a tab. A line that is one name without commas, blanks and quotes is the same in both. Lists are written as CSV.
+
+Text files are UTF-8, with or without a byte order mark, or UTF-16 with one.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+import codecs
+import csv
+import io
+import re
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal
 
-from dataset_tools.dataset import Sample
-from dataset_tools.description import DESCRIPTION_NAME, DatasetDescription, load_description, relative_name
-from dataset_tools.labels import LabelDefinition, class_table
-from dataset_tools.quoting import quote_names, read_list_lines, split_mapping_line
-from dataset_tools.split import write_splits
-from fasterseg.base.files import write_text
-from fasterseg.base.images import described
+_DELIMITERS = ",;\t"
+_LIKE_CSV = re.compile(r"[^\s,;'\"]+\.\w+[,;][^\s,;'\"]+\.\w+")
+_UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_PART = re.compile(
+    r"""\$'(?P<ansi>(?:[^'\\]|\\.)*)'
+    | '(?P<single>[^']*)'
+    | "(?P<double>(?:[^"\\]|\\.)*)"
+    | \\(?P<escaped>.)
+    | (?P<plain>[^ \t'"\\$]+|\$)
+    | (?P<blank>[ \t]+)""",
+    re.VERBOSE | re.DOTALL,
+)
+_ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\", "'": "'"}
+_ESCAPED = str.maketrans({char: f"\\{letter}" for letter, char in _ESCAPES.items()})
 
-ListStyle = Literal["tab", "space", "quoted"]
-LIST_SUFFIX = "_mapping_list.txt"
-_JOINED = ("train", "val")
-_SHOWN_PROBLEMS = 20
 
-
-def export_lists(
-    description: DatasetDescription,
-    out: Path,
-    *,
-    style: ListStyle = "tab",
-    overwrite: bool = False,
-    dry_run: bool = False,
-) -> dict[Path, int]:
-    """Writes one mapping list per split, and one of train and val together.
-
-    Args:
-        description: The dataset.
-        out: Folder of the lists.
-        style: What stands between image and mask: a tab, a blank, or a blank with names quoted as in a shell.
-        overwrite: Replace lists that exist.
-        dry_run: Write nothing.
-
-    Returns:
-        Lines of each list.
+def read_text(path: Path) -> str:
+    """Reads a text file that a person or another program wrote.
 
     Raises:
-        ValueError: A list exists, or a name cannot be written in this style; nothing was written.
+        ValueError: It is neither UTF-8 nor UTF-16 with a byte order mark; names the file and the line.
     """
-    splits = {name: samples for name, samples in description.splits.items() if samples}
-    if all(name in splits for name in _JOINED):
-        splits["_".join(_JOINED)] = description.samples("+".join(_JOINED))
-    texts = {out / f"{name}{LIST_SUFFIX}": _lines(description.root, samples, style) for name, samples in splits.items()}
-    existing = [str(path) for path in texts if path.exists()]
-    if existing and not overwrite:
-        raise ValueError(f"{', '.join(existing)} exist; give another folder, or --overwrite to replace them")
-    for path, lines in () if dry_run else texts.items():
-        write_text(path, "".join(f"{line}\n" for line in lines))
-    return {path: len(lines) for path, lines in texts.items()}
+    data = path.read_bytes()
+    try:
+        text = data.decode("utf-16" if data.startswith(_UTF16_MARKS) else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ValueError(
+            f"{path}:{line}: the byte 0x{data[error.start]:02X} is not {error.encoding.upper()}; save the file as UTF-8"
+        ) from error
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise ValueError(f"{path}:{line}: a NUL character, as in UTF-16 without its mark; save the file as UTF-8")
+    return text
 
 
-def _lines(root: Path, samples: Iterable[Sample], style: ListStyle) -> list[str]:
-    """The lines of one list."""
-    lines = []
-    separator = {"tab": "\t", "space": " ", "quoted": " "}[style]
-    for sample in samples:
-        names = [relative_name(path, root) for path in sample[:2] if path is not None]
-        if style == "quoted":
-            lines.append(quote_names(names))
-            continue
-        unfit = [name for name in names if any(char in name for char in (separator, "\n", "\r"))]
-        if unfit:
-            raise ValueError(
-                f"the name {unfit[0]!r} holds a {'tab' if style == 'tab' else 'blank'} or line break, which a list of "
-                f"the style {style} cannot tell from the end of a name; use --style quoted"
-            )
-        lines.append(separator.join(names))
-    return lines
+def read_lines(path: Path) -> list[tuple[int, str]]:
+    """Reads the lines of a text file that hold something, with their numbers from 1.
+
+    Only a line feed ends a line (a carriage return before it is dropped): names may hold the other characters that
+    Python takes for line ends, such as U+2028.
+
+    Raises:
+        ValueError: See `read_text`.
+    """
+    lines = read_text(path).split("\n")
+    return [(number, line.removesuffix("\r")) for number, line in enumerate(lines, start=1) if line.strip()]
 
 
-def read_mapping_list(root: Path, path: Path, problems: list[str]) -> tuple[Sample, ...]:
-    """Reads a mapping list.
-
-    A line that holds a tab is divided there; any other is divided at blanks, with names quoted as in a shell, unless
-    the whole line names a file: that is an image without a mask.
+def read_table(path: Path, header: Sequence[str], problems: list[str]) -> list[tuple[int, list[str]]]:
+    """Reads the rows of a list, in CSV or in the older form.
 
     Args:
-        root: The dataset folder that the names are relative to.
         path: The list.
-        problems: Gets a line for everything that is wrong: malformed lines, files that do not exist, an image or a mask
-            that stands twice.
+        header: The names of its columns.
+        problems: Gets a line for every row that is malformed, has more fields than there are columns, or an empty first
+            one; such rows are left out.
 
     Returns:
-        The samples in list order.
+        The line that each row begins on, from 1, and its fields, of which the last may be absent.
 
     Raises:
-        FileNotFoundError: The list does not exist.
+        ValueError: See `read_text`.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"mapping list not found: {path}")
-    samples: list[Sample] = []
-    first: dict[Path, str] = {}
-    for number, line in read_list_lines(path):
-        origin = f"{path.name}:{number}"
-        try:
-            alone = "\t" not in line and (root / line).is_file()
-            names = [line] if alone else split_mapping_line(line)
-        except ValueError as error:
-            problems.append(f"{origin}: {error}")
-            continue
-        if len(names) not in (1, 2) or not all(names):
+    rows = []
+    for number, fields in _read_rows(path, header):
+        if isinstance(fields, str):
+            problems.append(f"{path}:{number}: {fields}")
+        elif len(fields) > len(header):
             problems.append(
-                f"{origin}: {len(names)} names, expected image and mask; put a tab between names that hold blanks"
+                f"{path}:{number}: {len(fields)} names, expected {','.join(header)}; put a name that holds blanks, "
+                "commas or quotes between double quotes"
             )
+        elif not fields[0]:
+            problems.append(f"{path}:{number}: no {header[0]}, expected {','.join(header)}")
+        else:
+            rows.append((number, fields))
+    return rows
+
+
+def _read_rows(path: Path, header: Sequence[str]) -> Iterator[tuple[int, list[str] | str]]:
+    """The rows of a list, each with its line; in place of malformed ones, what is wrong with them."""
+    text = read_text(path)
+    first = text.partition("\n")[0]
+    for delimiter in _DELIMITERS:
+        if [name.strip().strip('"') for name in first.split(delimiter)] == list(header):
+            yield from _read_csv(text, delimiter)
+            return
+    for number, line in read_lines(path):
+        if _LIKE_CSV.fullmatch(line.strip()):
+            yield number, f"{line!r} is CSV; put the line `{','.join(header)}` above the first row"
             continue
-        files = [root / name for name in names]
-        for file in files:
-            if file in first:
-                problems.append(f"{origin}: {file} stands at {first[file]} too")
-            elif not file.is_file():
-                problems.append(f"file not found: {described(file, origin)}")
-            first.setdefault(file, origin)
-        samples.append(Sample(files[0], files[1] if len(files) == 2 else None, origin))
-    if not samples and not problems:
-        problems.append(f"{path} is empty")
-    return tuple(samples)
+        try:
+            yield number, split_names(line)
+        except ValueError as error:
+            yield number, f"{error}; put names with spaces or quotes between double quotes"
 
 
-def import_lists(
-    root: Path,
-    lists: Mapping[str, Path],
-    *,
-    labels: Sequence[LabelDefinition] | None = None,
-    name: str | None = None,
-    dry_run: bool = False,
-) -> DatasetDescription:
-    """Makes the splits of a dataset folder be what mapping lists say.
+def _read_csv(text: str, delimiter: str) -> Iterator[tuple[int, list[str] | str]]:
+    """The rows of a CSV list below its header."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True)
+    next(reader)
+    while True:
+        number = reader.line_num + 1
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield number, f"{error}; put a name that holds commas or quotes between double quotes, and double its own"
+            continue
+        if any(fields):
+            yield number, fields
+
+
+def table_text(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """The CSV text of a list, as `read_table` reads it."""
+    text = io.StringIO(newline="")
+    as_needed = csv.writer(text, lineterminator="\n")
+    always = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    as_needed.writerow(header)
+    for row in rows:
+        # `csv` itself quotes neither a carriage return nor a blank at the beginning.
+        odd = any("\r" in field or field[:1] == " " for field in row)
+        (always if odd else as_needed).writerow(row)
+    return text.getvalue()
+
+
+def split_names(line: str) -> list[str]:
+    """Takes one line of the older form apart, as `shlex.split` does, and `$'...'`.
 
     Args:
-        root: The dataset folder; its files stay as they are.
-        lists: The list of each split.
-        labels: Classes of a folder without `dataset.yaml`; where there is one, its classes hold.
-        name: Name of the dataset, in a folder without `dataset.yaml`; the folder's name when None.
-        dry_run: Only read and check.
+        line: The line, without its line break.
 
     Returns:
-        The description as written.
+        Its names.
 
     Raises:
-        FileNotFoundError: A list does not exist.
-        ValueError: Lists are malformed or name files that do not exist (all of them are listed), two lists share an
-            image, or the classes are missing or given twice.
+        ValueError: A quotation is not closed, or `$'...'` holds an escape other than those for line break, carriage
+            return, tab, backslash and apostrophe.
     """
-    problems: list[str] = []
-    splits = {split: read_mapping_list(root, path, problems) for split, path in lists.items()}
-    owner: dict[Path, Sample] = {}
-    for samples in splits.values():
-        for sample in samples:
-            before = owner.setdefault(sample.image, sample)
-            if before is not sample and before.origin.split(":")[0] != sample.origin.split(":")[0]:
-                problems.append(f"{sample.image} is in two splits: {before.origin} and {sample.origin}")
-    if problems:
-        shown = problems[:_SHOWN_PROBLEMS]
-        more = [f"... and {len(problems) - len(shown)} more"] if len(problems) > len(shown) else []
-        raise ValueError("mapping lists with problems, nothing was written:\n  " + "\n  ".join([*shown, *more]))
-    described_as = _base_description(root, labels, name)
-    if not dry_run:
-        write_splits(described_as, splits, tool="lists import", label="imported")
-    return replace(described_as, splits=splits)
+    names: list[str] = []
+    word: str | None = None
+    position = 0
+    while position < len(line):
+        part = _PART.match(line, position)
+        if part is None:
+            raise ValueError("No closing quotation" if line[position] in "'\"" else "No escaped character")
+        position = part.end()
+        if part["blank"] is None:
+            word = (word or "") + _text_of(part)
+        elif word is not None:
+            names.append(word)
+            word = None
+    return names if word is None else [*names, word]
 
 
-def _base_description(root: Path, labels: Sequence[LabelDefinition] | None, name: str | None) -> DatasetDescription:
-    """What dataset.yaml says, or the classes of label definitions where there is none."""
-    path = root / DESCRIPTION_NAME
-    if path.is_file():
-        if labels is not None:
-            raise ValueError(f"{path} already says which classes there are; leave out --labels, or remove that file")
-        return load_description(root)
-    if labels is None:
-        raise ValueError(f"{path} is missing: give the classes with --labels FILE (YAML or CSV label definitions)")
-    classes = class_table(labels, "label definitions")
-    return DatasetDescription(
-        root=root,
-        name=name or root.resolve().name,
-        class_names=classes.names,
-        colors=classes.colors,
-        splits={},
-        label_ids=classes.label_ids,
-    )
+def _text_of(part: re.Match[str]) -> str:
+    """What one quoted or plain part of a word stands for."""
+    kind = part.lastgroup or ""
+    text = part[kind]
+    if kind == "double":
+        return re.sub(r'\\(["\\])', r"\1", text)
+    if kind == "ansi":
+        unknown = sorted({found for found in re.findall(r"\\(.)", text, re.DOTALL) if found not in _ESCAPES})
+        if unknown:
+            raise ValueError(f"unknown escape \\{unknown[0]} in $'...'")
+        return re.sub(r"\\(.)", lambda found: _ESCAPES[found[1]], text)
+    return text
+
+
+def quote_names(names: Iterable[str]) -> str:
+    """Joins names to one line that `split_names` takes apart again: as `shlex.join` does, or `$'...'`."""
+    return " ".join(_quote(name) for name in names)
+
+
+def _quote(name: str) -> str:
+    """Quotes one name where it needs it."""
+    if not any(char in name for char in "\n\r\t"):
+        return shlex.quote(name)
+    return "$'" + name.translate(_ESCAPED) + "'"
+
+
+def split_mapping_line(line: str) -> list[str]:
+    """Takes a line of another tool's list apart: at the tab where it holds one, else like `split_names`."""
+    return line.split("\t") if "\t" in line else split_names(line)

@@ -10,9 +10,9 @@ from rich.table import Table
 from dataset_tools.clean import plan_clean, run_clean
 from dataset_tools.description import DatasetDescription, load_description, summarize
 from dataset_tools.labels import load_labels
-from dataset_tools.lists import ListStyle, export_lists, import_lists
+from dataset_tools.mapping_lists import ListStyle, export_lists, import_lists
+from dataset_tools.pull.archive import DEFAULT_LIMITS
 from dataset_tools.pull.fetch import pull, read_address
-from dataset_tools.pull.members import DEFAULT_LIMITS
 from dataset_tools.split import PREVIOUS_NAME, SplitPlan, parse_ratios, plan_split, write_splits
 from fasterseg.base.console import CONSOLE
 from fasterseg.base.text import printable

@@ -203,9 +203,14 @@ def write_mask(path: Path, mask: NDArray[np.integer]) -> None:
     low, high = int(mask.min()), int(mask.max())
     if low < 0 or high > 255:
         raise ValueError(f"mask for {path} holds ids {low}..{high}, expected 0..255")
+    write_bytes(path, encode_mask(mask.astype(np.uint8)))
+
+
+def encode_mask(mask: NDArray[np.uint8]) -> bytes:
+    """Class ids, shape (H, W), as the bytes of an 8-bit grey PNG."""
     buffer = io.BytesIO()
-    Image.fromarray(mask.astype(np.uint8)).save(buffer, format="PNG", compress_level=3)
-    write_bytes(path, buffer.getvalue())
+    Image.fromarray(mask).save(buffer, format="PNG", compress_level=3)
+    return buffer.getvalue()
 
 
 def check_mask_values(mask: NDArray[np.integer], *, num_classes: int, ignore_index: int, source: str) -> None:

@@ -7,8 +7,7 @@ import typer
 
 from dataset_tools.description import load_description, summarize
 from dataset_tools.pack import plan_pack, write_pack
-from dataset_tools.tfrecord import read_tfrecords, write_tfrecords
-from dataset_tools.tfrecord_files import list_files, read_records, split_of
+from dataset_tools.tfrecord import list_files, read_records, read_tfrecords, split_of, write_tfrecords
 from fasterseg.base.console import CONSOLE
 from fasterseg.base.text import printable
 

@@ -1,29 +1,161 @@
 """TFRecord files of the segmentation schema that the TensorFlow ports use, in and out; without TensorFlow.
 
 Each record is an example with `image/encoded`, `image/format`, `image/filename`, `image/height`, `image/width`,
-`image/segmentation/class/encoded` and `image/segmentation/class/format`. `tfrecord_files` reads the records; they are
-written by the package `tfrecord`.
+`image/segmentation/class/encoded` and `image/segmentation/class/format`.
+
+The messages are the package `tfrecord`'s, the extra of that name; the framing is read here, because that package does
+not look at the checksums.
 """
 
-import io
-from collections.abc import Sequence
+import gzip
+import importlib.util
+import re
+import struct
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
+from typing import IO, NamedTuple, cast
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 from rich.progress import track
-from tfrecord.writer import TFRecordWriter
 
 from dataset_tools.dataset import Sample, read_label
 from dataset_tools.description import DatasetDescription, relative_name, save_description
 from dataset_tools.files import claim_folder, record_made
 from dataset_tools.labels import IGNORE_TRAIN_ID, LabelDefinition, class_table, load_labels, save_labels
-from dataset_tools.tfrecord_files import FORMATS, Record, list_files, read_records, split_of
+from dataset_tools.masks import encode_mask
 from fasterseg.base.files import replacing, write_bytes
 from fasterseg.base.images import described, read_image
 
 LABELS_NAME = "labels.yaml"
+FORMATS = {"png": (".png", b"\x89PNG\r\n\x1a\n"), "jpeg": (".jpg", b"\xff\xd8\xff"), "jpg": (".jpg", b"\xff\xd8\xff")}
+_ENDINGS = (".tfrecord", ".tfrecords")
+_SHARD = re.compile(r"(?P<split>.+?)-\d+-of-\d+")
+_LENGTH = struct.Struct("<Q")
+_CHECKSUM = struct.Struct("<I")
+_MASK_DELTA = 0xA282EAD8
+_LONGEST_RECORD_BYTES = 2**31 - 1
+
+
+def _need_packages() -> None:
+    """Checks that the packages of the extra `tfrecord` are there.
+
+    Raises:
+        ValueError: Names those that are not, and how to install them.
+    """
+    missing = [name for name in ("tfrecord", "crc32c") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ValueError(
+            f"TFRecord files need the packages {' and '.join(missing)}, not installed here; install them with "
+            "`pip install -e '.[tfrecord]'`"
+        )
+
+
+class Record(NamedTuple):
+    """One image of a TFRecord file, still encoded, and where it stands."""
+
+    filename: str
+    image: bytes
+    image_format: str
+    size: tuple[int, int]
+    mask: bytes | None
+    origin: str
+
+
+def read_records(path: Path) -> Iterator[Record]:
+    """Reads a TFRecord file, gzipped or not, one record at a time, and checks every checksum.
+
+    Raises:
+        ValueError: The file is damaged or cut off, or a record lacks a feature of the schema; names the record. Or the
+            extra `tfrecord` is not installed.
+    """
+    _need_packages()
+    from google.protobuf.message import DecodeError
+
+    with path.open("rb") as start:
+        zipped = start.read(2) == b"\x1f\x8b"
+    number = 0
+    try:
+        with path.open("rb") as stored:
+            file: IO[bytes] = cast(IO[bytes], gzip.GzipFile(fileobj=stored)) if zipped else stored
+            while (header := file.read(_LENGTH.size)) != b"":
+                number += 1
+                yield _parse(_next_payload(file, header), f"{path.name}, record {number}")
+    except (EOFError, gzip.BadGzipFile, DecodeError) as error:
+        raise ValueError(f"{path}, record {number}: {error}; the file is damaged or cut off") from error
+
+
+def _next_payload(file: IO[bytes], header: bytes) -> bytes:
+    """The rest of a record whose length has been read."""
+    if len(header) < _LENGTH.size or not _has_checksum(file, header):
+        raise EOFError("its length is damaged")
+    length = _LENGTH.unpack(header)[0]
+    if length > _LONGEST_RECORD_BYTES:
+        raise EOFError(f"it claims {length} bytes")
+    payload = file.read(length)
+    if len(payload) < length or not _has_checksum(file, payload):
+        raise EOFError("its content does not fit its checksum")
+    return payload
+
+
+def _has_checksum(file: IO[bytes], data: bytes) -> bool:
+    """Whether the checksum that follows is that of the data."""
+    import crc32c
+
+    value = crc32c.crc32c(data)
+    masked = (((value >> 15) | (value << 17)) + _MASK_DELTA) & 0xFFFFFFFF
+    return file.read(_CHECKSUM.size) == _CHECKSUM.pack(masked)
+
+
+def _parse(payload: bytes, origin: str) -> Record:
+    """Reads the features of the schema."""
+    from tfrecord import example_pb2
+
+    features = example_pb2.Example.FromString(payload).features.feature
+
+    def text(name: str) -> bytes | None:
+        values = features[name].bytes_list.value if name in features else ()
+        return bytes(values[0]) if values else None
+
+    def number(name: str) -> int:
+        values = features[name].int64_list.value if name in features else ()
+        return int(values[0]) if values else -1
+
+    image, image_format, filename = text("image/encoded"), text("image/format"), text("image/filename")
+    mask, mask_format = text("image/segmentation/class/encoded"), text("image/segmentation/class/format")
+    if not image or not filename or (image_format or b"").decode().lower() not in FORMATS:
+        raise ValueError(
+            f"{origin}: expected image/encoded, image/filename and image/format (png or jpeg), found the features "
+            f"{sorted(features)} and the format {image_format!r}"
+        )
+    if mask and (mask_format or b"png").lower() != b"png":
+        raise ValueError(f"{origin}: the mask has the format {mask_format!r}, expected png")
+    name = filename.decode("utf-8", "surrogateescape")
+    size = (number("image/height"), number("image/width"))
+    return Record(name, image, image_format.decode().lower() if image_format else "", size, mask or None, origin)
+
+
+def split_of(path: Path) -> str:
+    """The split of a TFRecord file: its name without ending and without `-00000-of-00004`."""
+    name = path.name
+    for ending in _ENDINGS:
+        name = name.removesuffix(ending)
+    found = _SHARD.fullmatch(name)
+    return found["split"] if found else name
+
+
+def list_files(source: Path) -> list[Path]:
+    """The TFRecord files of a folder, told by ending or shard number, in order; or the one file given.
+
+    Raises:
+        FileNotFoundError: There are none.
+    """
+    if source.is_file():
+        return [source]
+    found = sorted(source.iterdir()) if source.is_dir() else []
+    files = [path for path in found if path.suffix in _ENDINGS or _SHARD.fullmatch(path.name)]
+    if not files:
+        raise FileNotFoundError(f"no TFRecord files (*.tfrecord or NAME-00000-of-00001) in {source}")
+    return files
 
 
 def write_tfrecords(
@@ -50,8 +182,10 @@ def write_tfrecords(
 
     Raises:
         FileNotFoundError: An image or mask is missing.
-        ValueError: The folder holds something else, or a file cannot be read or is neither PNG nor JPEG.
+        ValueError: The folder holds something else, a file cannot be read or is neither PNG nor JPEG, or the extra
+            `tfrecord` is not installed.
     """
+    _need_packages()
     if images_per_file < 1:
         raise ValueError(f"images_per_file is {images_per_file}, expected 1 or more")
     shards: dict[Path, tuple[Sample, ...]] = {}
@@ -84,6 +218,8 @@ def _labels_of(description: DatasetDescription) -> list[LabelDefinition]:
 
 def _write_shard(path: Path, samples: Sequence[Sample], description: DatasetDescription) -> None:
     """Writes one file, whole or not at all."""
+    from tfrecord.writer import TFRecordWriter
+
     with replacing(path) as temporary:
         writer = TFRecordWriter(str(temporary))
         try:
@@ -114,16 +250,9 @@ def _features(sample: Sample, description: DatasetDescription) -> dict[str, tupl
     if sample.mask is not None:
         label = read_label(sample, size, num_classes=description.num_classes, ignore_index=description.ignore_index)
         train_ids = np.where(label == description.ignore_index, IGNORE_TRAIN_ID, label)
-        features["image/segmentation/class/encoded"] = (_png(train_ids), "byte")
+        features["image/segmentation/class/encoded"] = (encode_mask(train_ids.astype(np.uint8)), "byte")
         features["image/segmentation/class/format"] = (b"png", "byte")
     return features
-
-
-def _png(label: NDArray[np.integer]) -> bytes:
-    """Ids as an 8-bit grey PNG."""
-    buffer = io.BytesIO()
-    Image.fromarray(label.astype(np.uint8)).save(buffer, format="PNG")
-    return buffer.getvalue()
 
 
 def read_tfrecords(
@@ -144,8 +273,10 @@ def read_tfrecords(
     Raises:
         FileNotFoundError: There are no files, or no label definitions.
         ValueError: A file is damaged, a record lacks a feature, an image does not have the size that its record says,
-            a mask holds a value outside the classes, or two records of a split have one name.
+            a mask holds a value outside the classes, two records of a split have one name, or the extra `tfrecord` is
+            not installed.
     """
+    _need_packages()
     files = list_files(source)
     beside = (source if source.is_dir() else source.parent) / LABELS_NAME
     definitions = labels or beside

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dataset_tools.crops import check_crop_size
 from dataset_tools.windows import Window, pad, resize_image_window, resize_label_window, scaled_size
 from fasterseg.base.normalization import normalize
 
@@ -21,28 +22,6 @@ DEFAULT_SCALES = (0.75, 1.0, 1.25)
 _CROP_ATTEMPTS = 10
 
 Color = tuple[float, float, float]
-
-
-def check_crop_size(crop_size_px: tuple[int, int], *, field: str = "crop_size_px", divisor: int = 32) -> None:
-    """Refuses a crop that the networks' strides do not divide.
-
-    Args:
-        crop_size_px: (height, width).
-        field: Name of the setting, for the message.
-        divisor: The largest output stride.
-
-    Raises:
-        ValueError: Names the side, its value and the nearest sizes that fit.
-    """
-    problems = []
-    for side, size in zip(("height", "width"), crop_size_px, strict=True):
-        if size < divisor:
-            problems.append(f"{field} {side} {size} is less than {divisor}; use {divisor} or more")
-        elif size % divisor:
-            below = size // divisor * divisor
-            problems.append(f"{field} {side} {size} is not divisible by {divisor}; use {below} or {below + divisor}")
-    if problems:
-        raise ValueError("\n".join(problems))
 
 
 def resize_label(label: NDArray[np.integer], size: tuple[int, int]) -> NDArray[np.integer]:

@@ -1,17 +1,10 @@
 """Entry point of `python -m latency`."""
 
-import typer
-
-from fasterseg.base.commandline import run_app
+from fasterseg.base.commandline import Program, run_app
 from latency.commands import measure_command, table_command, validate_command
 from latency.exchange import export_command, import_command
 
-app = typer.Typer(
-    help="Measure operators and networks on the target.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
+app = Program("Measure operators and networks on the target.")
 app.command("table")(table_command)
 app.command("validate")(validate_command)
 app.command("measure")(measure_command)

@@ -1,28 +1,27 @@
-"""What the commands of `python -m latency` do; `__main__` gives them their names."""
+"""What the commands of `python -m latency` do; `__main__` gives them their names.
+
+What needs PyTorch is imported where a command runs, so that `--help` answers at once.
+"""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fasterseg.base.commandline import ConfigOption, OutOption, SetOption, say
+from fasterseg.base.commandline import (
+    REPEATED,
+    ConfigOption,
+    NumClassesOption,
+    OutOption,
+    RunnersOption,
+    SetOption,
+    TableOption,
+    say,
+)
 from fasterseg.base.experiment import Experiment, dataset_num_classes, load_experiment
-from fasterseg.networks.space import SpaceConfig
-from latency import build, comparison, measure
-from latency.agreement import AgreementBounds
 from latency.config import LatencyConfig, TargetConfig
-from latency.subjects import find_architecture
-from latency.table import TABLE_NAME, LatencyTable
-from latency.validate import validate_table
 
 MISSED_BOUND_EXIT_CODE = 1
-
-ClassesOption = Annotated[
-    int | None, typer.Option("--classes", min=1, help="Channels of the logits; those of the dataset when not given.")
-]
-TableOption = Annotated[
-    Path | None, typer.Option("--table", help="The latency table; the experiment's when not given.")
-]
 
 
 def table_command(
@@ -37,17 +36,20 @@ def table_command(
         typer.Option(
             "--for",
             help="A network outside the space whose operators to measure too: a preset, an architecture file, a "
-            "best.pt or an exported .onnx; may be given repeatedly.",
+            "best.pt or an exported .onnx; " + REPEATED,
         ),
     ] = None,
-    classes: ClassesOption = None,
+    num_classes: NumClassesOption = None,
 ) -> None:
     """Measure every operator that the space can reach; goes on where a run was cut off.
 
     Example: python -m latency table --config configs/toy.yaml
     """
+    from latency import build
+    from latency.subjects import find_architecture
+
     experiment = load_experiment(config, settings or [], build.SECTIONS)
-    num_classes = classes or dataset_num_classes(experiment)
+    num_classes = num_classes or dataset_num_classes(experiment)
     path = build.run_table(
         experiment,
         out=out or experiment.stage_folder(build.STAGE),
@@ -76,6 +78,12 @@ def validate_command(
 
     Example: python -m latency validate --config configs/toy.yaml --mape-bound 0.02
     """
+    from fasterseg.networks.space import SpaceConfig
+    from latency import build
+    from latency.agreement import AgreementBounds
+    from latency.table import LatencyTable
+    from latency.validate import validate_table
+
     experiment = load_experiment(config, settings or [], build.SECTIONS)
     loaded = LatencyTable.load(table or usual_table(experiment))
     validation = validate_table(
@@ -100,28 +108,24 @@ def measure_command(
     networks: Annotated[
         list[str],
         typer.Argument(
-            help="Each an architecture (.json), an exported file (.onnx), a best.pt or a preset, such as icnet."
+            metavar="MODEL...",
+            help="Each an architecture (.json), an exported file (.onnx), a best.pt or a preset, such as icnet.",
         ),
     ],
     config: ConfigOption,
     settings: SetOption = None,
     out: OutOption = None,
     table: TableOption = None,
-    runners: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--runner",
-            help="Runner to time on, such as openvino or pytorch:channels_last; may be given "
-            "repeatedly; the target's when not given.",
-        ),
-    ] = None,
+    runners: RunnersOption = None,
     layers: Annotated[bool, typer.Option("--layers", help="Profile each network layer by layer, too.")] = False,
-    classes: ClassesOption = None,
+    num_classes: NumClassesOption = None,
 ) -> None:
     """Time whole networks, in one interleaved run, and compare them with the table's prediction.
 
     Example: python -m latency measure runs/toy/search/architecture_student.json icnet --config configs/toy.yaml
     """
+    from latency import build, comparison, measure
+
     experiment = load_experiment(config, settings or [], build.SECTIONS)
     usual = usual_table(experiment)
     table_path = table or (usual if usual.is_file() else None)
@@ -131,7 +135,7 @@ def measure_command(
         runners=runners or [],
         table_path=table_path,
         needs_table=table is not None,
-        num_classes=classes,
+        num_classes=num_classes,
         with_layers=layers,
     )
     folder = out or experiment.stage_folder(build.STAGE)
@@ -152,4 +156,7 @@ def measure_command(
 
 def usual_table(experiment: Experiment) -> Path:
     """Where an experiment's table lies."""
-    return experiment.stage_folder(build.STAGE) / TABLE_NAME
+    from latency.build import STAGE
+    from latency.table import TABLE_NAME
+
+    return experiment.stage_folder(STAGE) / TABLE_NAME

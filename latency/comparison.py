@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rich.console import Console
 from rich.table import Table
 
-from fasterseg.base.console import CONSOLE
+from fasterseg.base.console import CONSOLE, SafeConsole
 from fasterseg.base.files import write_text
 from latency.csvtext import csv_text
 from latency.filenames import joined_names, setup_name
@@ -176,7 +175,7 @@ def print_layers(row: MeasuredNetwork, layers: Sequence[LayerTime]) -> None:
 
 def _print_table(table: Table) -> None:
     """Prints a table; into a file or a pipe, which have no width, wide enough for names to stay whole."""
-    console = CONSOLE if CONSOLE.is_terminal else Console(file=CONSOLE.file, width=_WIDTH_IN_FILES)
+    console = CONSOLE if CONSOLE.is_terminal else SafeConsole(file=CONSOLE.file, width=_WIDTH_IN_FILES)
     console.print(table, soft_wrap=False)
 
 

@@ -97,7 +97,7 @@ def _lack(table: LatencyTable, subject: Subject) -> str | None:
     if subject.num_classes != own:
         return (
             f"it has {subject.num_classes} classes, {table.source} was measured for {own}; measure a table for it with "
-            f"`python -m latency table --config FILE --classes {subject.num_classes} --out FOLDER --for "
+            f"`python -m latency table --config FILE --num-classes {subject.num_classes} --out FOLDER --for "
             f"{subject.source}`"
         )
     return (

@@ -17,7 +17,6 @@ from latency.records import TableEntry, TableTarget
 from latency.runners.base import Conditions
 from latency.table import LatencyTable
 
-NPY_SUFFIX = ".npy"
 RELEASED_DEVICE = "NVIDIA GeForce GTX 1080 Ti"
 RELEASED_INPUT_SIZE = (1024, 2048)
 RELEASED_CLASSES = 19

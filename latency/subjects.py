@@ -98,7 +98,7 @@ def find_architecture(text: str, *, num_classes: int) -> AnyArchitecture:
     if dataset.num_classes != num_classes:
         raise ValueError(
             f"{text} was trained for {dataset.num_classes} classes ({', '.join(dataset.class_names)}), the table is of "
-            f"{num_classes}; a table predicts one class count: measure another one with --classes "
+            f"{num_classes}; a table predicts one class count: measure another one with --num-classes "
             f"{dataset.num_classes} and an --out folder of its own"
         )
     return architecture

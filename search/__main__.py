@@ -1,16 +1,9 @@
 """Entry point of `python -m search`."""
 
-import typer
-
-from fasterseg.base.commandline import run_app
+from fasterseg.base.commandline import Program, run_app
 from search.commands import pretrain_command, search_command
 
-app = typer.Typer(
-    help="Pretrain the supernet and search architectures.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
+app = Program("Pretrain the supernet and search architectures.")
 app.command("pretrain")(pretrain_command)
 app.command("search")(search_command)
 

@@ -1,14 +1,15 @@
-"""What the commands of `python -m search` do; `__main__` gives them their names."""
+"""What the commands of `python -m search` do; `__main__` gives them their names.
+
+What needs PyTorch is imported where a command runs, so that `--help` answers at once.
+"""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fasterseg.base.commandline import ConfigOption, OutOption, SetOption, say
+from fasterseg.base.commandline import ConfigOption, OutOption, SetOption, TableOption, say
 from fasterseg.base.experiment import load_experiment
-from latency.table import TABLE_NAME
-from search import pretrain, trainer
 
 
 def pretrain_command(config: ConfigOption, settings: SetOption = None, out: OutOption = None) -> None:
@@ -16,6 +17,8 @@ def pretrain_command(config: ConfigOption, settings: SetOption = None, out: OutO
 
     Example: python -m search pretrain --config configs/toy.yaml
     """
+    from search import pretrain
+
     experiment = load_experiment(config, settings or [], pretrain.SECTIONS)
     best = pretrain.run_pretrain(experiment, out=out or experiment.stage_folder(pretrain.STAGE))
     say(f"wrote {best} and its run folder {best.parent}", f"next: python -m search search --config {config}")
@@ -25,9 +28,7 @@ def search_command(
     config: ConfigOption,
     settings: SetOption = None,
     out: OutOption = None,
-    table: Annotated[
-        Path | None, typer.Option("--table", help="The latency table; the experiment's when not given.")
-    ] = None,
+    table: TableOption = None,
     pretrained: Annotated[
         Path | None, typer.Option("--pretrained", help="The pretrained supernet's best.pt; the stage's when not given.")
     ] = None,
@@ -36,6 +37,9 @@ def search_command(
 
     Example: python -m search search --config configs/toy.yaml
     """
+    from latency.table import TABLE_NAME
+    from search import pretrain, trainer
+
     experiment = load_experiment(config, settings or [], trainer.SECTIONS)
     folder = trainer.run_search(
         experiment,

@@ -7,9 +7,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from dataset_tools.transforms import check_crop_size
+from dataset_tools.crops import check_crop_size
+from fasterseg.base.devices import DeviceConfig
 from fasterseg.base.experiment import Section
-from fasterseg.engine.devices import DeviceConfig
 from fasterseg.networks.space import BRANCH_PAIRS, Branches
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]

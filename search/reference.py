@@ -29,15 +29,6 @@ from search.supernet import Pass, SetParts, SupernetLogits, cell_name
 from search.widths import WidthChoice, WidthMode, choose_widths
 
 
-class ReferenceConv2d(SlimmableConv2d):
-    """A slimmable convolution by plain slicing, whose gradient is zero-filled to the whole weight."""
-
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """See `SlimmableConv2d.forward`."""
-        weight = self.weight[: self.active_out_channels, : input.shape[1]]
-        return functional.conv2d(input, weight, None, self.stride, self.padding)
-
-
 class ReferenceLayers:
     """The factory of the reference's layers; see `fasterseg.networks.slimmable.LayerFactory`."""
 
@@ -46,7 +37,7 @@ class ReferenceLayers:
 
     def conv(self, in_channels: int, out_channels: int, *, kernel_size: int, stride: int = 1) -> nn.Module:
         """See `LayerFactory.conv`."""
-        return ReferenceConv2d(in_channels, out_channels, kernel_size=kernel_size, stride=stride)
+        return SlimmableConv2d(in_channels, out_channels, kernel_size=kernel_size, stride=stride, in_place=False)
 
     def norm(self, channels: int) -> nn.Module:
         """See `LayerFactory.norm`."""

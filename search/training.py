@@ -10,6 +10,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision
 from torch import nn
 
+from fasterseg.base.devices import FABRIC_PRECISIONS
 from fasterseg.engine.checkpoint import load_state, save_state
 from fasterseg.engine.devices import use_channels_last
 from fasterseg.engine.losses import OhemCrossEntropy, head_loss, subsample_labels
@@ -121,7 +122,7 @@ def prepare_supernet(supernet: Supernet, fabric: Fabric) -> None:
 
 def prefers_channels_last(fabric: Fabric) -> bool:
     """Whether the supernet's maps and weights lie channels last: under bfloat16 on a GPU."""
-    return fabric.device.type == "cuda" and fabric.strategy.precision.precision == "bf16-mixed"
+    return fabric.device.type == "cuda" and fabric.strategy.precision.precision == FABRIC_PRECISIONS["bf16"]
 
 
 def set_up(optimizer: torch.optim.Optimizer, fabric: Fabric) -> torch.optim.Optimizer:

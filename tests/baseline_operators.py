@@ -9,10 +9,10 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from fasterseg.networks import Network, OperatorSpec, Size
-from fasterseg.networks.blocks import Bottleneck, ConvNorm
 from fasterseg.networks.operators import ConvNormAct
 from fasterseg.networks.pyramid import PyramidStage, PyramidSum
 from fasterseg.networks.resizing import Resize
+from fasterseg.networks.resnet import Bottleneck, ConvNorm
 
 _OPERATORS = (ConvNormAct, ConvNorm, Bottleneck, PyramidSum, PyramidStage, nn.MaxPool2d)
 

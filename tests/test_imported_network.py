@@ -54,8 +54,8 @@ def test_an_imported_network_is_evaluated_and_measured(
     reference = json.loads((GOLDEN / f"{case}.json").read_text())["state"]
     torch.save({name: fill(name, shape) for name, shape in reference}, "weights.pt")
     for app, command in (
-        (fasterseg_app, ["import", "weights.pt", *CASES[case], "--out", "imported", "--input-size", "64", "128"]),
-        (train_app, ["evaluate", "--config", str(config), "--checkpoint", "imported/best.pt", "--out", "evaluated"]),
+        (fasterseg_app, ["import", "weights.pt", *CASES[case], "--out", "imported", "--input-size", "64x128"]),
+        (train_app, ["evaluate", "imported/best.pt", "--config", str(config), "--out", "evaluated"]),
         (latency_app, ["measure", "imported/best.pt", "--config", str(config), "--out", "measured"]),
     ):
         result = CliRunner().invoke(app, command, catch_exceptions=False)

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from fasterseg.engine.devices import DeviceConfig, build_fabric, seed_everything
+from fasterseg.base.devices import DeviceConfig
+from fasterseg.engine.devices import build_fabric, seed_everything
 from fasterseg.engine.loop import EpochLoader, Position, Stage, StageResult, run_stage
 from fasterseg.engine.optimization import sgd
 from fasterseg.engine.run_folder import open_run_folder

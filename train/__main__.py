@@ -1,18 +1,11 @@
 """Entry point of `python -m train`."""
 
-import typer
-
-from fasterseg.base.commandline import run_app
+from fasterseg.base.commandline import Program, run_app
 from train.commands import baseline_command, student_command, teacher_command
 from train.judging_commands import align_command, compare_command, evaluate_command
 from train.prune.commands import prune_command
 
-app = typer.Typer(
-    help="Train, prune, evaluate and compare networks.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
+app = Program("Train, prune, evaluate and compare networks.")
 app.command("teacher")(teacher_command)
 app.command("student")(student_command)
 app.command("baseline")(baseline_command)

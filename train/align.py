@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch import nn
 
 from dataset_tools.description import DatasetDescription
 from dataset_tools.loader import build_eval_loader
+from fasterseg.base.devices import ComparingPrecision
 from fasterseg.base.files import replacing, write_text
 from fasterseg.engine.checkpoint import NetworkCheckpoint
 from fasterseg.engine.losses import segmentation_losses
@@ -26,7 +27,6 @@ from fasterseg.runtime.load import load_checkpoint
 from train.config import BaselineConfig
 
 ARRAYS_SUFFIX = ".npz"
-Precision = Literal["float32", "float64"]
 Arrays = Mapping[str, NDArray[np.generic]]
 _BATCH_SIZE = 2
 _BLOCK_PX = 16
@@ -150,9 +150,11 @@ def random_batch(checkpoint: NetworkCheckpoint, size: Size) -> AlignBatch:
     return AlignBatch(image, label.long())
 
 
-def compute_arrays(checkpoint: NetworkCheckpoint, batch: AlignBatch, *, precision: Precision) -> dict[str, np.ndarray]:
+def compute_arrays(
+    checkpoint: NetworkCheckpoint, batch: AlignBatch, *, precision: ComparingPrecision
+) -> dict[str, np.ndarray]:
     """Everything that is compared, of one training step without its optimizer; dropout is left out."""
-    dtype = torch.float64 if precision == "float64" else torch.float32
+    dtype = torch.float64 if precision == "fp64" else torch.float32
     network = checkpoint.build().to(dtype).train()
     for module in network.modules():
         if isinstance(module, nn.Dropout | nn.Dropout2d):
@@ -227,7 +229,7 @@ def _difference(name: str, found: NDArray[np.generic] | None, expected: NDArray[
 
 
 def align(
-    first: Path, second: Path, *, batch: AlignBatch | None, precision: Precision, tolerances: Tolerances
+    first: Path, second: Path, *, batch: AlignBatch | None, precision: ComparingPrecision, tolerances: Tolerances
 ) -> AlignReport:
     """Compares a checkpoint with another one, or with recorded arrays, on their batch.
 

@@ -1,18 +1,21 @@
-"""What the commands of `python -m train` that train networks do; `__main__` gives them their names."""
+"""What the commands of `python -m train` that train networks do; `__main__` gives them their names.
+
+What needs PyTorch is imported where a command runs, so that `--help` answers at once.
+"""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dataset_tools.config import DatasetConfig
-from dataset_tools.description import load_description
 from fasterseg.base.commandline import ConfigOption, OutOption, SetOption, say
 from fasterseg.base.experiment import Experiment, load_experiment
 from fasterseg.networks.presets import PRESETS, architecture_path
-from train import baseline, student, teacher
 from train.config import BaselineName, StudentConfig, stage_folder
-from train.start import NetworkStart, start_fresh, start_from_checkpoint
+
+if TYPE_CHECKING:
+    from train.start import NetworkStart
 
 ArchitectureName = Annotated[
     str | None,
@@ -37,6 +40,8 @@ def teacher_command(
 
     Example: python -m train teacher --config configs/toy.yaml
     """
+    from train import teacher
+
     experiment = load_experiment(config, settings or [], teacher.SECTIONS)
     best = teacher.run_teacher(
         experiment,
@@ -60,6 +65,8 @@ def student_command(
 
     Example: python -m train student --config configs/toy.yaml
     """
+    from train import student
+
     experiment = load_experiment(config, settings or [], student.SECTIONS)
     teacher_run = stage_folder(experiment, experiment.section(student.STAGE, StudentConfig).teacher)
     best = student.run_student(
@@ -71,7 +78,7 @@ def student_command(
     say(
         f"wrote {best} and its run folder {best.parent}",
         f"next: fasterseg export {best} --out {best.with_suffix('.onnx')}",
-        f"or: python -m train evaluate --config {config} --checkpoint {best}",
+        f"or: python -m train evaluate {best} --config {config}",
     )
 
 
@@ -89,6 +96,8 @@ def baseline_command(
 
     Example: python -m train baseline icnet --config configs/camvid.yaml
     """
+    from train import baseline
+
     experiment = load_experiment(config, settings or [], baseline.SECTIONS)
     best = baseline.run_baseline(experiment, name, out=out or stage_folder(experiment, name), start_from=start_from)
     say(
@@ -98,8 +107,11 @@ def baseline_command(
     )
 
 
-def _start(experiment: Experiment, role: str, *, architecture: str | None, start_from: Path | None) -> NetworkStart:
+def _start(experiment: Experiment, role: str, *, architecture: str | None, start_from: Path | None) -> "NetworkStart":
     """What a searched network starts from: an architecture alone, the search's if none is named, or a checkpoint."""
+    from dataset_tools.description import load_description
+    from train.start import start_fresh, start_from_checkpoint
+
     if start_from is None:
         return start_fresh(
             architecture_path(architecture or experiment.stage_folder("search") / f"architecture_{role}.json")

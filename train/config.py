@@ -5,10 +5,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from dataset_tools.transforms import check_crop_size
+from dataset_tools.crops import check_crop_size
+from fasterseg.base.devices import DeviceConfig
 from fasterseg.base.experiment import Experiment, Section
-from fasterseg.engine.devices import DeviceConfig
-from fasterseg.networks.resnet import StemKind
+from fasterseg.networks.channels import StemKind
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]

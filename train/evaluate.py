@@ -14,13 +14,14 @@ from dataset_tools.dataset import LabeledImage
 from dataset_tools.description import DatasetDescription, load_description
 from dataset_tools.loader import build_eval_loader
 from fasterseg.base.console import epoch_progress
+from fasterseg.base.devices import Device
 from fasterseg.base.experiment import Experiment
 from fasterseg.base.files import file_digest, write_text
 from fasterseg.engine.checkpoint import DatasetFacts
 from fasterseg.engine.evaluation import InferenceMode, evaluate
 from fasterseg.engine.metrics import SegmentationScores
 from fasterseg.engine.run_folder import RunFolder, open_run_folder
-from fasterseg.runtime.load import ONNX_SUFFIX, Device, load_predictor
+from fasterseg.runtime.load import ONNX_SUFFIX, load_predictor
 from fasterseg.runtime.predictor import Predictor
 from latency.config import TargetConfig
 from latency.deployed import Deployment
@@ -47,6 +48,7 @@ class Evaluation:
         image_scale: Factor of images and labels; the one the network was trained with.
         mode: How images are shown to the network.
         device: Where a checkpoint runs.
+        threads: CPU threads of PyTorch or ONNX Runtime; one for each available core when None.
         deployment: What runs the model in place of PyTorch (of an exported file, ONNX Runtime); None for these.
 
     Raises:
@@ -58,6 +60,7 @@ class Evaluation:
     image_scale: float = 1.0
     mode: InferenceMode = InferenceMode()
     device: Device = "cpu"
+    threads: int | None = None
     deployment: Deployment | None = None
 
     def __post_init__(self) -> None:
@@ -142,7 +145,7 @@ def _prepare(experiment: Experiment, evaluation: Evaluation) -> _Prepared:
     data = experiment.section("dataset", DatasetConfig)
     description = load_description(data.root)
     if evaluation.deployment is None:
-        predictor = load_predictor(evaluation.model, device=evaluation.device)
+        predictor = load_predictor(evaluation.model, device=evaluation.device, threads=evaluation.threads)
     else:
         predictor = evaluation.deployment.load(evaluation.model)
     check_classes(evaluation.model, predictor.dataset, description)

@@ -15,13 +15,13 @@ import yaml
 from dataset_tools.config import DatasetConfig
 from dataset_tools.description import DatasetDescription, load_description
 from dataset_tools.loader import build_eval_loader
+from fasterseg.base.devices import Device
 from fasterseg.base.experiment import Experiment
 from fasterseg.engine.checkpoint import load_state
 from fasterseg.engine.evaluation import LabeledBatch, evaluate
 from fasterseg.engine.losses import OhemCrossEntropy, head_loss
 from fasterseg.engine.run_folder import CONFIG_NAME, RunFolder, open_run_folder
 from fasterseg.networks import AnyArchitecture, Network, build_network, load_architecture
-from fasterseg.runtime.load import Device
 from train.config import StageName, TrainConfig, stage_config
 from train.data import dataset_facts
 from train.examples import ExamplePictures

@@ -1,43 +1,60 @@
-"""What the commands of `python -m train` that judge networks do; `__main__` gives them their names."""
+"""What the commands of `python -m train` that judge networks do; `__main__` gives them their names.
+
+What needs PyTorch is imported where a command runs, so that `--help` answers at once.
+"""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dataset_tools.config import DatasetConfig
-from dataset_tools.description import load_description
-from fasterseg.base.commandline import ConfigOption, OutOption, SetOption, say
+from fasterseg.base.commandline import (
+    REPEATED,
+    RUNNER_FORM,
+    ConfigOption,
+    DeviceOption,
+    ImageSize,
+    OutOption,
+    RunnersOption,
+    SetOption,
+    SplitOption,
+    ThreadsOption,
+    say,
+    size_option,
+)
+from fasterseg.base.devices import ComparingPrecision, Device
 from fasterseg.base.experiment import Experiment, load_experiment
-from fasterseg.engine.evaluation import InferenceMode
-from fasterseg.runtime.load import Device, load_checkpoint
 from latency.config import Precision, TargetConfig
-from latency.deployed import Deployment
-from latency.runners.naming import choose_runners
-from train import align, compare, evaluate, follow
 from train.config import StageName, stage_config, stage_folder
+
+if TYPE_CHECKING:
+    from latency.deployed import Deployment
 
 DIFFERENCE_EXIT_CODE = 1
 _LISTED_DIFFERENCES = 12
+_ONNX_SUFFIX = ".onnx"
 
 
 def evaluate_command(
     config: ConfigOption,
+    model: Annotated[
+        Path | None, typer.Argument(metavar="MODEL", help="A best.pt or an exported file; the stage's when not given.")
+    ] = None,
     settings: SetOption = None,
     out: OutOption = None,
     stage: Annotated[StageName, typer.Option(help="Whose network and image scale.")] = "student",
-    checkpoint: Annotated[Path | None, typer.Option(help="A best.pt; the stage's when not given.")] = None,
-    exported: Annotated[Path | None, typer.Option(help="Run this exported file instead of a checkpoint.")] = None,
-    split: Annotated[str | None, typer.Option(help="Split of the dataset; the validation split if not given.")] = None,
-    window: Annotated[
-        tuple[int, int] | None, typer.Option(metavar="HEIGHT WIDTH", help="Slide windows of this size in pixels.")
-    ] = None,
-    overlap: Annotated[float, typer.Option(help="Part of a window that the next one repeats.")] = 1 / 3,
+    split: SplitOption = None,
+    window: Annotated[ImageSize | None, size_option("--window", "Slide windows of this size in pixels.")] = None,
+    overlap: Annotated[float, typer.Option(help="Part of a window that the next one repeats.", show_default="1/3")] = 1
+    / 3,
     flip: Annotated[bool, typer.Option("--flip", help="Let the mirrored image vote too.")] = False,
-    scale: Annotated[list[float] | None, typer.Option(help="Factor of a copy that votes; repeatable.")] = None,
-    device: Annotated[Device, typer.Option(help="Where a checkpoint runs.")] = "cpu",
+    scale: Annotated[list[float] | None, typer.Option(help=f"Factor of a copy that votes; {REPEATED}.")] = None,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
     runner: Annotated[
-        str | None, typer.Option(help="Run it by this runner, NAME or NAME:MODE, at target.input_size; not by PyTorch.")
+        str | None,
+        typer.Option(help=f"Run it by this runner ({RUNNER_FORM}) at target.input_size, not by PyTorch."),
     ] = None,
     precision: Annotated[
         Precision | None, typer.Option(help="Number format of that runner; target.precision when not given.")
@@ -50,43 +67,47 @@ def evaluate_command(
 ) -> None:
     """Measure mIoU, IoU per class, pixel accuracy and the confusion matrix on a split.
 
-    Example: python -m train evaluate --config configs/toy.yaml --exported student.onnx
+    Example: python -m train evaluate student.onnx --config configs/toy.yaml
     """
-    if followed is not None:
-        if checkpoint is not None or exported is not None or runner is not None:
-            raise ValueError(
-                "--follow evaluates the run's own checkpoints by PyTorch; leave --checkpoint, --exported and --runner "
-                "out"
-            )
-        _follow(load_experiment(config, settings or [], evaluate.SECTIONS), followed, out, every_s, once, device)
-        return
-    if checkpoint is not None and exported is not None:
-        raise ValueError("--checkpoint and --exported are both given; name one model to evaluate")
+    from fasterseg.engine.evaluation import InferenceMode
+    from fasterseg.runtime.load import choose_device
+    from train import evaluate
+
     experiment = load_experiment(config, settings or [], evaluate.SECTIONS)
+    if followed is not None:
+        if model is not None or runner is not None:
+            raise ValueError("--follow evaluates the run's own checkpoints by PyTorch; leave MODEL and --runner out")
+        _follow(experiment, followed, out, every_s, once, device)
+        return
+    judged = model or stage_folder(experiment, stage) / "best.pt"
     evaluation = evaluate.Evaluation(
-        model=exported or checkpoint or stage_folder(experiment, stage) / "best.pt",
+        model=judged,
         split=split or experiment.section("dataset", DatasetConfig).validation_split,
         image_scale=stage_config(experiment, stage).image_scale,
         mode=InferenceMode(
             window_size_px=window, window_overlap=overlap, flip=flip, scales=tuple(scale) if scale else (1.0,)
         ),
-        device=device,
+        device=choose_device(device, judged),
+        threads=threads,
         deployment=_deployment(experiment, runner, precision, device),
     )
     folder = out or experiment.stage_folder(evaluate.STAGE) / evaluation.condition
     evaluate.run_evaluate(experiment, evaluation, out=folder)
     say(f"wrote {folder}/: summary.json, classes.csv, confusion.csv, confusion.png")
-    if exported is None:
-        say(f"next: fasterseg export {evaluation.model} --out {evaluation.model.with_suffix('.onnx')}")
+    if judged.suffix == _ONNX_SUFFIX:
+        say(f"next: fasterseg predict {judged} IMAGES --out predictions")
     else:
-        say(f"next: fasterseg predict {exported} IMAGES --out predictions")
+        say(f"next: fasterseg export {judged} --out {judged.with_suffix(_ONNX_SUFFIX)}")
 
 
 def _follow(
     experiment: Experiment, followed: Path, out: Path | None, every_s: float, once: bool, device: Device
 ) -> None:
     """Evaluates another run's checkpoints as they come."""
-    following = follow.Following(followed, every_s=every_s, once=once, device=device)
+    from fasterseg.runtime.load import choose_device
+    from train import follow
+
+    following = follow.Following(followed, every_s=every_s, once=once, device=choose_device(device))
     folder = out or experiment.stage_folder(follow.STAGE) / followed.resolve().name
     epochs = follow.run_follow(experiment, following, out=folder)
     say(f"evaluated {len(epochs)} checkpoint(s)", f"next: tensorboard --logdir {folder}")
@@ -94,14 +115,17 @@ def _follow(
 
 def _deployment(
     experiment: Experiment, runner: str | None, precision: Precision | None, device: Device
-) -> Deployment | None:
+) -> "Deployment | None":
     """What the command line asks to run the model by; None for PyTorch itself."""
     if runner is None:
         if precision is not None:
             raise ValueError("--precision is a runner's; name that with --runner, such as --runner openvino")
         return None
-    if device != "cpu":
+    if device != "auto":
         raise ValueError("--device is where PyTorch runs a checkpoint; with --runner, set target.device instead")
+    from latency.deployed import Deployment
+    from latency.runners.naming import choose_runners
+
     target = experiment.section("target", TargetConfig)
     if precision is not None:
         target = target.model_copy(update={"precision": precision})
@@ -112,21 +136,22 @@ def _deployment(
 
 def compare_command(
     networks: Annotated[
-        list[str], typer.Argument(help="Run folders, checkpoints, .onnx files or presets; NAME=MODEL names one.")
+        list[str],
+        typer.Argument(metavar="MODEL...", help="Run folders, best.pt or .onnx files, presets; NAME=MODEL names one."),
     ],
     config: ConfigOption,
     settings: SetOption = None,
     out: OutOption = None,
-    runner: Annotated[
-        list[str] | None, typer.Option(help="Runner to time on, NAME or NAME:MODE; repeatable; the target's if none.")
-    ] = None,
+    runners: RunnersOption = None,
     stage: Annotated[StageName, typer.Option(help="Whose image scale the images are shown at.")] = "student",
-    split: Annotated[str | None, typer.Option(help="Split of the dataset; the validation split if not given.")] = None,
+    split: SplitOption = None,
 ) -> None:
     """Compare networks on one dataset and one target: accuracy, size and time in one table and one plot.
 
     Example: python -m train compare runs/camvid/student runs/camvid/baselines/icnet --config configs/camvid.yaml
     """
+    from train import compare
+
     experiment = load_experiment(config, settings or [], compare.SECTIONS)
     folder = out or experiment.stage_folder(compare.STAGE)
     compare.run_compare(
@@ -135,15 +160,15 @@ def compare_command(
         out=folder,
         image_scale=stage_config(experiment, stage).image_scale,
         split=split or experiment.section("dataset", DatasetConfig).validation_split,
-        runners=runner or (),
+        runners=runners or (),
     )
     say(f"wrote {folder}/: comparison.csv, comparison.md, comparison.json and a plot for each runner")
 
 
 def align_command(
-    first: Annotated[Path, typer.Argument(help="A checkpoint.")],
+    first: Annotated[Path, typer.Argument(metavar="MODEL", help="A best.pt.")],
     second: Annotated[
-        Path | None, typer.Argument(help="What it must equal: a checkpoint, or recorded arrays (.npz).")
+        Path | None, typer.Argument(metavar="OTHER", help="What it must equal: a best.pt, or recorded arrays (.npz).")
     ] = None,
     config: Annotated[
         Path | None, typer.Option("--config", help="Experiment file whose images are the batch; else it is random.")
@@ -151,7 +176,7 @@ def align_command(
     settings: SetOption = None,
     record: Annotated[Path | None, typer.Option(help="Write the first one's arrays to this .npz file.")] = None,
     report: Annotated[Path | None, typer.Option(help="Write all differences to this JSON file.")] = None,
-    precision: Annotated[align.Precision, typer.Option(help="What both compute in.")] = "float64",
+    precision: Annotated[ComparingPrecision, typer.Option(help="Number format that both compute in.")] = "fp64",
     tolerance: Annotated[float, typer.Option(help="Largest relative difference of logits, loss and metric.")] = 1e-4,
     gradient_tolerance: Annotated[float, typer.Option(help="The same of the gradients.")] = 1e-3,
 ) -> None:
@@ -159,6 +184,10 @@ def align_command(
 
     Exits with 1 where they do not. Example: python -m train align mine.pt reference.npz
     """
+    from dataset_tools.description import load_description
+    from fasterseg.runtime.load import load_checkpoint
+    from train import align, compare
+
     if (second is None) == (record is None):
         raise ValueError("name what to compare with, or --record FILE to write the arrays; one of both")
     batch = None

@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from fasterseg.engine.loop import Position
 from fasterseg.engine.optimization import adamw, exponential_lr, poly_lr, sgd, warm_up_factor
 from fasterseg.networks import Network
-from fasterseg.networks.checkpointing import enable_memory_saving
+from fasterseg.networks.baseline import enable_memory_saving
 from train.config import BaselineConfig, TrainConfig
 
 _BACKBONE = "backbone."

@@ -7,10 +7,19 @@ Masks hold Cityscapes' 19 train ids and 255. Source: Yu et al., "BDD100K", CVPR 
 format.
 """
 
+from functools import partial
 from pathlib import Path
 
-from dataset_tools.convert.pairing import IMAGE_ENDINGS, find_files, match, need_folders, refuse
-from dataset_tools.convert.source import IndexMask, SourceDataset, SourceImage
+from dataset_tools.convert.source import (
+    IndexMask,
+    SourceDataset,
+    SourceImage,
+    images_alone,
+    need_folders,
+    pair_folders,
+    refuse,
+    subfolders,
+)
 from dataset_tools.labels import CITYSCAPES_LABELS, IGNORE_TRAIN_ID, ClassTable, class_table
 
 _CITYSCAPES = class_table(CITYSCAPES_LABELS, "Cityscapes")
@@ -34,30 +43,24 @@ def read_bdd100k(source: Path) -> SourceDataset:
         FileNotFoundError: A folder is missing.
         ValueError: Images and masks do not match; names all of them.
     """
-    if (source / "images" / "10k").is_dir():
-        layout, suffix = "10k", ""
-        images, labels = source / "images" / "10k", source / "labels" / "sem_seg" / "masks"
-    else:
-        layout, suffix = "seg", "_train_id"
-        images, labels = source / "images", source / "labels"
+    layout, suffix, images, labels = "seg", "_train_id", source / "images", source / "labels"
+    if (images / "10k").is_dir():
+        layout, suffix, images, labels = "10k", "", images / "10k", labels / "sem_seg" / "masks"
     need_folders(
         [images / "train", labels / "train"],
         f"BDD100K's images/10k/<split> and labels/sem_seg/masks/<split>, or the older images/<split> and "
         f"labels/<split>, in {source}",
     )
+    make = partial(IndexMask, train_ids=_TRAIN_IDS)
     problems: list[str] = []
     splits: dict[str, list[SourceImage]] = {}
-    for folder in sorted(path for path in images.iterdir() if path.is_dir()):
-        found = find_files("image", folder, IMAGE_ENDINGS, problems)
-        if folder.name == _UNPUBLISHED_SPLIT and not (labels / folder.name).is_dir():
-            splits[folder.name] = [SourceImage(name, path, None) for name, path in found.by_name.items()]
+    for folder in subfolders(images):
+        masks = labels / folder.name
+        if folder.name == _UNPUBLISHED_SPLIT and not masks.is_dir():
+            splits[folder.name] = images_alone(folder, problems)
             continue
-        need_folders([labels / folder.name], f"the masks of {folder}")
-        masks = find_files("mask", labels / folder.name, (".png",), problems, suffix=suffix)
-        splits[folder.name] = [
-            SourceImage(pair.name, pair.image, IndexMask(pair.mask, _TRAIN_IDS))
-            for pair in match(found, masks, problems)
-        ]
+        need_folders([masks], f"the masks of {folder}")
+        splits[folder.name] = pair_folders(folder, masks, make, problems, suffixes=("", suffix))
     refuse(problems, source)
     return SourceDataset(
         tool="convert bdd100k",

@@ -9,10 +9,10 @@ Badrinarayanan et al., "SegNet", 2017 (11 classes and the 367/101/233 split).
 """
 
 import re
+from functools import partial
 from pathlib import Path
 
-from dataset_tools.convert.pairing import IMAGE_ENDINGS, Pair, find_files, match, refuse
-from dataset_tools.convert.source import ColorMask, IndexMask, SourceDataset, SourceImage
+from dataset_tools.convert.source import ColorMask, IndexMask, SourceDataset, SourceImage, pair_folders, refuse
 from dataset_tools.labels import IGNORE_TRAIN_ID, ClassTable
 from dataset_tools.masks import Rgb
 
@@ -105,31 +105,26 @@ def read_camvid(source: Path) -> SourceDataset:
         ValueError: An image without a mask, a mask without an image, two images of one stem, or an empty folder; names
             all of them.
     """
+    problems: list[str] = []
     if (source / _ORIGINAL_MASKS).is_dir():
-        layout, splits = "original", _original(source)
+        layout, splits = "original", _original(source, problems)
     elif (source / f"{SPLITS[0]}_labels").is_dir():
-        layout, splits = "original, split", _split_folders(source, "_labels", _ORIGINAL_SUFFIX)
+        layout, splits = "original, split", _split_folders(source, "_labels", problems)
     else:
-        layout, splits = "SegNet", _split_folders(source, "annot", "")
+        layout, splits = "SegNet", _split_folders(source, "annot", problems)
+    refuse(problems, source)
     return SourceDataset(
         tool="convert camvid",
         name="CamVid",
         root=source,
         classes=CAMVID_CLASSES,
-        splits={split: [_source_image(pair, layout) for pair in pairs] for split, pairs in splits.items()},
+        splits=splits,
         settings={"layout": layout},
     )
 
 
-def _source_image(pair: Pair, layout: str) -> SourceImage:
-    """One image with the mask of its layout."""
-    if layout == "SegNet":
-        return SourceImage(pair.name, pair.image, IndexMask(pair.mask, CAMVID_IDS))
-    return SourceImage(pair.name, pair.image, ColorMask(pair.mask, ORIGINAL_TRAIN_IDS))
-
-
-def _split_folders(source: Path, mask_folder_suffix: str, mask_suffix: str) -> dict[str, list[Pair]]:
-    """Pairs of a layout that has two folders per split."""
+def _split_folders(source: Path, mask_folder_suffix: str, problems: list[str]) -> dict[str, list[SourceImage]]:
+    """The images of a layout that has two folders per split."""
     folders = [source / f"{split}{kind}" for split in SPLITS for kind in ("", mask_folder_suffix)]
     missing = [str(folder) for folder in folders if not folder.is_dir()]
     if missing:
@@ -137,26 +132,26 @@ def _split_folders(source: Path, mask_folder_suffix: str, mask_suffix: str) -> d
             f"not CamVid: missing {', '.join(missing)}; expected train, trainannot, val, valannot, test and testannot "
             f"(SegNet), or {_ORIGINAL_IMAGES} and {_ORIGINAL_MASKS} (original), in {source}"
         )
-    problems: list[str] = []
-    pairs = {}
-    for split in SPLITS:
-        images = find_files("image", source / split, IMAGE_ENDINGS, problems)
-        masks = find_files("mask", source / f"{split}{mask_folder_suffix}", (".png",), problems, suffix=mask_suffix)
-        pairs[split] = match(images, masks, problems)
-    refuse(problems, source)
-    return pairs
+    pairs = [(split, source / split, source / f"{split}{mask_folder_suffix}") for split in SPLITS]
+    if mask_folder_suffix == "annot":
+        make = partial(IndexMask, train_ids=CAMVID_IDS)
+        return {split: pair_folders(images, masks, make, problems) for split, images, masks in pairs}
+    return {split: _pair_original(images, masks, problems) for split, images, masks in pairs}
 
 
-def _original(source: Path) -> dict[str, list[Pair]]:
-    """Pairs of the original, split as SegNet did."""
+def _original(source: Path, problems: list[str]) -> dict[str, list[SourceImage]]:
+    """The images of the original, split as SegNet did."""
     if not (source / _ORIGINAL_IMAGES).is_dir():
         raise FileNotFoundError(f"missing {source / _ORIGINAL_IMAGES}; it belongs beside {_ORIGINAL_MASKS}")
-    problems: list[str] = []
-    images = find_files("image", source / _ORIGINAL_IMAGES, IMAGE_ENDINGS, problems)
-    masks = find_files("mask", source / _ORIGINAL_MASKS, (".png",), problems, suffix=_ORIGINAL_SUFFIX)
-    pairs = match(images, masks, problems)
+    images = _pair_original(source / _ORIGINAL_IMAGES, source / _ORIGINAL_MASKS, problems)
     refuse(problems, source)
-    splits: dict[str, list[Pair]] = {split: [] for split in SPLITS}
-    for pair in pairs:
-        splits[segnet_split(pair.name)].append(pair)
+    splits: dict[str, list[SourceImage]] = {split: [] for split in SPLITS}
+    for image in images:
+        splits[segnet_split(image.name)].append(image)
     return splits
+
+
+def _pair_original(images: Path, masks: Path, problems: list[str]) -> list[SourceImage]:
+    """Images and masks in the original's names and colours."""
+    make = partial(ColorMask, train_ids=ORIGINAL_TRAIN_IDS)
+    return pair_folders(images, masks, make, problems, suffixes=("", _ORIGINAL_SUFFIX))

@@ -6,11 +6,22 @@
 Source: Cordts et al., "The Cityscapes dataset for semantic urban scene understanding", CVPR 2016.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from dataset_tools.convert.pairing import IMAGE_ENDINGS, find_files, match, need_folders, refuse
-from dataset_tools.convert.source import IndexMask, MaskSource, PolygonMask, SourceDataset, SourceImage
+from dataset_tools.convert.source import (
+    IndexMask,
+    MaskSource,
+    PolygonMask,
+    SourceDataset,
+    SourceImage,
+    images_alone,
+    need_folders,
+    pair_folders,
+    refuse,
+    subfolders,
+)
 from dataset_tools.labels import (
     CITYSCAPES_LABELS,
     IGNORE_TRAIN_ID,
@@ -33,6 +44,11 @@ def labelled_mask(path: Path, masks_from: MasksFrom, labels: tuple[LabelDefiniti
         return IndexMask(path, {label.id: train_id_or_ignore(label) for label in labels if label.id >= 0})
     train_ids = {train_id_or_ignore(label) for label in labels} | {IGNORE_TRAIN_ID}
     return IndexMask(path, {train_id: train_id for train_id in train_ids})
+
+
+def plain_labels(labels: tuple[LabelDefinition, ...]) -> list[str]:
+    """Definitions as short texts: they decide the masks."""
+    return [f"{label.name}: {label.id} -> {label.train_id}" for label in labels]
 
 
 def mask_ending(masks_from: MasksFrom) -> str:
@@ -64,24 +80,21 @@ def read_cityscapes(
         f"Cityscapes' folders {IMAGE_FOLDER}/<split>/<city> and {annotations}/<split>/<city> in {source}",
     )
     definitions = CITYSCAPES_LABELS if labels is None else load_labels(labels)
+    make = partial(labelled_mask, masks_from=masks_from, labels=definitions)
+    suffixes = (f"_{IMAGE_FOLDER}", f"_{annotations}_{masks_from}")
     problems: list[str] = []
     skipped = {}
     splits: dict[str, list[SourceImage]] = {}
-    for folder in sorted(path for path in (source / IMAGE_FOLDER).iterdir() if path.is_dir()):
-        images = find_files("image", folder, IMAGE_ENDINGS, problems, suffix=f"_{IMAGE_FOLDER}")
+    for folder in subfolders(source / IMAGE_FOLDER):
         if labels is None and folder.name == UNPUBLISHED_SPLIT:
-            splits[folder.name] = [SourceImage(name, path, None) for name, path in images.by_name.items()]
-            skipped[f"masks of {UNPUBLISHED_SPLIT}: dummies, the labels are not public"] = len(images.by_name)
+            splits[folder.name] = images_alone(folder, problems, suffix=suffixes[0])
+            skipped[f"masks of {UNPUBLISHED_SPLIT}: dummies, the labels are not public"] = len(splits[folder.name])
             continue
-        need_folders([source / annotations / folder.name], f"the annotations of {folder}")
-        suffix = f"_{annotations}_{masks_from}"
-        masks = find_files(
-            "mask", source / annotations / folder.name, (mask_ending(masks_from),), problems, suffix=suffix
+        masks = source / annotations / folder.name
+        need_folders([masks], f"the annotations of {folder}")
+        splits[folder.name] = pair_folders(
+            folder, masks, make, problems, suffixes=suffixes, mask_endings=(mask_ending(masks_from),)
         )
-        splits[folder.name] = [
-            SourceImage(pair.name, pair.image, labelled_mask(pair.mask, masks_from, definitions))
-            for pair in match(images, masks, problems)
-        ]
     refuse(problems, source)
     return SourceDataset(
         tool="convert cityscapes",
@@ -89,11 +102,6 @@ def read_cityscapes(
         root=source,
         classes=class_table(definitions, labels or "Cityscapes"),
         splits=splits,
-        settings={"masks_from": masks_from, "annotations": annotations, "labels": _plain(definitions)},
+        settings={"masks_from": masks_from, "annotations": annotations, "labels": plain_labels(definitions)},
         skipped=skipped,
     )
-
-
-def _plain(labels: tuple[LabelDefinition, ...]) -> list[str]:
-    """Definitions as short texts: they decide the masks."""
-    return [f"{label.name}: {label.id} -> {label.train_id}" for label in labels]

@@ -1,32 +1,59 @@
-"""COCO's instance annotations to a dataset folder: polygons, and run lengths in both forms.
+"""COCO's instance annotations (polygons, and run lengths in both forms) and its panoptic ones to a dataset folder.
 
     images: [{id, file_name, height, width}], categories: [{id, name}],
     annotations: [{image_id, category_id, segmentation, iscrowd}]
 
 `segmentation` is a list of polygons [x1, y1, x2, y2, ...], or {size: [height, width], counts}, column by column with
 the background first; counts is a list of numbers, or a string in COCO's compression. Category ids have gaps; the
-classes get train ids in the order of the category ids. `panoptic` reads COCO's other form.
+classes get train ids in the order of the category ids.
 
-Source: the data format page of the COCO dataset (Lin et al., ECCV 2014).
+The panoptic form, `panoptic_<name>.json`, has one annotation per image: {image_id, file_name, segments_info: [{id,
+category_id, iscrowd}]} with the PNG panoptic_<name>/<file_name>, whose pixels are R + 256 G + 65536 B = id. Every pixel
+belongs to one segment, so nothing overlaps; id 0 is unlabelled and becomes the ignore index.
+
+Source: the data format page of the COCO dataset (Lin et al., ECCV 2014); Kirillov et al., "Panoptic segmentation", CVPR
+2019.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from dataset_tools.convert.jsonfile import read_json_object
-from dataset_tools.convert.painting import Canvas, ShapeOptions, ShapePlan, plan_shapes
-from dataset_tools.convert.pairing import standard_split
-from dataset_tools.convert.regions import RunLengths, decompress_counts, lies_outside, trace_polygons
-from dataset_tools.convert.source import NamedClass, PaintedMask, SourceDataset, SourceImage
+from dataset_tools.convert.painting import (
+    Canvas,
+    RunLengths,
+    ShapeOptions,
+    ShapePlan,
+    lies_outside,
+    plan_shapes,
+    read_run_lengths,
+    trace_polygons,
+)
+from dataset_tools.convert.source import (
+    FileMask,
+    MaskSource,
+    NamedClass,
+    PaintedMask,
+    SourceDataset,
+    SourceImage,
+    check_size,
+    plan_classes,
+    read_json_object,
+    standard_split,
+)
+from dataset_tools.labels import IGNORE_TRAIN_ID, ClassTable
+from dataset_tools.masks import color_codes, read_color_mask
 from dataset_tools.polygons import check_points
 
 Crowd = Literal["paint", "ignore", "skip"]
 COCO_OPTIONS = ShapeOptions(order="area")
 _YEAR = re.compile(r"\d{4}$")
+_Json = Mapping[str, Any]
 
 
 class CocoSplit(NamedTuple):
@@ -36,23 +63,18 @@ class CocoSplit(NamedTuple):
     images: Path
 
 
-class CocoMask(NamedTuple):
+@dataclass(frozen=True)
+class CocoMask(FileMask):
     """The annotations of one image."""
 
-    file: Path
-    image: Mapping[str, Any]
-    annotations: Sequence[Mapping[str, Any]]
+    image: _Json
+    annotations: Sequence[_Json]
     plan: ShapePlan
     crowd: Crowd
 
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """The annotation file."""
-        return (self.file,)
-
     def paint(self, size: tuple[int, int]) -> PaintedMask:
         """Paints the annotations."""
-        check_image_entry(self.file, self.image, size)
+        check_image_entry(self.path, self.image, size)
         canvas = Canvas(self.plan, size)
         for annotation in self.annotations:
             self._add(canvas, annotation)
@@ -60,9 +82,9 @@ class CocoMask(NamedTuple):
             canvas.skip("images without annotations: all background")
         return canvas.finish()
 
-    def _add(self, canvas: Canvas, annotation: Mapping[str, Any]) -> None:
+    def _add(self, canvas: Canvas, annotation: _Json) -> None:
         """Adds one annotation."""
-        place = f"{self.file}: annotation {annotation.get('id', '?')} of {self.image['file_name']}"
+        place = f"{self.path}: annotation {annotation.get('id', '?')} of {self.image['file_name']}"
         category: Any = annotation.get("category_id")
         if category not in self.plan.values and category not in self.plan.skipped:
             raise ValueError(f"{place}: category_id {category!r} is none of the categories")
@@ -77,7 +99,47 @@ class CocoMask(NamedTuple):
             canvas.add(category, read_segmentation(segmentation, canvas.size, place))
 
 
-def check_image_entry(file: Path, image: Mapping[str, Any], size: tuple[int, int]) -> None:
+class PanopticMask(NamedTuple):
+    """The PNG of one image and what its ids are."""
+
+    file: Path
+    png: Path
+    image: _Json
+    segments: Sequence[_Json]
+    train_ids: Mapping[int, int]
+    crowd: Crowd
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The PNG and the annotation file."""
+        return (self.png, self.file)
+
+    def paint(self, size: tuple[int, int]) -> PaintedMask:
+        """Replaces segment ids by train ids."""
+        check_image_entry(self.file, self.image, size)
+        skipped: Counter[str] = Counter()
+        values = {0: IGNORE_TRAIN_ID}
+        for segment in self.segments:
+            category: Any = segment.get("category_id")
+            if category not in self.train_ids:
+                raise ValueError(f"{self.file}: {self.png.name}: category_id {category!r} is none of the categories")
+            ignored = bool(segment.get("iscrowd")) and self.crowd != "paint"
+            skipped[f"crowd segments, ignored (--crowd {self.crowd})"] += ignored
+            values[segment["id"]] = IGNORE_TRAIN_ID if ignored else self.train_ids[category]
+        # Red is the lowest byte of an id.
+        found = color_codes(read_color_mask(self.png)[..., ::-1])
+        check_size(self.png, found.shape, size)
+        ids, inverse = np.unique(found, return_inverse=True)
+        unknown = [number for number in ids.tolist() if number not in values]
+        if unknown:
+            raise ValueError(
+                f"{self.png} holds the ids {unknown[:8]}, which segments_info in {self.file} does not name"
+            )
+        table = np.array([values[number] for number in ids.tolist()], np.uint8)
+        return PaintedMask(table[inverse.reshape(size)], +skipped)
+
+
+def check_image_entry(file: Path, image: _Json, size: tuple[int, int]) -> None:
     """Checks that an image has the size that its entry gives.
 
     Raises:
@@ -126,26 +188,19 @@ def read_segmentation(segmentation: Any, size: tuple[int, int], place: str) -> R
     return trace_polygons(polygons, size) if polygons else None
 
 
-def _read_run_lengths(encoded: Mapping[str, Any], size: tuple[int, int], place: str) -> RunLengths:
+def _read_run_lengths(encoded: _Json, size: tuple[int, int], place: str) -> RunLengths:
     """Reads run lengths in either form."""
-    stated, counts = encoded.get("size"), encoded.get("counts")
+    stated = encoded.get("size")
+    counts: Any = encoded.get("counts")
     if stated != list(size):
         raise ValueError(f"{place}: run lengths of the size {stated}, the image is {list(size)} (height, width)")
-    if isinstance(counts, list) and all(isinstance(count, int) and count >= 0 for count in counts):
-        lengths = np.array(counts, np.int64)
-    elif isinstance(counts, str):
-        try:
-            lengths = decompress_counts(counts.encode())
-        except ValueError as error:
-            raise ValueError(f"{place}: the compressed run lengths are damaged: {error}") from error
-    else:
+    is_list = isinstance(counts, list) and all(isinstance(count, int) and count >= 0 for count in counts)
+    if not is_list and not isinstance(counts, str):
         raise ValueError(f"{place}: counts is {counts!r:.40}, expected a list of lengths or a string")
-    if lengths.sum() != size[0] * size[1]:
-        raise ValueError(
-            f"{place}: the run lengths add up to {lengths.sum()} pixels, the image has {size[0] * size[1]}; they are "
-            "damaged or of another image"
-        )
-    return RunLengths(lengths)
+    try:
+        return read_run_lengths(counts, size)
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from error
 
 
 def find_splits(source: Path, given: Mapping[str, CocoSplit], kind: str = "instances") -> dict[str, CocoSplit]:
@@ -208,69 +263,132 @@ def read_coco(
     """
     found = find_splits(source, splits or {})
     contents = {split: read_json_object(place.annotations) for split, place in found.items()}
-    plan = plan_shapes(read_categories({found[split].annotations: contents[split] for split in found}), options, source)
-    skipped: dict[str, int] = {}
-    listed = {}
+    plan = plan_shapes(read_categories(found, contents), options, source)
+
+    def make(file: Path, image: _Json, annotations: Sequence[_Json] | None) -> MaskSource | None:
+        return None if annotations is None else CocoMask(file, image, annotations, plan, crowd)
+
+    settings = {**options.settings(), "crowd": crowd}
+    return _list_source("convert coco", source, found, contents, classes=plan.table, make=make, settings=settings)
+
+
+def read_panoptic(
+    source: Path,
+    *,
+    splits: Mapping[str, CocoSplit] | None = None,
+    ignore: Sequence[str] = (),
+    crowd: Crowd = "paint",
+) -> SourceDataset:
+    """Lists a set in COCO's panoptic form.
+
+    Args:
+        source: The folder that holds annotations and images; only read.
+        splits: Annotation file and image folder of each split; found by their names when not given. The PNGs are in a
+            folder of the annotation file's name without its ending.
+        ignore: Categories whose pixels become the ignore index.
+        crowd: `paint` crowd segments as their class; `ignore` and `skip` both make them ignored pixels, as nothing lies
+            beneath them.
+
+    Returns:
+        The source.
+
+    Raises:
+        FileNotFoundError: Annotations or their folders are missing.
+        ValueError: An annotation file is malformed, or the splits differ in their categories.
+    """
+    found = find_splits(source, splits or {}, "panoptic")
+    contents = {split: read_json_object(place.annotations) for split, place in found.items()}
+    plan = plan_classes(read_categories(found, contents), ignore, source)
+
+    def make(file: Path, image: _Json, annotations: Sequence[_Json] | None) -> MaskSource:
+        entry = annotations[0] if annotations else {}
+        if annotations is None or len(annotations) != 1 or "file_name" not in entry or "segments_info" not in entry:
+            raise ValueError(
+                f"{file}: image {image['file_name']} has {len(annotations or ())} annotations, expected one with "
+                "file_name and segments_info; is it a panoptic file?"
+            )
+        png = file.with_suffix("") / entry["file_name"]
+        return PanopticMask(file, png, image, entry["segments_info"], plan.train_ids, crowd)
+
+    settings = {"ignore": sorted(ignore), "crowd": crowd}
+    tool = "convert coco --panoptic"
+    return _list_source(tool, source, found, contents, classes=plan.table, make=make, settings=settings)
+
+
+def _list_source(
+    tool: str,
+    source: Path,
+    found: Mapping[str, CocoSplit],
+    contents: dict[str, dict[str, Any]],
+    *,
+    classes: ClassTable,
+    make: Callable[[Path, _Json, Sequence[_Json] | None], MaskSource | None],
+    settings: Mapping[str, object],
+) -> SourceDataset:
+    """Lists the images of all annotation files, whose contents are given up one by one.
+
+    Args:
+        tool: The command.
+        source: The folder.
+        found: Annotation file and image folder of each split.
+        contents: The annotation file of each split, read.
+        classes: What a network learns.
+        make: Gives the mask of an annotation file's image; its annotations are None where the file holds none at all.
+        settings: What decides the masks.
+    """
+    skipped: Counter[str] = Counter()
+    listed: dict[str, list[SourceImage]] = {}
     for split, place in found.items():
         content = contents.pop(split)
         groups = group_annotations(content, place.annotations, skipped)
-        listed[split] = [
-            SourceImage(
-                Path(image["file_name"]).with_suffix("").as_posix(),
-                place.images / image["file_name"],
-                CocoMask(place.annotations, image, groups.get(image["id"], ()), plan, crowd)
-                if "annotations" in content
-                else None,
-            )
-            for image in content["images"]
-        ]
+        images = listed.setdefault(split, [])
+        for image in content["images"]:
+            mask = make(place.annotations, image, groups[image["id"]] if "annotations" in content else None)
+            name = Path(image["file_name"])
+            images.append(SourceImage(name.with_suffix("").as_posix(), place.images / name, mask))
+    plain = {split: [str(path.resolve()) for path in place] for split, place in found.items()}
     return SourceDataset(
-        tool="convert coco",
+        tool=tool,
         name=source.resolve().name,
         root=source,
-        classes=plan.table,
+        classes=classes,
         splits=listed,
-        settings={**options.settings(), "crowd": crowd, "splits": plain_splits(found)},
+        settings={**settings, "splits": plain},
         skipped=skipped,
     )
 
 
-def plain_splits(splits: Mapping[str, CocoSplit]) -> dict[str, list[str]]:
-    """Splits as plain values."""
-    return {split: [str(path.resolve()) for path in place] for split, place in splits.items()}
-
-
-def read_categories(contents: Mapping[Path, Mapping[str, Any]]) -> list[NamedClass]:
-    """The categories in the order of their ids; all files must have the same.
+def read_categories(found: Mapping[str, CocoSplit], contents: Mapping[str, _Json]) -> list[NamedClass]:
+    """The categories in the order of their ids; all annotation files must have the same.
 
     Raises:
         ValueError: A field is missing, or the files differ.
     """
     first: list[NamedClass] | None = None
-    for file, content in contents.items():
+    for split, content in contents.items():
+        file = found[split].annotations
         try:
-            found = [
+            categories = [
                 NamedClass(str(entry["name"]), int(entry["id"]), _color_of(entry)) for entry in content["categories"]
             ]
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{file}: categories must hold id and name of each category ({error!r})") from error
-        found.sort(key=lambda entry: entry.source_id)
-        if first is not None and found != first:
-            raise ValueError(f"{file} has other categories than {next(iter(contents))}; they must be the same")
-        first = found
+        categories.sort(key=lambda entry: entry.source_id)
+        if first is not None and categories != first:
+            other = next(iter(found.values())).annotations
+            raise ValueError(f"{file} has other categories than {other}; they must be the same")
+        first = categories
     assert first is not None, "there is at least one file"
     return first
 
 
-def _color_of(category: Mapping[str, Any]) -> tuple[int, int, int] | None:
+def _color_of(category: _Json) -> tuple[int, int, int] | None:
     """The colour of a category; panoptic files have one."""
     color = category.get("color")
     return (int(color[0]), int(color[1]), int(color[2])) if color else None
 
 
-def group_annotations(
-    content: Mapping[str, Any], file: Path, skipped: dict[str, int]
-) -> dict[int, list[Mapping[str, Any]]]:
+def group_annotations(content: _Json, file: Path, skipped: Counter[str]) -> dict[int, list[_Json]]:
     """The annotations by image; checks the list of images, and counts annotations of images that are not in it.
 
     Raises:
@@ -283,13 +401,12 @@ def group_annotations(
         missing = [name for name in ("id", "file_name", "height", "width") if name not in image]
         if missing:
             raise ValueError(f"{file}: images[{number}] lacks {', '.join(missing)}")
-    groups: dict[int, list[Mapping[str, Any]]] = {image["id"]: [] for image in images}
+    groups: dict[int, list[_Json]] = {image["id"]: [] for image in images}
     if len(groups) != len(images):
         raise ValueError(f"{file}: {len(images) - len(groups)} images have the id of another one")
     for annotation in content.get("annotations", ()):
         if annotation.get("image_id") in groups:
             groups[annotation["image_id"]].append(annotation)
         else:
-            reason = f"annotations of images that {file.name} does not list"
-            skipped[reason] = skipped.get(reason, 0) + 1
+            skipped[f"annotations of images that {file.name} does not list"] += 1
     return groups

@@ -1,45 +1,60 @@
-"""The commands `python -m dataset_tools convert FORMAT SOURCE OUT`: one per format, with the options of that format."""
+"""The commands `python -m dataset_tools convert FORMAT SOURCE OUT`: one per format, with the options of that format.
 
+The arguments and options that all formats share stand once, in `_format`.
+"""
+
+import inspect
 import shlex
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from dataset_tools.convert.bdd100k import read_bdd100k
 from dataset_tools.convert.camvid import read_camvid
 from dataset_tools.convert.cityscapes import MasksFrom, read_cityscapes
-from dataset_tools.convert.coco import Crowd, read_coco
+from dataset_tools.convert.coco import CocoSplit, Crowd, read_coco, read_panoptic
 from dataset_tools.convert.fasterseg import CustomMasksFrom, read_fasterseg
 from dataset_tools.convert.folders import FolderNames, Unmatched, read_folders
 from dataset_tools.convert.labelme import LineWidths, read_labelme
 from dataset_tools.convert.mapillary import Version, read_mapillary
-from dataset_tools.convert.options import (
-    BackgroundOption,
-    CopyOption,
-    DryRunOption,
-    IgnoreOption,
-    LabelsOption,
-    OrderOption,
-    OutArgument,
-    SkipOption,
-    SourceArgument,
-    SplitOption,
-    WorkersOption,
-    parse_splits,
-    shape_options,
-)
 from dataset_tools.convert.output import OutputOptions, write_dataset
-from dataset_tools.convert.panoptic import read_panoptic
+from dataset_tools.convert.painting import Background, PaintOrder, ShapeOptions
 from dataset_tools.convert.source import Encoding, SourceDataset
 from dataset_tools.convert.voc import EncodingChoice, read_voc
 from dataset_tools.convert.yolo import Boxes, Unlabelled, read_yolo
 from dataset_tools.description import summarize
-from dataset_tools.quoting import read_list_lines
+from dataset_tools.lists import read_lines
 from fasterseg.base.console import CONSOLE
 from fasterseg.base.text import printable
 
 convert = typer.Typer(help="Make a dataset folder of a set in another form.", no_args_is_help=True)
+
+LabelsOption = Annotated[Path | None, typer.Option(help="Label definitions, YAML or CSV.")]
+IgnoreOption = Annotated[
+    list[str] | None, typer.Option("--ignore", help="Class whose pixels are ignored (255); may be repeated.")
+]
+SkipOption = Annotated[
+    list[str] | None,
+    typer.Option("--skip", help="Class whose objects are not painted: what is beneath is seen; may be repeated."),
+]
+OrderOption = Annotated[
+    PaintOrder,
+    typer.Option(
+        "--order",
+        help="Which of two overlapping objects is seen: file, the later one; reversed, the earlier one; area, the "
+        "smaller one; class, the one of the higher train id.",
+    ),
+]
+BackgroundOption = Annotated[
+    Background,
+    typer.Option("--background", help="Pixels without an object: a class `background` (train id 0), or ignored (255)."),
+]
+SplitOption = Annotated[
+    list[str] | None,
+    typer.Option("--split", help="NAME=ANNOTATIONS.json,IMAGES for files of other names; may be repeated."),
+]
 
 
 @convert.callback()
@@ -72,17 +87,49 @@ def _write(dataset: SourceDataset, out: Path, *, copy: bool, dry_run: bool, work
     CONSOLE.print(f"next: {next_step}")
 
 
-@convert.command("cityscapes")
-def cityscapes_command(
-    source: SourceArgument,
-    out: OutArgument,
+def _format(name: str) -> Callable[[Callable[..., SourceDataset]], Callable[..., None]]:
+    """Makes a command of a function that lists the source of a format and takes that format's options.
+
+    The command has the arguments SOURCE and OUT, the function's own options, and the options that all formats share.
+
+    Args:
+        name: The format.
+    """
+
+    def register(read: Callable[..., SourceDataset]) -> Callable[..., None]:
+        def command(
+            source: Annotated[Path, typer.Argument(help="Folder of the set; only read.")],
+            out: Annotated[Path, typer.Argument(help="Dataset folder to make, or to go on with.")],
+            *,
+            copy: Annotated[bool, typer.Option("--copy", help="Copy the images instead of linking to them.")] = False,
+            dry_run: Annotated[
+                bool, typer.Option("--dry-run", help="Make and check every mask, but write nothing.")
+            ] = False,
+            workers: Annotated[int, typer.Option(help="Threads; 0 for one per CPU. Does not change the result.")] = 0,
+            **options: Any,
+        ) -> None:
+            _write(read(source, **options), out, copy=copy, dry_run=dry_run, workers=workers)
+
+        # typer reads the options from the signature: in place of **options stand those of the format.
+        source, out, *shared, _ = inspect.signature(command).parameters.values()
+        _, *own = inspect.signature(read).parameters.values()
+        own = [option.replace(kind=inspect.Parameter.KEYWORD_ONLY) for option in own]
+        command.__signature__ = inspect.Signature([source, out, *own, *shared])  # type: ignore[attr-defined]
+        command.__annotations__ = {**read.__annotations__, **command.__annotations__}
+        command.__doc__ = read.__doc__
+        convert.command(name)(command)
+        return command
+
+    return register
+
+
+@_format("cityscapes")
+def _cityscapes(
+    source: Path,
     masks_from: Annotated[MasksFrom, typer.Option(help="Which files the masks are made of.")] = "labelIds",
     annotations: Annotated[str, typer.Option(help="Folder of the annotations: gtFine or gtCoarse.")] = "gtFine",
     labels: LabelsOption = None,
-    copy: CopyOption = False,
-    dry_run: DryRunOption = False,
-    workers: WorkersOption = 0,
-) -> None:
+) -> SourceDataset:
     """Cityscapes, or a set in its form with label definitions of its own.
 
     Polygons are painted in the order of their file; labels with an id below 0 are not painted, those with the train id
@@ -92,65 +139,46 @@ def cityscapes_command(
 
     Example: python -m dataset_tools convert cityscapes downloads/own data/own --masks-from polygons --labels labels.csv
     """
-    dataset = read_cityscapes(source, masks_from=masks_from, annotations=annotations, labels=labels)
-    _write(dataset, out, copy=copy, dry_run=dry_run, workers=workers)
+    return read_cityscapes(source, masks_from=masks_from, annotations=annotations, labels=labels)
 
 
-@convert.command("camvid")
-def camvid_command(
-    source: SourceArgument,
-    out: OutArgument,
-    copy: CopyOption = False,
-    dry_run: DryRunOption = False,
-    workers: WorkersOption = 0,
-) -> None:
+@_format("camvid")
+def _camvid(source: Path) -> SourceDataset:
     """CamVid in SegNet's layout, or the original with its 32 colours; 11 classes, void is ignored.
 
     Example: python -m dataset_tools convert camvid downloads/CamVid data/camvid
     """
-    _write(read_camvid(source), out, copy=copy, dry_run=dry_run, workers=workers)
+    return read_camvid(source)
 
 
-@convert.command("bdd100k")
-def bdd100k_command(
-    source: SourceArgument,
-    out: OutArgument,
-    copy: CopyOption = False,
-    dry_run: DryRunOption = False,
-    workers: WorkersOption = 0,
-) -> None:
+@_format("bdd100k")
+def _bdd100k(source: Path) -> SourceDataset:
     """BDD100K's semantic segmentation: Cityscapes' 19 classes.
 
     Example: python -m dataset_tools convert bdd100k downloads/bdd100k data/bdd100k
     """
-    _write(read_bdd100k(source), out, copy=copy, dry_run=dry_run, workers=workers)
+    return read_bdd100k(source)
 
 
-@convert.command("mapillary")
-def mapillary_command(
-    source: SourceArgument,
-    out: OutArgument,
+@_format("mapillary")
+def _mapillary(
+    source: Path,
     version: Annotated[Version, typer.Option(help="Which of the two labellings.")] = "v2.0",
     ignore: IgnoreOption = None,
     all_labels: Annotated[
         bool, typer.Option("--all-labels", help="Make classes of labels that are not evaluated, too.")
     ] = False,
-    copy: CopyOption = False,
-    dry_run: DryRunOption = False,
-    workers: WorkersOption = 0,
-) -> None:
+) -> SourceDataset:
     """Mapillary Vistas; labels that are not evaluated are ignored.
 
     Example: python -m dataset_tools convert mapillary downloads/vistas data/vistas --version v1.2
     """
-    dataset = read_mapillary(source, version=version, ignore=ignore or (), all_labels=all_labels)
-    _write(dataset, out, copy=copy, dry_run=dry_run, workers=workers)
+    return read_mapillary(source, version=version, ignore=ignore or (), all_labels=all_labels)
 
 
-@convert.command("coco")
-def coco_command(
-    source: SourceArgument,
-    out: OutArgument,
+@_format("coco")
+def _coco(
+    source: Path,
     panoptic: Annotated[bool, typer.Option("--panoptic", help="Read the panoptic annotations instead.")] = False,
     split: SplitOption = None,
     order: OrderOption = "area",
@@ -160,10 +188,7 @@ def coco_command(
     ] = "paint",
     ignore: IgnoreOption = None,
     skip: SkipOption = None,
-    copy: CopyOption = False,
-    dry_run: DryRunOption = False,
-    workers: WorkersOption = 0,
-) -> None:
+) -> SourceDataset:
     """COCO's instance annotations (polygons, run lengths) or panoptic ones.
 
     --order, --background and --skip are of instances: panoptic segments do not overlap, and what has none is ignored.
@@ -172,21 +197,18 @@ def coco_command(
 
     Example: python -m dataset_tools convert coco downloads/own data/own --split train=annotations/own.json,photos
     """
-    splits = parse_splits(source, split)
+    splits = _parse_splits(source, split)
     if panoptic and (skip or order != "area" or background != "class"):
         raise ValueError("--panoptic takes no --skip, --order or --background: its segments do not overlap")
     if panoptic:
-        dataset = read_panoptic(source, splits=splits, ignore=ignore or (), crowd=crowd)
-    else:
-        options = shape_options(order, background, ignore, skip)
-        dataset = read_coco(source, splits=splits, options=options, crowd=crowd)
-    _write(dataset, out, copy=copy, dry_run=dry_run, workers=workers)
+        return read_panoptic(source, splits=splits, ignore=ignore or (), crowd=crowd)
+    options = _shape_options(order, background, ignore, skip)
+    return read_coco(source, splits=splits, options=options, crowd=crowd)
 
 
-@convert.command("labelme")
-def labelme_command(
-    source: SourceArgument,
-    out: OutArgument,
+@_format("labelme")
+def _labelme(
+    source: Path,
     names: Annotated[
         Path | None, typer.Option(help="Text file of class names, one per line, in the order of the train ids.")
     ] = None,
@@ -196,45 +218,35 @@ def labelme_command(
     skip: SkipOption = None,
     line_width_px: Annotated[float, typer.Option(min=0, help="Width of lines and line strips.")] = 10,
     point_radius_px: Annotated[float, typer.Option(min=0, help="Radius of points.")] = 5,
-    copy: CopyOption = False,
-    dry_run: DryRunOption = False,
-    workers: WorkersOption = 0,
-) -> None:
+) -> SourceDataset:
     """A folder of labelme's JSON files, all shape types; the label __ignore__ is ignored.
 
     Example: python -m dataset_tools convert labelme annotations data/mine --ignore glare --order area
     """
-    listed = None if names is None else [line.strip() for _, line in read_list_lines(names)]
-    options = shape_options(order, background, ignore, skip)
-    dataset = read_labelme(source, labels=listed, options=options, widths=LineWidths(line_width_px, point_radius_px))
-    _write(dataset, out, copy=copy, dry_run=dry_run, workers=workers)
+    listed = None if names is None else [line.strip() for _, line in read_lines(names)]
+    options = _shape_options(order, background, ignore, skip)
+    return read_labelme(source, labels=listed, options=options, widths=LineWidths(line_width_px, point_radius_px))
 
 
-@convert.command("voc")
-def voc_command(
-    source: SourceArgument,
-    out: OutArgument,
+@_format("voc")
+def _voc(
+    source: Path,
     encoding: Annotated[
         EncodingChoice,
         typer.Option(help="What masks hold; auto: colours where there is a labelmap.txt, indices otherwise."),
     ] = "auto",
     ignore: IgnoreOption = None,
-    copy: CopyOption = False,
-    dry_run: DryRunOption = False,
-    workers: WorkersOption = 0,
-) -> None:
+) -> SourceDataset:
     """PASCAL VOC's form, also CVAT's export "Segmentation mask" with its labelmap.txt; the border (255) is ignored.
 
     Example: python -m dataset_tools convert voc downloads/VOCdevkit/VOC2012 data/voc
     """
-    dataset = read_voc(source, encoding=encoding, ignore=ignore or ())
-    _write(dataset, out, copy=copy, dry_run=dry_run, workers=workers)
+    return read_voc(source, encoding=encoding, ignore=ignore or ())
 
 
-@convert.command("yolo")
-def yolo_command(
-    source: SourceArgument,
-    out: OutArgument,
+@_format("yolo")
+def _yolo(
+    source: Path,
     data: Annotated[Path | None, typer.Option(help="The data file; the one YAML with `names` when not given.")] = None,
     order: OrderOption = "area",
     background: BackgroundOption = "class",
@@ -242,23 +254,18 @@ def yolo_command(
     unlabelled: Annotated[Unlabelled, typer.Option(help="Images without a label file.")] = "error",
     ignore: IgnoreOption = None,
     skip: SkipOption = None,
-    copy: CopyOption = False,
-    dry_run: DryRunOption = False,
-    workers: WorkersOption = 0,
-) -> None:
+) -> SourceDataset:
     """YOLO's polygons (Ultralytics) with their data.yaml.
 
     Example: python -m dataset_tools convert yolo downloads/coco8-seg data/coco8 --unlabelled background
     """
-    options = shape_options(order, background, ignore, skip)
-    dataset = read_yolo(source, data=data, options=options, boxes=boxes, unlabelled=unlabelled)
-    _write(dataset, out, copy=copy, dry_run=dry_run, workers=workers)
+    options = _shape_options(order, background, ignore, skip)
+    return read_yolo(source, data=data, options=options, boxes=boxes, unlabelled=unlabelled)
 
 
-@convert.command("folders")
-def folders_command(
-    source: SourceArgument,
-    out: OutArgument,
+@_format("folders")
+def _folders(
+    source: Path,
     labels: Annotated[Path, typer.Option(help="Label definitions, YAML or CSV: ids or colours and their train ids.")],
     images: Annotated[str, typer.Option(help="Folder of the images, below SOURCE.")] = "images",
     masks: Annotated[str, typer.Option(help="Folder of the masks, below SOURCE.")] = "masks",
@@ -266,33 +273,25 @@ def folders_command(
     mask_suffix: Annotated[str, typer.Option(help="What mask names end in, such as _mask.")] = "",
     encoding: Annotated[Encoding, typer.Option(help="Whether masks hold ids or colours.")] = "index",
     unmatched: Annotated[Unmatched, typer.Option(help="Images without a mask and masks without an image.")] = "error",
-    copy: CopyOption = False,
-    dry_run: DryRunOption = False,
-    workers: WorkersOption = 0,
-) -> None:
+) -> SourceDataset:
     """Plain folders of images and masks of the same names; folders in both are splits.
 
     Example: python -m dataset_tools convert folders downloads/mine data/mine --labels labels.yaml --mask-suffix _mask
     """
     names = FolderNames(images, masks, image_suffix, mask_suffix)
-    dataset = read_folders(source, labels, names=names, encoding=encoding, unmatched_files=unmatched)
-    _write(dataset, out, copy=copy, dry_run=dry_run, workers=workers)
+    return read_folders(source, labels, names=names, encoding=encoding, unmatched_files=unmatched)
 
 
-@convert.command("fasterseg")
-def fasterseg_command(
-    source: SourceArgument,
-    out: OutArgument,
+@_format("fasterseg")
+def _fasterseg(
+    source: Path,
     labels: LabelsOption = None,
     masks_from: Annotated[CustomMasksFrom, typer.Option(help="Which files the masks are made of.")] = "polygons",
     lists: Annotated[
         bool | None,
         typer.Option("--lists/--folders", help="Splits from the mapping lists (default where there are any)."),
     ] = None,
-    copy: CopyOption = False,
-    dry_run: DryRunOption = False,
-    workers: WorkersOption = 0,
-) -> None:
+) -> SourceDataset:
     """FasterSeg's custom layout: original_images, annotations, a label CSV, mapping lists.
 
     Polygons are painted in the order of their file; labels with an id below 0 are not painted, those with the train id
@@ -300,5 +299,23 @@ def fasterseg_command(
 
     Example: python -m dataset_tools convert fasterseg downloads/route data/route --labels downloads/route/labels.csv
     """
-    dataset = read_fasterseg(source, labels=labels, masks_from=masks_from, lists=lists)
-    _write(dataset, out, copy=copy, dry_run=dry_run, workers=workers)
+    return read_fasterseg(source, labels=labels, masks_from=masks_from, lists=lists)
+
+
+def _shape_options(
+    order: PaintOrder, background: Background, ignore: Sequence[str] | None, skip: Sequence[str] | None
+) -> ShapeOptions:
+    """The options of formats that hold objects."""
+    return ShapeOptions(order, background, tuple(sorted(ignore or ())), tuple(sorted(skip or ())))
+
+
+def _parse_splits(source: Path, texts: Sequence[str] | None) -> dict[str, CocoSplit]:
+    """Reads `NAME=ANNOTATIONS,IMAGES`, both below the source."""
+    splits = {}
+    for text in texts or ():
+        name, _, paths = text.partition("=")
+        annotations, _, images = paths.partition(",")
+        if not (name and annotations and images):
+            raise ValueError(f"--split {text!r}: expected NAME=ANNOTATIONS.json,IMAGES, both below {source}")
+        splits[name] = CocoSplit(source / annotations, source / images)
+    return splits

@@ -8,23 +8,25 @@
 Pairs are checked by the exact X, also those of the mapping lists.
 """
 
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from dataset_tools.convert.cityscapes import labelled_mask, mask_ending
-from dataset_tools.convert.pairing import (
-    IMAGE_ENDINGS,
-    Pair,
-    find_files,
+from dataset_tools.convert.cityscapes import labelled_mask, mask_ending, plain_labels
+from dataset_tools.convert.source import (
+    MaskSource,
+    SourceDataset,
+    SourceImage,
     list_problems,
-    match,
     need_folders,
+    pair_folders,
     refuse,
     standard_split,
+    subfolders,
 )
-from dataset_tools.convert.source import SourceDataset, SourceImage
 from dataset_tools.labels import class_table, load_labels
-from dataset_tools.quoting import read_list_lines, split_mapping_line
+from dataset_tools.lists import read_lines, split_mapping_line
 
 CustomMasksFrom = Literal["polygons", "labelTrainIds"]
 IMAGE_SUFFIX = "_raw"
@@ -63,23 +65,15 @@ def read_fasterseg(
         del files[_JOINED_LIST]
         skipped[f"list {_JOINED_LIST}: train and val are converted"] = 1
     use_lists = bool(files) if lists is None else lists
-    splits = _from_lists(source, files, masks_from) if use_lists else _from_folders(source, masks_from)
+    make = partial(labelled_mask, masks_from=masks_from, labels=definitions)
+    splits = _from_lists(source, files, masks_from, make) if use_lists else _from_folders(source, masks_from, make)
     return SourceDataset(
         tool="convert fasterseg",
         name=source.resolve().name,
         root=source,
         classes=class_table(definitions, labels),
-        splits={
-            split: [
-                SourceImage(pair.name, pair.image, labelled_mask(pair.mask, masks_from, definitions)) for pair in pairs
-            ]
-            for split, pairs in splits.items()
-        },
-        settings={
-            "masks_from": masks_from,
-            "lists": use_lists,
-            "labels": [f"{label.name}: {label.id} -> {label.train_id}" for label in definitions],
-        },
+        splits=splits,
+        settings={"masks_from": masks_from, "lists": use_lists, "labels": plain_labels(definitions)},
         skipped=skipped,
     )
 
@@ -95,27 +89,32 @@ def _find_labels(source: Path) -> Path:
     return found[0]
 
 
-def _from_folders(source: Path, masks_from: CustomMasksFrom) -> dict[str, list[Pair]]:
-    """Pairs by the folders of the images."""
+def _from_folders(
+    source: Path, masks_from: CustomMasksFrom, make: Callable[[Path], MaskSource]
+) -> dict[str, list[SourceImage]]:
+    """The images by their folders."""
+    suffixes, endings = (IMAGE_SUFFIX, f"_{masks_from}"), (mask_ending(masks_from),)
     problems: list[str] = []
     splits = {}
-    for folder in sorted(path for path in (source / "original_images").iterdir() if path.is_dir()):
-        mask_folder = source / "annotations" / folder.name
-        need_folders([mask_folder], f"the annotations of {folder}")
-        images = find_files("image", folder, IMAGE_ENDINGS, problems, suffix=IMAGE_SUFFIX)
-        masks = find_files("mask", mask_folder, (mask_ending(masks_from),), problems, suffix=f"_{masks_from}")
-        splits[standard_split(folder.name)] = match(images, masks, problems)
+    for folder in subfolders(source / "original_images"):
+        masks = source / "annotations" / folder.name
+        need_folders([masks], f"the annotations of {folder}")
+        splits[standard_split(folder.name)] = pair_folders(
+            folder, masks, make, problems, suffixes=suffixes, mask_endings=endings
+        )
     refuse(problems, source)
     return splits
 
 
-def _from_lists(source: Path, files: dict[str, Path], masks_from: CustomMasksFrom) -> dict[str, list[Pair]]:
-    """Pairs by the mapping lists; the annotation of a line is replaced by the form that is asked for."""
+def _from_lists(
+    source: Path, files: Mapping[str, Path], masks_from: CustomMasksFrom, make: Callable[[Path], MaskSource]
+) -> dict[str, list[SourceImage]]:
+    """The images by the mapping lists; the annotation of a line is replaced by the form that is asked for."""
     problems: list[str] = []
-    splits: dict[str, list[Pair]] = {}
+    splits: dict[str, list[SourceImage]] = {}
     for split, file in files.items():
-        pairs = splits.setdefault(split, [])
-        for number, line in read_list_lines(file):
+        images = splits.setdefault(split, [])
+        for number, line in read_lines(file):
             try:
                 image, annotation = (source / name for name in split_mapping_line(line))
             except ValueError:
@@ -126,7 +125,7 @@ def _from_lists(source: Path, files: dict[str, Path], masks_from: CustomMasksFro
             if name != annotated:
                 problems.append(f"{file}:{number}: joins the image {name} with the annotation of {annotated}")
             problems.extend(f"{file}:{number}: not found: {path}" for path in (image, mask) if not path.is_file())
-            pairs.append(Pair(name, image, mask))
+            images.append(SourceImage(name, image, make(mask)))
     if problems:
         raise ValueError(f"{source}: the mapping lists are wrong:{list_problems(problems)}")
     return splits

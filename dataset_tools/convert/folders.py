@@ -9,21 +9,28 @@ file of label definitions; a value that it does not hold is an error.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from dataset_tools.convert.pairing import (
+from dataset_tools.convert.source import (
     IMAGE_ENDINGS,
     MASK_ENDINGS,
+    ColorMask,
+    Encoding,
+    IndexMask,
+    MaskSource,
+    SourceDataset,
+    SourceImage,
     find_files,
     match,
     need_folders,
     refuse,
     standard_split,
+    subfolders,
     unmatched,
 )
-from dataset_tools.convert.source import ColorMask, Encoding, IndexMask, MaskSource, SourceDataset, SourceImage
 from dataset_tools.labels import LabelDefinition, class_table, load_labels, train_id_or_ignore
 from dataset_tools.masks import Rgb
 
@@ -73,7 +80,7 @@ def read_folders(
     """
     names = names or FolderNames()
     definitions = load_labels(labels)
-    by_id, by_color = _values(definitions, encoding, labels)
+    make, values = _mask_maker(definitions, encoding, labels)
     image_root, mask_root = source / names.images, source / names.masks
     need_folders([image_root, mask_root], "a folder of images and one of masks; name them with --images and --masks")
     problems: list[str] = []
@@ -86,10 +93,7 @@ def read_folders(
             without_mask, without_image = unmatched(images, masks)
             skipped["images without a mask (--unmatched skip)"] += len(without_mask)
             skipped["masks without an image (--unmatched skip)"] += len(without_image)
-        pairs = match(images, masks, [] if unmatched_files == "skip" else problems)
-        splits[split] = [
-            SourceImage(pair.name, pair.image, _mask(pair.mask, encoding, by_id, by_color)) for pair in pairs
-        ]
+        splits[split] = match(images, masks, make, [] if unmatched_files == "skip" else problems)
     refuse(problems, source)
     return SourceDataset(
         tool="convert folders",
@@ -97,45 +101,41 @@ def read_folders(
         root=source,
         classes=class_table(definitions, labels),
         splits=splits,
-        settings={
-            **names._asdict(),
-            "encoding": encoding,
-            "values": [f"{key} -> {value}" for key, value in sorted((by_id or by_color).items())],
-        },
+        settings={**names._asdict(), "encoding": encoding, "values": values},
         skipped=+skipped,
     )
 
 
-def _mask(path: Path, encoding: Encoding, by_id: Mapping[int, int], by_color: Mapping[Rgb, int]) -> MaskSource:
-    """The mask of a file."""
-    return IndexMask(path, by_id) if encoding == "index" else ColorMask(path, by_color)
-
-
-def _values(
+def _mask_maker(
     definitions: tuple[LabelDefinition, ...], encoding: Encoding, labels: Path
-) -> tuple[dict[int, int], dict[Rgb, int]]:
-    """Train id by id, or by colour; an id or colour of two classes is refused."""
+) -> tuple[Callable[[Path], MaskSource], list[str]]:
+    """How the mask of a file is made, and its values as short texts: they decide the masks.
+
+    Raises:
+        ValueError: An id or a colour stands for two classes; names all of them.
+    """
     by_id: dict[int, int] = {}
     by_color: dict[Rgb, int] = {}
     problems = []
     for label in definitions:
         value = train_id_or_ignore(label)
         if encoding == "color":
-            known = by_color.setdefault(label.color, value)
-            what = f"the colour {label.color}"
+            known, what = by_color.setdefault(label.color, value), f"the colour {label.color}"
         elif label.id >= 0:
-            known = by_id.setdefault(label.id, value)
-            what = f"the id {label.id}"
+            known, what = by_id.setdefault(label.id, value), f"the id {label.id}"
         else:
             continue
         if known != value:
             problems.append(f"{label.name}: {what} already stands for the train id {known}, here it is {value}")
     if problems:
         raise ValueError(f"{labels}: " + "; ".join(problems))
-    return by_id, by_color
+    values = [f"{key} -> {value}" for key, value in sorted((by_id or by_color).items())]
+    if encoding == "index":
+        return partial(IndexMask, train_ids=by_id), values
+    return partial(ColorMask, train_ids=by_color), values
 
 
 def _split_folders(images: Path, masks: Path) -> dict[str, str]:
     """Folder of each split, below the images and the masks."""
-    folders = sorted(path.name for path in images.iterdir() if path.is_dir() and (masks / path.name).is_dir())
+    folders = [path.name for path in subfolders(images) if (masks / path.name).is_dir()]
     return {standard_split(folder): folder for folder in folders} or {"train": "."}

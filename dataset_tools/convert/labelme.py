@@ -10,7 +10,9 @@ Source: the documentation and file format of labelme (github.com/wkentaro/labelm
 import base64
 import binascii
 import io
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -18,11 +20,30 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from dataset_tools.convert.jsonfile import read_json_object
-from dataset_tools.convert.painting import BACKGROUND_NAMES, Canvas, ShapeOptions, ShapePlan, plan_shapes
-from dataset_tools.convert.pairing import IMAGE_ENDINGS, list_problems, standard_split
-from dataset_tools.convert.regions import Outline, Patch, Region, Stroke, lies_outside
-from dataset_tools.convert.source import NamedClass, PaintedMask, SourceDataset, SourceImage
+from dataset_tools.convert.painting import (
+    BACKGROUND_NAMES,
+    Canvas,
+    Disc,
+    Line,
+    Outline,
+    Patch,
+    Region,
+    ShapeOptions,
+    ShapePlan,
+    lies_outside,
+    plan_shapes,
+)
+from dataset_tools.convert.source import (
+    IMAGE_ENDINGS,
+    FileMask,
+    NamedClass,
+    PaintedMask,
+    SourceDataset,
+    SourceImage,
+    list_problems,
+    read_json_object,
+    standard_split,
+)
 from dataset_tools.polygons import check_points
 
 IGNORE_LABEL = "__ignore__"
@@ -48,32 +69,27 @@ class LineWidths(NamedTuple):
     point_radius_px: float = 5
 
 
-class LabelmeMask(NamedTuple):
-    """The shapes of one file."""
+@dataclass(frozen=True)
+class LabelmeMask(FileMask):
+    """The shapes of one JSON file."""
 
-    file: Path
     plan: ShapePlan
     class_ids: Mapping[str, int]
     widths: LineWidths
 
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """The JSON file."""
-        return (self.file,)
-
     def paint(self, size: tuple[int, int]) -> PaintedMask:
         """Paints the shapes."""
-        content = read_json_object(self.file)
+        content = read_json_object(self.path)
         stated = (content.get("imageHeight"), content.get("imageWidth"))
         if None not in stated and stated != size:
             raise ValueError(
-                f"{self.file}: imageHeight x imageWidth is {stated[0]}x{stated[1]}, but the image is "
+                f"{self.path}: imageHeight x imageWidth is {stated[0]}x{stated[1]}, but the image is "
                 f"{size[0]}x{size[1]}; it was resized, or is stored turned with an orientation tag"
             )
         canvas = Canvas(self.plan, size)
         for number, shape in enumerate(content["shapes"]):
             label = shape.get("label")
-            place = f"{self.file}: shapes[{number}] ({label})"
+            place = f"{self.path}: shapes[{number}] ({label})"
             region = read_shape(shape, size, self.widths, place)
             if label == IGNORE_LABEL:
                 canvas.add_ignored(region)
@@ -96,8 +112,8 @@ def read_shape(shape: Mapping[str, Any], size: tuple[int, int], widths: LineWidt
 
     Returns:
         Its pixels; None where it lies wholly outside the image. Polygons and rectangles, rounded to whole pixels,
-        include their border. A circle, given by its centre and a point on it, holds the pixels whose centre is not
-        farther away than that point.
+        include their border. A circle is given by its centre and a point on it; circles, points and lines have the
+        pixels that labelme's own `shape_to_mask` gives them, lines a width in whole pixels.
 
     Raises:
         ValueError: The type is unknown, or its points are malformed or far outside the image.
@@ -109,10 +125,11 @@ def read_shape(shape: Mapping[str, Any], size: tuple[int, int], widths: LineWidt
     check_points(points, size, place)
     if kind == "mask":
         return _read_mask(shape, points, place)
-    if kind == "circle":
-        return Stroke(points[:1], float(np.hypot(*(points[1] - points[0]))))
-    if kind in ("line", "linestrip", "point"):
-        return Stroke(points, widths.point_radius_px if kind == "point" else widths.line_width_px / 2)
+    if kind in ("circle", "point"):
+        x, y = points[0].tolist()
+        return Disc((x, y), widths.point_radius_px if kind == "point" else float(np.hypot(*(points[1] - points[0]))))
+    if kind in ("line", "linestrip"):
+        return Line(points, max(1, round(widths.line_width_px)))
     if lies_outside(points, size):
         return None
     corners = np.rint(points).astype(np.int32)
@@ -171,23 +188,18 @@ def read_labelme(
         ValueError: Files cannot be read, or their images are not found; names all of them.
     """
     widths = widths or LineWidths()
-    skipped: dict[str, int] = {}
+    skipped: Counter[str] = Counter()
     files = _list_files(source, skipped)
-    found = list(labels) if labels is not None else sorted({label for file in files for label in file.labels})
-    names = [name for name in found if name != IGNORE_LABEL]
-    names.sort(key=lambda name: name not in BACKGROUND_NAMES)
+    skipped["images without a JSON file"] += len(_list_images(source) - {file.image.resolve() for file in files})
+    found = labels if labels is not None else sorted({label for file in files for label in file.labels})
+    names = sorted((name for name in found if name != IGNORE_LABEL), key=lambda name: name not in BACKGROUND_NAMES)
     class_ids = {name: number for number, name in enumerate(names)}
     plan = plan_shapes([NamedClass(name, number) for number, name in enumerate(names)], options, source)
-    unlabelled = len(_list_images(source) - {file.image.resolve() for file in files})
-    if unlabelled:
-        skipped["images without a JSON file"] = unlabelled
     splits: dict[str, list[SourceImage]] = {}
     for file in files:
-        folder, *below = file.path.relative_to(source).with_suffix("").parts
-        split = standard_split(folder) if below and folder in _SPLIT_FOLDERS else "train"
-        name = PurePosixPath(*below) if below and folder in _SPLIT_FOLDERS else PurePosixPath(folder, *below)
+        split, name = _place(file.path.relative_to(source))
         mask = LabelmeMask(file.path, plan, class_ids, widths)
-        splits.setdefault(split, []).append(SourceImage(str(name), file.image, mask))
+        splits.setdefault(split, []).append(SourceImage(name, file.image, mask))
     return SourceDataset(
         tool="convert labelme",
         name=source.resolve().name,
@@ -195,8 +207,16 @@ def read_labelme(
         classes=plan.table,
         splits=splits,
         settings={**options.settings(), **widths._asdict()},
-        skipped=skipped,
+        skipped=+skipped,
     )
+
+
+def _place(file: Path) -> tuple[str, str]:
+    """The split and the name of a file, by its path below the source."""
+    folder, *below = file.with_suffix("").parts
+    if below and folder in _SPLIT_FOLDERS:
+        return standard_split(folder), str(PurePosixPath(*below))
+    return "train", str(PurePosixPath(folder, *below))
 
 
 class _LabelmeFile(NamedTuple):
@@ -207,7 +227,7 @@ class _LabelmeFile(NamedTuple):
     labels: frozenset[str]
 
 
-def _list_files(source: Path, skipped: dict[str, int]) -> list[_LabelmeFile]:
+def _list_files(source: Path, skipped: Counter[str]) -> list[_LabelmeFile]:
     """Reads the labels and image of every file; their shapes are read again when their mask is painted."""
     paths = sorted(source.rglob("*.json")) if source.is_dir() else []
     if not paths:
@@ -217,8 +237,7 @@ def _list_files(source: Path, skipped: dict[str, int]) -> list[_LabelmeFile]:
         try:
             content = read_json_object(path)
             if "shapes" not in content:
-                reason = "JSON files without shapes"
-                skipped[reason] = skipped.get(reason, 0) + 1
+                skipped["JSON files without shapes"] += 1
                 continue
             labels = frozenset(str(shape["label"]) for shape in content["shapes"])
             files.append(_LabelmeFile(path, _find_image(path, content, skipped), labels))
@@ -238,7 +257,7 @@ def _list_images(source: Path) -> set[Path]:
     return {path.resolve() for path in source.rglob("*") if path.suffix.lower() in IMAGE_ENDINGS}
 
 
-def _find_image(path: Path, content: Mapping[str, Any], skipped: dict[str, int]) -> Path:
+def _find_image(path: Path, content: Mapping[str, Any], skipped: Counter[str]) -> Path:
     """The image of a file: where imagePath says, or of that name right beside the file, which is counted."""
     stated = content.get("imagePath")
     if not isinstance(stated, str) or not stated:
@@ -247,8 +266,7 @@ def _find_image(path: Path, content: Mapping[str, Any], skipped: dict[str, int])
     for candidate in (path.parent / relative, path.parent / relative.name):
         if candidate.is_file():
             if candidate.parent != (path.parent / relative).parent:
-                reason = "stale imagePaths: the image of that name beside the file was taken"
-                skipped[reason] = skipped.get(reason, 0) + 1
+                skipped["stale imagePaths: the image of that name beside the file was taken"] += 1
             return candidate
     raise FileNotFoundError(
         f"{path}: image {stated!r} not found, neither there nor beside the file; put it beside (imageData is not read)"

@@ -7,13 +7,24 @@
 Source: Neuhold et al., "The Mapillary Vistas dataset", ICCV 2017, and the files that come with it.
 """
 
-import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from dataset_tools.convert.pairing import IMAGE_ENDINGS, find_files, match, need_folders, refuse, standard_split
-from dataset_tools.convert.source import IndexMask, NamedClass, SourceDataset, SourceImage, plan_classes
+from dataset_tools.convert.source import (
+    IndexMask,
+    NamedClass,
+    SourceDataset,
+    SourceImage,
+    images_alone,
+    need_folders,
+    pair_folders,
+    plan_classes,
+    read_json_object,
+    refuse,
+    standard_split,
+)
 
 Version = Literal["v1.2", "v2.0"]
 _SPLITS = ("training", "validation", "testing")
@@ -41,25 +52,22 @@ def read_mapillary(
     config = source / f"config_{version}.json"
     found, unevaluated = _read_labels(config)
     left_out = () if all_labels else tuple(unevaluated)
+    reason = f"labels that are ignored because they are not evaluated: {', '.join(left_out)}"
     plan = plan_classes(found, {*ignore, *left_out}, config)
     folders = [split for split in _SPLITS if (source / split).is_dir()]
     if not folders:
         raise FileNotFoundError(f"none of Vistas' folders {', '.join(_SPLITS)} in {source}")
+    make = partial(IndexMask, train_ids=plan.train_ids)
     problems: list[str] = []
     splits: dict[str, list[SourceImage]] = {}
     for split in folders:
-        label_folder = source / split / version / "labels"
-        need_folders([source / split / "images"], f"the images of {split}")
-        images = find_files("image", source / split / "images", IMAGE_ENDINGS, problems)
-        if split == _UNPUBLISHED_SPLIT and not label_folder.is_dir():
-            splits[standard_split(split)] = [SourceImage(name, path, None) for name, path in images.by_name.items()]
+        images, masks = source / split / "images", source / split / version / "labels"
+        need_folders([images], f"the images of {split}")
+        if split == _UNPUBLISHED_SPLIT and not masks.is_dir():
+            splits[standard_split(split)] = images_alone(images, problems)
             continue
-        need_folders([label_folder], f"the masks of {split}")
-        masks = find_files("mask", label_folder, (".png",), problems)
-        splits[standard_split(split)] = [
-            SourceImage(pair.name, pair.image, IndexMask(pair.mask, plan.train_ids))
-            for pair in match(images, masks, problems)
-        ]
+        need_folders([masks], f"the masks of {split}")
+        splits[standard_split(split)] = pair_folders(images, masks, make, problems)
     refuse(problems, source)
     return SourceDataset(
         tool="convert mapillary",
@@ -68,9 +76,7 @@ def read_mapillary(
         classes=plan.table,
         splits=splits,
         settings={"version": version, "ignore": sorted(ignore), "all_labels": all_labels},
-        skipped={f"labels that are ignored because they are not evaluated: {', '.join(left_out)}": len(left_out)}
-        if left_out
-        else {},
+        skipped={reason: len(left_out)} if left_out else {},
     )
 
 
@@ -79,7 +85,7 @@ def _read_labels(config: Path) -> tuple[list[NamedClass], list[str]]:
     if not config.is_file():
         raise FileNotFoundError(f"{config} not found; it comes with Vistas and names the labels of that version")
     try:
-        labels: list[dict[str, Any]] = json.loads(config.read_bytes())["labels"]
+        labels: list[dict[str, Any]] = read_json_object(config)["labels"]
         readable = [str(label["readable"]) for label in labels]
         # Full names, such as construction--flat--road, where the short ones repeat.
         names = readable if len(set(readable)) == len(readable) else [str(label["name"]) for label in labels]

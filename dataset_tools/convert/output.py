@@ -7,7 +7,6 @@ what it is made of. What is wrong with single images is collected and named at t
 
 import hashlib
 import json
-import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,13 +17,13 @@ from typing import Literal, NamedTuple, TypeVar
 from PIL import Image, UnidentifiedImageError
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from dataset_tools.convert.pairing import count_names, list_problems
-from dataset_tools.convert.source import SourceDataset, SourceImage
+from dataset_tools.convert.source import SourceDataset, SourceImage, list_problems
 from dataset_tools.dataset import Sample
 from dataset_tools.description import DatasetDescription, save_description
 from dataset_tools.files import claim_folder
 from dataset_tools.masks import write_mask
 from fasterseg.base.files import write_bytes
+from fasterseg.base.machine import available_cores
 
 ImageMode = Literal["link", "copy"]
 _MAX_WORKERS = 8
@@ -170,7 +169,8 @@ def _check_names(dataset: SourceDataset) -> None:
         names = [item.name for item in images]
         problems += [
             f"{count} images of the split {split} are named {name!r}; names without their ending must differ"
-            for name, count in count_names(names).items()
+            for name, count in Counter(names).items()
+            if count > 1
         ]
         problems += [
             f"the name {name!r} of the split {split} leads out of the dataset folder"
@@ -187,7 +187,7 @@ def _convert_all(dataset: SourceDataset, out: Path, options: OutputOptions) -> d
     """Converts every image, in list order; a bounded number at a time."""
     total = sum(len(images) for images in dataset.splits.values())
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    workers = options.workers or min(os.cpu_count() or 1, _MAX_WORKERS)
+    workers = options.workers or min(available_cores(), _MAX_WORKERS)
     outcomes: dict[str, list[_Outcome]] = {}
     with Progress(*columns, disable=not options.progress) as bar:
         task = bar.add_task(dataset.tool, total=total)

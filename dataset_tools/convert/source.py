@@ -2,13 +2,17 @@
 
 Every format has one module with one function `read_<format>`, which lists the source without reading its images or
 masks and returns a `SourceDataset`. Masks are made one at a time, by the `MaskSource` of each image.
+
+Images and masks are paired by their exact names, never by a part of one: `route_1` does not get the mask of `route_10`,
+and an image without a mask is named instead of getting its neighbour's.
 """
 
+import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +22,10 @@ from dataset_tools.masks import Rgb, distinct_colors, map_colors, map_ids, read_
 from dataset_tools.polygons import load_polygons, paint_mask
 
 Encoding = Literal["index", "color"]
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+MASK_ENDINGS = (".png", ".bmp", ".tif", ".tiff", ".gif")
+SHOWN_PROBLEMS = 20
+_STANDARD_SPLITS = {"training": "train", "validation": "val", "valid": "val", "testing": "test"}
 
 
 class PaintedMask(NamedTuple):
@@ -77,58 +85,54 @@ class SourceDataset:
     skipped: Mapping[str, int] = field(default_factory=dict)
 
 
-class IndexMask(NamedTuple):
-    """A mask file whose pixels are ids."""
+@dataclass(frozen=True)
+class FileMask:
+    """A mask that is made of one file."""
 
     path: Path
-    train_ids: Mapping[int, int]
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The mask file."""
+        """The file."""
         return (self.path,)
+
+
+@dataclass(frozen=True)
+class IndexMask(FileMask):
+    """A mask file whose pixels are ids."""
+
+    train_ids: Mapping[int, int]
 
     def paint(self, size: tuple[int, int]) -> PaintedMask:
         """Maps the ids."""
         mask = read_mask(self.path)
-        _check_size(mask, size, self.path)
+        check_size(self.path, mask.shape, size)
         return PaintedMask(map_ids(mask, self.train_ids, self.path))
 
 
-class ColorMask(NamedTuple):
+@dataclass(frozen=True)
+class ColorMask(FileMask):
     """A mask file whose pixels are colours."""
 
-    path: Path
     train_ids: Mapping[Rgb, int]
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """The mask file."""
-        return (self.path,)
 
     def paint(self, size: tuple[int, int]) -> PaintedMask:
         """Maps the colours."""
         pixels = read_color_mask(self.path)
-        _check_size(pixels, size, self.path)
+        check_size(self.path, pixels.shape, size)
         return PaintedMask(map_colors(pixels, self.train_ids, self.path))
 
 
-class PolygonMask(NamedTuple):
+@dataclass(frozen=True)
+class PolygonMask(FileMask):
     """A polygon file in Cityscapes' form, painted in the order of its list."""
 
-    path: Path
     labels: tuple[LabelDefinition, ...]
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """The polygon file."""
-        return (self.path,)
 
     def paint(self, size: tuple[int, int]) -> PaintedMask:
         """Paints the polygons."""
         image = load_polygons(self.path)
-        if (image.height, image.width) != size:
-            raise ValueError(wrong_size(self.path, (image.height, image.width), size))
+        check_size(self.path, (image.height, image.width), size)
         skipped = Counter({"objects marked as deleted": image.deleted} if image.deleted else {})
         for polygon in image.polygons:
             label = find_label(polygon.label, self.labels)
@@ -137,18 +141,160 @@ class PolygonMask(NamedTuple):
         return PaintedMask(paint_mask(image, self.labels, source=str(self.path)), skipped)
 
 
-def _check_size(mask: NDArray[np.integer], size: tuple[int, int], path: Path) -> None:
-    """Refuses a mask of another size than its image."""
-    if mask.shape[:2] != size:
-        raise ValueError(wrong_size(path, mask.shape, size))
+def check_size(path: Path, found: tuple[int, ...], size: tuple[int, int]) -> None:
+    """Refuses a mask of another size than its image.
+
+    Raises:
+        ValueError: Names both sizes.
+    """
+    if found[:2] != size:
+        raise ValueError(
+            f"image and mask differ in size (height x width): {path} is {found[0]}x{found[1]}, its image is "
+            f"{size[0]}x{size[1]}; they must be equal"
+        )
 
 
-def wrong_size(path: Path, found: tuple[int, ...], size: tuple[int, int]) -> str:
-    """What is said of a mask of another size than its image."""
-    return (
-        f"image and mask differ in size (height x width): {path} is {found[0]}x{found[1]}, its image is "
-        f"{size[0]}x{size[1]}; they must be equal"
-    )
+class NamedFiles(NamedTuple):
+    """Files of one kind by name: the path below their folder, without suffix and ending, with "/" between folders."""
+
+    kind: str
+    folder: Path
+    by_name: Mapping[str, Path]
+
+
+def find_files(kind: str, folder: Path, endings: Sequence[str], problems: list[str], *, suffix: str = "") -> NamedFiles:
+    """Lists the files of one kind in a folder, at any depth.
+
+    Args:
+        kind: What they are, for messages: `image` or `mask`.
+        folder: Where to look; must exist.
+        endings: Endings of the files, in lower case.
+        problems: Two files of one name are added here.
+        suffix: What names end in before their ending, and is not part of the name; other files are left out.
+
+    Returns:
+        The files by name, in the order of their names. Hidden files are left out.
+    """
+    found: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*")):
+        relative = path.relative_to(folder)
+        hidden = any(part.startswith(".") for part in relative.parts)
+        if hidden or path.suffix.lower() not in endings or not path.stem.endswith(suffix) or not path.is_file():
+            continue
+        name = relative.with_name(path.stem.removesuffix(suffix) or path.stem).as_posix()
+        if name in found:
+            problems.append(f"two {kind}s of one name: {found[name]} and {path}")
+        found[name] = path
+    return NamedFiles(kind, folder, found)
+
+
+def match(
+    images: NamedFiles, masks: NamedFiles, make: Callable[[Path], MaskSource], problems: list[str]
+) -> list[SourceImage]:
+    """Pairs images and masks of the same name.
+
+    Args:
+        images: The images.
+        masks: The files of the masks.
+        make: Gives how the mask of a file is made.
+        problems: What does not match is added here.
+    """
+    missing, surplus = unmatched(images, masks)
+    problems.extend(f"no {masks.kind} for {images.by_name[name]}" for name in missing)
+    problems.extend(f"no {images.kind} for {masks.by_name[name]}" for name in surplus)
+    if not images.by_name:
+        problems.append(f"no {images.kind}s in {images.folder}")
+    both = [name for name in images.by_name if name in masks.by_name]
+    return [SourceImage(name, images.by_name[name], make(masks.by_name[name])) for name in both]
+
+
+def unmatched(images: NamedFiles, masks: NamedFiles) -> tuple[list[str], list[str]]:
+    """Names of images without a mask, and of masks without an image."""
+    return sorted(images.by_name.keys() - masks.by_name.keys()), sorted(masks.by_name.keys() - images.by_name.keys())
+
+
+def pair_folders(
+    images: Path,
+    masks: Path,
+    make: Callable[[Path], MaskSource],
+    problems: list[str],
+    *,
+    suffixes: tuple[str, str] = ("", ""),
+    mask_endings: Sequence[str] = (".png",),
+) -> list[SourceImage]:
+    """Finds and pairs the files of an image folder and a mask folder.
+
+    Args:
+        images: The folder of the images.
+        masks: The folder of the masks.
+        make: Gives how the mask of a file is made.
+        problems: What does not match is added here.
+        suffixes: What the names of images, and those of masks, end in before their ending.
+        mask_endings: Endings of the masks.
+    """
+    found = find_files("image", images, IMAGE_ENDINGS, problems, suffix=suffixes[0])
+    return match(found, find_files("mask", masks, mask_endings, problems, suffix=suffixes[1]), make, problems)
+
+
+def images_alone(folder: Path, problems: list[str], *, suffix: str = "") -> list[SourceImage]:
+    """The images of a folder whose masks are not public."""
+    found = find_files("image", folder, IMAGE_ENDINGS, problems, suffix=suffix)
+    return [SourceImage(name, path, None) for name, path in found.by_name.items()]
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """The folders in a folder, in the order of their names."""
+    return sorted(path for path in folder.iterdir() if path.is_dir())
+
+
+def standard_split(name: str) -> str:
+    """`training` to `train`, `validation` and `valid` to `val`, `testing` to `test`; other names stay."""
+    return _STANDARD_SPLITS.get(name, name)
+
+
+def list_problems(problems: Sequence[str]) -> str:
+    """The first problems, one per line and indented, and the number of the others."""
+    more = [f"... and {len(problems) - SHOWN_PROBLEMS} more"] if len(problems) > SHOWN_PROBLEMS else []
+    return "".join(f"\n  {problem}" for problem in [*problems[:SHOWN_PROBLEMS], *more])
+
+
+def refuse(problems: Sequence[str], source: Path) -> None:
+    """Raises what was found wrong with the files of a source, if anything was.
+
+    Raises:
+        ValueError: Names the problems.
+    """
+    if problems:
+        raise ValueError(f"{source}: images and masks do not match:{list_problems(problems)}")
+
+
+def need_folders(folders: Sequence[Path], what: str) -> None:
+    """Checks that folders exist.
+
+    Raises:
+        FileNotFoundError: Names all that are missing, and what was expected.
+    """
+    missing = [str(folder) for folder in folders if not folder.is_dir()]
+    if missing:
+        raise FileNotFoundError(f"missing {', '.join(missing)}; expected {what}")
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Reads an annotation file that holds one JSON object.
+
+    Raises:
+        FileNotFoundError: The file does not exist.
+        ValueError: It is not JSON, or holds something else.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"annotation file not found: {path}")
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}; it is damaged or cut off") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds a JSON {type(content).__name__}, expected an object")
+    return content
 
 
 class NamedClass(NamedTuple):
@@ -169,11 +315,6 @@ class ClassPlan(NamedTuple):
 
     table: ClassTable
     train_ids: Mapping[int, int]
-
-    @property
-    def by_name(self) -> Mapping[str, int]:
-        """Train id of each class by its name."""
-        return {name: train_id for train_id, name in enumerate(self.table.names)}
 
 
 def plan_classes(found: Sequence[NamedClass], ignored: Iterable[str], source: Path) -> ClassPlan:

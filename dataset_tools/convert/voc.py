@@ -14,27 +14,35 @@ from typing import Literal
 
 from PIL import Image, UnidentifiedImageError
 
-from dataset_tools.convert.pairing import IMAGE_ENDINGS, NamedFiles, find_files, need_folders, refuse
 from dataset_tools.convert.source import (
+    IMAGE_ENDINGS,
     ClassPlan,
     ColorMask,
     Encoding,
     IndexMask,
     MaskSource,
     NamedClass,
+    NamedFiles,
     SourceDataset,
     SourceImage,
+    find_files,
+    need_folders,
     plan_classes,
+    refuse,
 )
 from dataset_tools.labels import IGNORE_TRAIN_ID
+from dataset_tools.lists import read_lines
 from dataset_tools.masks import Rgb, distinct_colors
-from dataset_tools.quoting import read_list_lines
 
 EncodingChoice = Literal["auto", "index", "color"]
 VOC_NAMES = (
     "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
     "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )  # fmt: skip
+_VOC_CLASSES = tuple(
+    NamedClass(name, number, color)
+    for number, (name, color) in enumerate(zip(VOC_NAMES, distinct_colors(len(VOC_NAMES)), strict=True))
+)
 BORDER_ID = 255
 BORDER_COLOR: Rgb = distinct_colors(256)[BORDER_ID]
 _DEFAULT_LIST, _JOINED_LIST = "default", "trainval"
@@ -54,7 +62,7 @@ def read_labelmap(path: Path) -> list[NamedClass]:
     """
     classes: list[NamedClass] = []
     problems = []
-    for number, line in read_list_lines(path):
+    for number, line in read_lines(path):
         if line.lstrip().startswith("#"):
             continue
         name, *fields = line.split(":")
@@ -98,16 +106,13 @@ def read_voc(source: Path, *, encoding: EncodingChoice = "auto", ignore: Sequenc
         f"VOC's folders JPEGImages, SegmentationClass and ImageSets/Segmentation in {source}",
     )
     labelmap = source / "labelmap.txt"
-    if labelmap.is_file():
-        found = read_labelmap(labelmap)
-    else:
-        colors = distinct_colors(len(VOC_NAMES))
-        found = [NamedClass(name, number, colors[number]) for number, name in enumerate(VOC_NAMES)]
-    plan = plan_classes(found, ignore, labelmap if labelmap.is_file() else source)
+    has_map = labelmap.is_file()
+    found = read_labelmap(labelmap) if has_map else list(_VOC_CLASSES)
+    plan = plan_classes(found, ignore, labelmap if has_map else source)
     problems: list[str] = []
     images = find_files("image", source / "JPEGImages", IMAGE_ENDINGS, problems)
     masks = find_files("mask", source / "SegmentationClass", (".png",), problems)
-    make = _MaskMaker(found, plan, encoding, labelmap.is_file())
+    make = _MaskMaker(found, plan, encoding, has_map)
     skipped: dict[str, int] = {}
     splits: dict[str, list[SourceImage]] = {}
     for split, stems in _read_lists(source, masks, skipped).items():
@@ -170,4 +175,4 @@ def _read_lists(source: Path, masks: NamedFiles, skipped: dict[str, int]) -> dic
         skipped[f"list {_JOINED_LIST}: train and val are converted"] = 1
     if _DEFAULT_LIST in lists and "train" not in lists:
         lists["train"] = lists.pop(_DEFAULT_LIST)
-    return {split: [line.strip() for _, line in read_list_lines(path)] for split, path in sorted(lists.items())}
+    return {split: [line.strip() for _, line in read_lines(path)] for split, path in sorted(lists.items())}

@@ -16,11 +16,17 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import yaml
 
-from dataset_tools.convert.painting import Canvas, ShapeOptions, ShapePlan, plan_shapes
-from dataset_tools.convert.pairing import IMAGE_ENDINGS, list_problems, standard_split
-from dataset_tools.convert.regions import trace_polygons
-from dataset_tools.convert.source import NamedClass, PaintedMask, SourceDataset, SourceImage
-from dataset_tools.quoting import read_list_lines
+from dataset_tools.convert.painting import Canvas, ShapeOptions, ShapePlan, plan_shapes, trace_polygons
+from dataset_tools.convert.source import (
+    IMAGE_ENDINGS,
+    NamedClass,
+    PaintedMask,
+    SourceDataset,
+    SourceImage,
+    list_problems,
+    standard_split,
+)
+from dataset_tools.lists import read_lines
 
 Boxes = Literal["error", "paint", "skip"]
 Unlabelled = Literal["error", "background"]
@@ -49,7 +55,7 @@ class YoloMask(NamedTuple):
         if self.file is None:
             canvas.skip("images without a label file: all background (--unlabelled background)")
             return canvas.finish()
-        for number, line in read_list_lines(self.file):
+        for number, line in read_lines(self.file):
             self._add(canvas, line.split(), f"{self.file}:{number}")
         return canvas.finish()
 
@@ -113,18 +119,14 @@ def read_yolo(
     problems: list[str] = []
     splits: dict[str, list[SourceImage]] = {}
     for key in _SPLITS:
-        entries = content.get(key)
-        if not entries:
-            continue
-        images = splits.setdefault(standard_split(key), [])
+        entries = content.get(key) or []
         for entry in entries if isinstance(entries, list) else [entries]:
             for name, image in _list_images(source, content.get("path"), str(entry), file):
-                label: Path | None = _label_path(image)
-                if label is not None and not label.is_file():
-                    if unlabelled == "error":
-                        problems.append(f"no label file for {image}: {label} is missing")
-                    label = None
-                images.append(SourceImage(name, image, YoloMask(label, image, plan, boxes)))
+                label = _label_path(image)
+                if not label.is_file() and unlabelled == "error":
+                    problems.append(f"no label file for {image}: {label} is missing")
+                mask = YoloMask(label if label.is_file() else None, image, plan, boxes)
+                splits.setdefault(standard_split(key), []).append(SourceImage(name, image, mask))
     if problems:
         raise ValueError(
             f"{source}: images without labels:{list_problems(problems)}\nif they show background alone, say so with "
@@ -184,7 +186,7 @@ def _list_images(source: Path, path: object, entry: str, file: Path) -> list[tup
     if found.is_dir():
         images = sorted(path for path in found.rglob("*") if path.suffix.lower() in IMAGE_ENDINGS)
         return [(image.relative_to(found).with_suffix("").as_posix(), image) for image in images]
-    listed = [found.parent / line.strip() for _, line in read_list_lines(found)]
+    listed = [found.parent / line.strip() for _, line in read_lines(found)]
     return [(image.stem, image) for image in listed]
 
 

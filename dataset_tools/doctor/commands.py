@@ -1,6 +1,5 @@
 """The command `check` of `python -m dataset_tools`: the dataset doctor."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +14,7 @@ from dataset_tools.doctor.report import Report, print_report
 from dataset_tools.grouping import compile_group_pattern
 from fasterseg.base.console import CONSOLE
 from fasterseg.base.files import write_text
+from fasterseg.base.machine import available_cores
 from fasterseg.base.text import printable
 
 
@@ -54,7 +54,7 @@ def check_command(
         page = report_page(report, colors=(), ignore_index=255) if html_file is not None else ""
     else:
         splits = select_splits(found, split)
-        options = CheckOptions(crops, pattern, near_distance, workers or os.cpu_count() or 1, progress=True)
+        options = CheckOptions(crops, pattern, near_distance, workers or available_cores(), progress=True)
         report = examine_fast(found, splits) if fast else examine(found, splits, options)
         page = (
             report_page(report, colors=found.colors, ignore_index=found.ignore_index) if html_file is not None else ""

@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
-from dataset_tools.pull.members import DOWNLOAD_FOLDER
+from dataset_tools.pull.archive import DOWNLOAD_FOLDER
 from fasterseg.base.files import write_text
 
 _TIMEOUT_S = 60.0

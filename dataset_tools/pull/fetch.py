@@ -14,9 +14,17 @@ from urllib.request import url2pathname
 from rich.progress import track
 
 from dataset_tools.files import MADE_NAME, claim_folder, record_made
-from dataset_tools.pull.archive import Unpacked, check_room, unpack
+from dataset_tools.pull.archive import (
+    DEFAULT_LIMITS,
+    Limits,
+    Member,
+    Unpacked,
+    check_members,
+    check_room,
+    is_reserved,
+    unpack,
+)
 from dataset_tools.pull.download import download
-from dataset_tools.pull.members import DEFAULT_LIMITS, Limits, Member, check_members, is_reserved
 from dataset_tools.pull.repository import check_out
 from fasterseg.base.files import replacing
 

@@ -6,8 +6,14 @@ import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
-from dataset_tools.pull.archive import check_room
-from dataset_tools.pull.members import DOWNLOAD_FOLDER, RESERVED_NAMES, Member, check_members, is_reserved
+from dataset_tools.pull.archive import (
+    DOWNLOAD_FOLDER,
+    RESERVED_NAMES,
+    Member,
+    check_members,
+    check_room,
+    is_reserved,
+)
 
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\n"
 # Whatever else git could do with an address, such as running a program.

@@ -2,14 +2,16 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from fasterseg.base.experiment import Section
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 MIN_IMAGE_HEIGHT_PX = 64
 
 
-class SynthesizeConfig(BaseModel):
+class SynthesizeConfig(Section):
     """What decides every byte of a synthetic dataset.
 
     Attributes:
@@ -20,8 +22,6 @@ class SynthesizeConfig(BaseModel):
         test_images: Images of the test split.
         cities: Names that the images are divided among, as Cityscapes' folders are.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     seed: int = Field(default=0, ge=0)
     image_size: tuple[int, int] = (128, 256)

@@ -1,27 +1,142 @@
 """Command lines: the options that every stage takes, and where a mistake becomes one clear message and an exit code.
 
-Every program of the toolkit is a typer app that ends in `run_app`; what is wrong in a file, a setting or a path reaches
-it as `ValueError`, `TypeError` or `FileNotFoundError`, whose messages are written for people; what the system refuses
-as `OSError`, which is put into words here.
+Every program of the toolkit is a `Program` that ends in `run_app`. What a user can cause reaches it as
+`ValueError`, `TypeError` or `FileNotFoundError`, raised on purpose, with a message that is written for people.
 """
 
 import os
+import platform
+import shlex
 import sys
+import traceback
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
+import fasterseg
 from fasterseg.base.console import CONSOLE
-from fasterseg.base.errors import describe_memory_error, describe_os_error
+from fasterseg.base.devices import Device
+from fasterseg.base.mistakes import message_for_user
 from fasterseg.base.stopping import Stopped, listening
+from fasterseg.base.text import printable_lines
 
+OWN_MISTAKE_EXIT_CODE = 1
 USER_ERROR_EXIT_CODE = 2
+INTERRUPTED_EXIT_CODE = 130
+DEBUG_FLAG = "--debug"
+_LARGEST_SIDE_PX = 2**16
+_DIGITS = 6
+CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
-# what every stage command takes
+
+class ImageSize(NamedTuple):
+    """A size in pixels, as the command line writes it: `512x1024`."""
+
+    height: int
+    width: int
+
+    def __str__(self) -> str:
+        return f"{self.height}x{self.width}"
+
+
+def parse_size(text: str | ImageSize) -> ImageSize:
+    """Reads HEIGHTxWIDTH.
+
+    Raises:
+        typer.BadParameter: It is of another form, or a side is too small or too large for an image.
+    """
+    if isinstance(text, ImageSize):
+        return text
+    height, _, width = text.lower().replace("×", "x").partition("x")
+    if not (height.isdecimal() and width.isdecimal() and height.isascii() and width.isascii()):
+        raise typer.BadParameter(f"got {text!r}, expected HEIGHTxWIDTH in pixels, such as 512x1024")
+    size = ImageSize(int(height[:_DIGITS]), int(width[:_DIGITS]))
+    if min(size) < 1 or max(size) > _LARGEST_SIDE_PX:
+        raise typer.BadParameter(f"got {text}, expected sides from 1 to {_LARGEST_SIDE_PX} pixels")
+    return size
+
+
+def size_option(name: str, text: str, *, default: ImageSize | None = None) -> Any:
+    """An option that takes an `ImageSize`, with its help, which shows the default."""
+    shown = True if default is None else str(default)
+    return typer.Option(name, parser=parse_size, metavar="HEIGHTxWIDTH", help=text, show_default=shown)
+
+
+# Options that mean the same in every command have one name, one text and one default: these.
+REPEATED = "may be repeated"
+RUNNER_FORM = "NAME or NAME:MODE, such as openvino or pytorch:channels_last"
+ModelArgument = Annotated[
+    Path, typer.Argument(metavar="MODEL", help="A best.pt, or a .onnx file that `fasterseg export` wrote.")
+]
 ConfigOption = Annotated[Path, typer.Option("--config", help="The experiment file.")]
-SetOption = Annotated[list[str] | None, typer.Option("--set", help="section.field=value; may be given repeatedly.")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", help=f"section.field=value; {REPEATED}.")]
 OutOption = Annotated[Path | None, typer.Option("--out", help="Run folder; runs/NAME/STAGE when not given.")]
+InputSizeOption = Annotated[
+    ImageSize | None, size_option("--input-size", "Size the network sees; see above for when it is not given.")
+]
+DeviceOption = Annotated[
+    Device, typer.Option("--device", help="Where a checkpoint runs; auto: CUDA where there is a device for it.")
+]
+ThreadsOption = Annotated[
+    int | None, typer.Option("--threads", min=1, help="CPU threads; one for each available core when not given.")
+]
+RunnersOption = Annotated[
+    list[str] | None,
+    typer.Option("--runner", help=f"Runner to time on: {RUNNER_FORM}; {REPEATED}; the target's when not given."),
+]
+TableOption = Annotated[
+    Path | None, typer.Option("--table", help="The latency table; the experiment's when not given.")
+]
+NumClassesOption = Annotated[
+    int | None, typer.Option("--num-classes", min=1, help="Channels of the logits; the dataset's when not given.")
+]
+SplitOption = Annotated[
+    str | None, typer.Option("--split", help="Split, or several joined by +; the validation split when not given.")
+]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
+
+
+class Program(typer.Typer):
+    """A program, or a group of commands in one; its help shows no type for flags.
+
+    Args:
+        help_text: What it is for; a program of one command says that itself.
+    """
+
+    def __init__(self, help_text: str | None = None) -> None:
+        super().__init__(
+            cls=_Group,
+            help=help_text,
+            epilog=f"{DEBUG_FLAG}, before or after the command, shows the traceback of an error.",
+            no_args_is_help=True,
+            add_completion=False,
+            pretty_exceptions_enable=False,
+        )
+
+    def command(self, name: str | None = None, **settings: Any) -> Callable[[CommandT], CommandT]:
+        """See `typer.Typer.command`."""
+        return super().command(name, cls=_Command, **settings)
+
+
+class _Command(TyperCommand):
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _without_flag_types(super().get_params(ctx))
+
+
+class _Group(TyperGroup):
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _without_flag_types(super().get_params(ctx))
+
+
+def _without_flag_types(parameters: list[Any]) -> list[Any]:
+    """The parameters, with nothing where the help would say that a flag takes a `<bool>`."""
+    for parameter in parameters:
+        if getattr(parameter, "is_flag", False) and parameter.metavar is None:
+            parameter.metavar = ""
+    return parameters
 
 
 def say(*lines: str) -> None:
@@ -31,38 +146,54 @@ def say(*lines: str) -> None:
 
 
 def run_app(app: typer.Typer) -> None:
-    """Runs a command line and exits: 0 when it went well, 2 with the message alone after a user's error.
+    """Runs a command line and exits.
 
-    What the operating system refuses, such as a full disk, and memory that is used up are user's errors too. After
-    Ctrl-C, SIGTERM or SIGHUP it says how to go on and exits with 130, 143 or 129. Other exceptions are our own mistakes
-    and keep their traceback.
+    The exit code is 0 when it went well, 2 with the message alone after a user's error, 1 with the traceback and what
+    to report after a mistake of the toolkit's own, and 130, 143 or 129 with a word on how to go on after Ctrl-C,
+    SIGTERM or SIGHUP.
 
     Raises:
         SystemExit: Always, with the exit code.
     """
+    arguments, debug = _without_debug(sys.argv[1:])
     try:
         with listening():
-            app()
+            app(args=arguments)
     except Stopped as stopped:
-        _complain(stopped.message)
+        _tell(stopped.message)
         raise SystemExit(stopped.exit_code) from None
-    except FileNotFoundError as error:
-        # our own have a message, the system's a number
-        _complain(f"error: {error if error.errno is None else describe_os_error(error)}")
-    except (ValueError, TypeError) as error:
-        _complain(f"error: {error}")
-    except OSError as error:
-        _complain(f"error: {describe_os_error(error)}")
-    except (MemoryError, RuntimeError) as error:
-        message = describe_memory_error(error)
-        if message is None:
-            raise
-        _complain(f"error: {message}")
-    raise SystemExit(USER_ERROR_EXIT_CODE) from None
+    except SystemExit as end:
+        if end.code == INTERRUPTED_EXIT_CODE:
+            _tell("interrupted; the same command goes on where a stage was cut off")
+        raise
+    except Exception as error:
+        raise SystemExit(_report(error, debug=debug)) from error
 
 
-def _complain(text: str) -> None:
-    """Says on the error stream why the program ends; of several processes, each but the first gives its number."""
+def _report(error: Exception, *, debug: bool) -> int:
+    """Tells an error on the error stream; returns the exit code."""
+    message = message_for_user(error)
+    if message is None or debug:
+        traceback.print_exception(error)
+    if message is not None:
+        _tell(f"error: {message}")
+        return USER_ERROR_EXIT_CODE
+    _tell(
+        "error: this is a mistake of the toolkit, not of yours; please report the lines above and these: "
+        f"fasterseg {fasterseg.__version__}, Python {platform.python_version()}, {platform.platform()}; "
+        f"{shlex.join(sys.argv)}"
+    )
+    return OWN_MISTAKE_EXIT_CODE
+
+
+def _tell(message: str) -> None:
     # torchrun, or Fabric where it starts the processes, tells each one its number
     number = os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or "0"
-    sys.stderr.write(f"{text}\n" if number == "0" else f"process {number}: {text}\n")
+    sys.stderr.write(("" if number == "0" else f"process {number}: ") + f"{printable_lines(message)}\n")
+
+
+def _without_debug(arguments: list[str]) -> tuple[list[str], bool]:
+    """The arguments without the flag, which may stand anywhere before a `--`, and whether it was there."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    kept = [text for text in arguments[:end] if text != DEBUG_FLAG]
+    return kept + arguments[end:], len(kept) < end

@@ -7,11 +7,24 @@ messages do not tear each other apart.
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
-CONSOLE = Console(highlight=False, markup=False, soft_wrap=True)
+from fasterseg.base.text import printable, printable_lines
+
+
+class SafeConsole(Console):
+    """A console on which no text can move the cursor or change colours: a class name may hold anything."""
+
+    def render_str(self, text: str, *args: Any, **kwargs: Any) -> Text:
+        """A text as rich shows it, with control characters as escapes; every text that is printed comes here."""
+        return super().render_str(printable_lines(text), *args, **kwargs)
+
+
+CONSOLE = SafeConsole(highlight=False, markup=False, soft_wrap=True)
 _LINE_INTERVAL_S = 30.0
 
 
@@ -85,6 +98,7 @@ def epoch_progress(description: str, total: int, *, completed: int = 0) -> Itera
         total: How many steps there are.
         completed: How many an earlier run has done already.
     """
+    description = printable(description)
     if not CONSOLE.is_terminal or CONSOLE.quiet:
         yield ProgressReporter(description, total, completed=completed)
         return

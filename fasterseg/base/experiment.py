@@ -6,15 +6,16 @@ names the sections it reads; sections of other stages are left alone, unknown se
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
-import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from fasterseg.base.errors import describe_validation, unknown_key
+from fasterseg.base.yamlfile import load_yaml, read_yaml
 
 SECTIONS = ("dataset", "target", "space", "latency", "pretrain", "search", "teacher", "student", "baselines")
 TOP_LEVEL = ("name", "seed", *SECTIONS)
@@ -22,9 +23,27 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class Section(BaseModel):
-    """Base of a section's model: frozen, and unknown keys are refused."""
+    """Base of a section's model: frozen; unknown keys, truth values for numbers and endless numbers are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: object, info: ValidationInfo) -> object:
+        # pydantic takes true for 1
+        assert info.field_name is not None
+        if not _takes_truth(cls.model_fields[info.field_name].annotation) and _holds(
+            value, lambda item: isinstance(item, bool)
+        ):
+            raise ValueError("expected no true or false here (YAML reads yes, no, on and off as such, too)")
+        return value
+
+    @field_validator("*")
+    @classmethod
+    def _no_endless_number(cls, value: object) -> object:
+        if _holds(value, lambda item: isinstance(item, float) and not math.isfinite(item)):
+            raise ValueError("expected a finite number")
+        return value
 
 
 @dataclass(frozen=True)
@@ -83,7 +102,11 @@ def load_experiment(path: Path, overrides: Sequence[str], sections: Mapping[str,
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         problems.append(f"seed: got {seed!r}, expected a whole number of at least 0")
     models: dict[str, BaseModel] = {}
+    unfit = [name for name in SECTIONS if not isinstance(raw.get(name), dict | None)]
+    problems += [f"{name}: got {raw[name]!r}, expected fields such as those in configs/toy.yaml" for name in unfit]
     for section, model in sections.items():
+        if section in unfit:
+            continue
         try:
             models[section] = model.model_validate(raw.get(section) or {})
         except ValidationError as error:
@@ -118,15 +141,22 @@ def dataset_num_classes(experiment: Experiment) -> int:
 def _read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"no file at {path}; configs/ holds examples, such as configs/toy.yaml")
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid YAML: {error}") from error
+    data = read_yaml(path)
     if data is None:
         return {}
     if not isinstance(data, dict):
         raise ValueError(f"{path} holds a {type(data).__name__}, expected sections such as `dataset:` and `target:`")
     return {key: _unshared(value) for key, value in data.items()}
+
+
+def _holds(value: object, wanted: Callable[[object], bool]) -> bool:
+    """Whether a value is one that is wanted, or a list that holds one."""
+    return any(_holds(item, wanted) for item in value) if isinstance(value, list | tuple) else wanted(value)
+
+
+def _takes_truth(annotation: object) -> bool:
+    """Whether a field's type has a place for true and false."""
+    return annotation in (bool, Any, object) or any(_takes_truth(part) for part in get_args(annotation))
 
 
 def _unshared(value: Any) -> Any:
@@ -146,9 +176,9 @@ def _apply_overrides(raw: dict[str, Any], overrides: Sequence[str]) -> list[str]
             problems.append(f"--set {override}: expected section.field=value, such as student.epochs=10")
             continue
         try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            problems.append(f"--set {override}: the value is not valid YAML: {error}")
+            value = load_yaml(text, f"--set {override}: the value")
+        except ValueError as error:
+            problems.append(str(error))
             continue
         target = raw
         for depth, part in enumerate(parts[:-1]):

@@ -1,7 +1,12 @@
-"""What machine this is, as far as figures depend on it."""
+"""What machine this is, as far as figures depend on it, and how many of its cores this process may use."""
 
+import math
+import os
 import platform
 from pathlib import Path
+
+_CGROUPS = Path("/sys/fs/cgroup")
+_OWN_CGROUP = Path("/proc/self/cgroup")
 
 
 def processor_name() -> str:
@@ -12,3 +17,72 @@ def processor_name() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def available_cores() -> int:
+    """How many cores this process may use at once: those it is pinned to, or fewer where a container's quota says so.
+
+    `os.cpu_count` counts the machine's cores. Threads beyond the available ones wait for each other.
+    """
+    pinned = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = min((quota for folder in _own_cgroups() if (quota := _quota(folder)) is not None), default=math.inf)
+    return max(1, min(pinned, math.ceil(quota) if math.isfinite(quota) else pinned))
+
+
+def runtime_threads(asked: int | None) -> int | None:
+    """The number of threads to set in a runtime that would by itself take all cores of the machine.
+
+    Args:
+        asked: What the user asks for, if anything.
+
+    Returns:
+        The number, or None where the runtime's own choice fits: it knows which cores are whole ones.
+    """
+    cores = available_cores()
+    return asked or (cores if cores < (os.cpu_count() or 1) else None)
+
+
+def crowding(threads: int | None, name: str) -> str | None:
+    """A sentence about more threads than there are cores for, which wait for each other; None where they fit.
+
+    Args:
+        threads: What the user asks for.
+        name: The setting or option that asks.
+    """
+    cores = available_cores()
+    if threads is None or threads <= cores:
+        return None
+    machine = os.cpu_count() or cores
+    of_all = f" of the machine's {machine}" if machine > cores else ""
+    return f"{name} is {threads}, but this process may use {cores} core(s){of_all}; threads beyond wait for each other"
+
+
+def _own_cgroups() -> list[Path]:
+    """The folders of this process's control groups and of those around them, of both versions."""
+    if not _OWN_CGROUP.is_file():
+        return []
+    folders = []
+    for line in _OWN_CGROUP.read_text(encoding="utf-8", errors="replace").splitlines():
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        base = _CGROUPS / controllers if controllers else _CGROUPS
+        own = base / path.strip("/")
+        folders += [folder for folder in (own, *own.parents) if folder.is_relative_to(base)]
+    return folders
+
+
+def _quota(folder: Path) -> float | None:
+    """A control group's quota in cores; None where it has none."""
+    newer, older = folder / "cpu.max", folder / "cpu.cfs_quota_us"
+    if newer.is_file():
+        quota, _, period = newer.read_text(encoding="utf-8").strip().partition(" ")
+    elif older.is_file():
+        quota = older.read_text(encoding="utf-8").strip()
+        period = (folder / "cpu.cfs_period_us").read_text(encoding="utf-8").strip()
+    else:
+        return None
+    if not (quota.isdigit() and period.isdigit() and int(quota) and int(period)):
+        return None  # "max" or -1: no limit
+    return int(quota) / int(period)

@@ -10,7 +10,13 @@ def printable(text: object) -> str:
     Returns:
         Its text with control characters and undecodable bytes as escapes, e.g. a line break as `\n`.
     """
-    shown = (
-        char if char.isprintable() else char.encode("unicode_escape", "backslashreplace").decode() for char in str(text)
-    )
-    return "".join(shown)
+    return "".join(map(_shown, str(text)))
+
+
+def printable_lines(text: str) -> str:
+    """The same of a text of several lines, whose line breaks and tabs stay."""
+    return "".join(char if char in "\n\t" else _shown(char) for char in text)
+
+
+def _shown(char: str) -> str:
+    return char if char.isprintable() else char.encode("unicode_escape", "backslashreplace").decode()

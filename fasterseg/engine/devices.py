@@ -4,41 +4,22 @@ import atexit
 import os
 import random
 from datetime import timedelta
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning_fabric.strategies.ddp import DDPStrategy
-from pydantic import Field
 from torch import nn
 
 from fasterseg.base.console import CONSOLE
-from fasterseg.base.experiment import Section
+from fasterseg.base.devices import FABRIC_PRECISIONS, DeviceConfig
+from fasterseg.base.machine import available_cores, crowding
 
 # how long processes wait for the first one, which checks data and predicts test images alone; one that has died is
 # noticed at once
 PATIENCE = timedelta(hours=2)
-Precision = Literal["32-true", "bf16-mixed"]
-
-
-class DeviceConfig(Section):
-    """What a stage runs on: the `device` part of its section.
-
-    Attributes:
-        accelerator: `cpu`, `cuda`, or `auto` for CUDA where there is one.
-        devices: How many devices of this machine; one process each. Under `torchrun` its `--nproc_per_node` decides,
-            and this stays 1.
-        precision: Number format of the forward and backward pass.
-        threads: CPU threads of PyTorch in each process; null for all cores, divided between the processes (`torchrun`
-            by itself sets 1). Small networks are fastest with 1 where anything else runs.
-    """
-
-    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
-    devices: Annotated[int, Field(ge=1)] = 1
-    precision: Precision = "32-true"
-    threads: Annotated[int, Field(ge=1)] | None = None
 
 
 def build_fabric(config: DeviceConfig) -> Fabric:
@@ -67,15 +48,30 @@ def build_fabric(config: DeviceConfig) -> Fabric:
         strategy=several if devices * machines > 1 else "auto",
         devices=devices,
         num_nodes=machines,
-        precision=config.precision,
+        precision=FABRIC_PRECISIONS[config.precision],
     )
     fabric.launch()
     if fabric.world_size > 1:
         atexit.register(_leave)
     CONSOLE.quiet = not fabric.is_global_zero
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
+    set_threads(config.threads, "device.threads")
     return fabric
+
+
+def set_threads(threads: int | None, name: str) -> None:
+    """Sets PyTorch's CPU threads in this process, and warns of more than there are cores for.
+
+    Args:
+        threads: How many; as many as there are available cores when None.
+        name: The setting or option that says so.
+    """
+    crowded = crowding(threads, name)
+    if crowded is not None:
+        CONSOLE.print(f"warning: {crowded}")
+    # PyTorch knows what it is pinned to, but not a container's quota
+    chosen = threads or min(torch.get_num_threads(), available_cores())
+    if chosen != torch.get_num_threads():
+        torch.set_num_threads(chosen)
 
 
 def _leave() -> None:

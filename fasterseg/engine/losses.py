@@ -1,20 +1,20 @@
 """Losses of every stage: cross entropy over the hard pixels, and the distillation of a teacher's logits.
 
 Logits come in at their own stride and are resized to the labels here; a network never upsamples for its loss. Both
-losses go through the rows in bands (see `fasterseg.engine.rowbands`) and find their gradient on the way.
+losses stand here in their plain form. They run in a fused form of the same values (`fasterseg.engine.fused_losses`)
+unless `fused` is off.
 """
 
 import math
-from collections.abc import Callable
-from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 from torch import nn
+from torch.nn import functional
 
 from fasterseg.engine.distributed import mean_over_processes
-from fasterseg.engine.rowbands import RowBands
-from fasterseg.networks.outputs import SegmentationLogits
+from fasterseg.engine.fused_losses import fused_kl, fused_ohem
+from fasterseg.networks.network import SegmentationLogits
 from fasterseg.networks.resizing import Size, map_size, resize_bilinear
 
 
@@ -31,6 +31,8 @@ class OhemCrossEntropy(nn.Module):
         fabric: The processes that share a batch, where there are several. Each averages over the mean number of pixels
             that a process keeps, so that the mean over the processes is the mean over all kept pixels; min_kept stays
             a fraction of each process's own.
+        fused: Whether to compute the loss by `fasterseg.engine.fused_losses`, which gives the same in less time and
+            memory, but no gradient of its gradient. Under `torch.compile` the plain form runs either way.
 
     Shape:
         logits (N, C, h, w) floating point and labels (N, H, W) int64 to a scalar; 0 with a gradient path where no pixel
@@ -46,6 +48,7 @@ class OhemCrossEntropy(nn.Module):
         min_kept_fraction: float = 1 / 16,
         ignore_index: int = 255,
         fabric: Fabric | None = None,
+        fused: bool = True,
     ) -> None:
         super().__init__()
         if not 0 < threshold <= 1:
@@ -56,56 +59,24 @@ class OhemCrossEntropy(nn.Module):
         self.min_kept_fraction = min_kept_fraction
         self.ignore_index = ignore_index
         self.fabric = fabric
+        self.fused = fused
 
     def forward(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """The mean negative log likelihood of the hard pixels; logits of another size are resized to the labels."""
-        loss: torch.Tensor = _HardPixels.apply(logits, labels, self)  # type: ignore[no-untyped-call]
-        return loss
+        if self.fused and not torch.compiler.is_compiling():
+            return fused_ohem(logits, labels, self)
+        with torch.autocast(logits.device.type, enabled=False):
+            logits = resize_bilinear(logits.float(), map_size(labels.unsqueeze(1)))
+            pixel_loss = functional.cross_entropy(logits, labels, ignore_index=self.ignore_index, reduction="none")
+            hard = (pixel_loss >= self.least_loss(pixel_loss.detach())) & (labels != self.ignore_index)
+            # a product, not a selection: a NaN must reach the sum, where the loop finds it
+            return (pixel_loss * hard).sum() / self.mean_count(hard)
 
-    def loss_and_gradient(self, logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The loss, and its gradient (N, C, h, w) in the logits.
-
-        One log-softmax gives both. Which pixels are hard is known after the last band only; bands count on the
-        threshold alone and are gone through again where that kept too few.
-        """
-        bands = RowBands(logits, map_size(labels.unsqueeze(1)))
-        threshold = torch.tensor(-math.log(self.threshold), device=logits.device)
-        pixel_loss = self._pixel_losses(bands, labels, self._least_loss if bands.is_whole else lambda _: threshold)
-        least = self._least_loss(pixel_loss)
-        if not bands.is_whole and bool(least < threshold):
-            bands.forget()
-            self._pixel_losses(bands, labels, lambda _: least)
-        hard = (pixel_loss >= least) & (labels != self.ignore_index)
-        count = hard.sum()
-        if self.fabric is not None:
-            count = mean_over_processes(count.double(), self.fabric).float()
-        # where no process keeps a pixel it is 0, and with one in W processes 1 / W
-        count = count.where(count > 0, 1)
-        # a product, not a selection: a NaN must reach the sum, where the loop finds it
-        return (pixel_loss * hard).sum() / count, bands.gradient(1 / count)
-
-    def _pixel_losses(
-        self, bands: RowBands, labels: torch.Tensor, least: Callable[[torch.Tensor], torch.Tensor]
-    ) -> torch.Tensor:
-        """Each pixel's loss, 0 where it is ignored; the bands get the gradient of the sum over all from `least` on."""
-        pixel_loss = torch.empty(labels.shape, device=labels.device)
-        for rows, logits in bands:
-            labelled = labels[:, rows] != self.ignore_index
-            target = labels[:, rows].where(labelled, 0).unsqueeze(1)
-            log_probability = logits.log_softmax(dim=1)
-            loss = (-log_probability.gather(1, target).squeeze(1)).where(labelled, 0)
-            pixel_loss[:, rows] = loss
-            hard = ((loss >= least(loss)) & labelled).unsqueeze(1)
-            gradient = log_probability.exp_()
-            gradient.scatter_(1, target, gradient.gather(1, target) - 1)
-            bands.add_gradient(rows, gradient.mul_(hard))
-        return pixel_loss
-
-    def _least_loss(self, pixel_loss: torch.Tensor) -> torch.Tensor:
+    def least_loss(self, pixel_loss: torch.Tensor) -> torch.Tensor:
         """The loss from which on a pixel is hard.
 
-        Ignored pixels have loss 0, so when fewer pixels than min_kept are labelled, the min_kept-th largest loss is 0
-        and all of them are kept without a case of their own.
+        Ignored pixels have loss 0. So when fewer pixels than min_kept are labelled, the min_kept-th largest loss is 0
+        and all of them are kept.
         """
         threshold = pixel_loss.new_tensor(-math.log(self.threshold))
         min_kept = int(pixel_loss.numel() * self.min_kept_fraction)
@@ -116,21 +87,13 @@ class OhemCrossEntropy(nn.Module):
             return threshold
         return torch.minimum(threshold, torch.kthvalue(flat, flat.numel() - min_kept + 1).values)
 
-
-class _HardPixels(torch.autograd.Function):
-    """The node of `OhemCrossEntropy`."""
-
-    @staticmethod
-    def forward(ctx: Any, logits: torch.Tensor, labels: torch.Tensor, criterion: OhemCrossEntropy) -> torch.Tensor:
-        with torch.autocast(logits.device.type, enabled=False):
-            loss, gradient = criterion.loss_and_gradient(logits, labels)
-        ctx.save_for_backward(gradient.to(logits.dtype))
-        return loss
-
-    @staticmethod
-    def backward(ctx: Any, outer: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        (gradient,) = ctx.saved_tensors
-        return gradient * outer, None, None
+    def mean_count(self, hard: torch.Tensor) -> torch.Tensor:
+        """How many pixels a process keeps: of its own images, or the mean over the processes; 1 where none is kept."""
+        count = hard.sum()
+        if self.fabric is not None:
+            count = mean_over_processes(count.double(), self.fabric).float()
+        # where no process keeps a pixel it is 0, and with one in W processes 1 / W
+        return count.where(count > 0, 1)
 
 
 def subsample_labels(labels: torch.Tensor, stride: int) -> torch.Tensor:
@@ -213,41 +176,22 @@ def segmentation_losses(
     return total, heads
 
 
-def distillation_kl(student_logits: torch.Tensor, teacher_logits: torch.Tensor) -> torch.Tensor:
+def distillation_kl(student_logits: torch.Tensor, teacher_logits: torch.Tensor, *, fused: bool = True) -> torch.Tensor:
     """KL(teacher ‖ student) of the class distributions, averaged over all N·C·h·w elements.
 
     Args:
         student_logits: (N, C, h, w).
         teacher_logits: (N, C, h', w'), resized to the student's where they differ; no gradient flows into them.
+        fused: See `OhemCrossEntropy`.
 
     Returns:
         The scalar loss.
 
     Source: FasterSeg, section 3.3.
     """
-    loss: torch.Tensor = _Distillation.apply(student_logits, teacher_logits)  # type: ignore[no-untyped-call]
-    return loss
-
-
-class _Distillation(torch.autograd.Function):
-    """The node of `distillation_kl`; one log-softmax of each side gives the value and the gradient."""
-
-    @staticmethod
-    def forward(ctx: Any, student_logits: torch.Tensor, teacher_logits: torch.Tensor) -> torch.Tensor:
-        size = map_size(student_logits)
-        total = torch.zeros((), dtype=torch.float64, device=student_logits.device)
-        with torch.autocast(student_logits.device.type, enabled=False):
-            student, teacher = RowBands(student_logits, size), RowBands(teacher_logits, size)
-            for (rows, ours), (_, theirs) in zip(student, teacher, strict=True):
-                log_ours, log_theirs = ours.log_softmax(dim=1), theirs.log_softmax(dim=1)
-                probability = log_theirs.exp()
-                total += (probability * log_theirs.sub_(log_ours)).sum()
-                student.add_gradient(rows, log_ours.exp_().sub_(probability))
-            gradient = student.gradient(torch.tensor(1 / student_logits.numel(), device=student_logits.device))
-        ctx.save_for_backward(gradient.to(student_logits.dtype))
-        return (total / student_logits.numel()).float()
-
-    @staticmethod
-    def backward(ctx: Any, outer: torch.Tensor) -> tuple[torch.Tensor, None]:
-        (gradient,) = ctx.saved_tensors
-        return gradient * outer, None
+    if fused and not torch.compiler.is_compiling():
+        return fused_kl(student_logits, teacher_logits)
+    with torch.autocast(student_logits.device.type, enabled=False):
+        teacher = resize_bilinear(teacher_logits.detach().float(), map_size(student_logits)).log_softmax(dim=1)
+        student = student_logits.float().log_softmax(dim=1)
+        return (teacher.exp() * (teacher - student)).mean()

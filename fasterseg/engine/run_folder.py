@@ -31,7 +31,7 @@ from fasterseg.base.experiment import Section
 from fasterseg.base.files import has_content, remove_leftovers, write_text
 from fasterseg.base.lines import append_json_lines, append_text_line, read_json_lines
 from fasterseg.base.locks import LOCK_NAME, FolderLock
-from fasterseg.base.machine import processor_name
+from fasterseg.base.machine import available_cores, processor_name
 from fasterseg.engine.distributed import run_in_first
 
 CONFIG_NAME = "config.yaml"
@@ -337,6 +337,7 @@ def describe_environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "cpu": processor_name(),
         "cpu_count": os.cpu_count(),
+        "available_cores": available_cores(),
         "threads": torch.get_num_threads(),
         "checkout": describe_checkout(),
         "cuda_devices": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],

@@ -1,20 +1,55 @@
-"""Search space, operators, architectures and networks; knows of no other room."""
+"""Search space, operators, architectures and networks; knows of no other room than the ground floor.
 
-from fasterseg.networks.architecture import Architecture, CellChoice
-from fasterseg.networks.counting import count_macs, count_parameters, measure_size
-from fasterseg.networks.derived import DerivedNetwork, derived_specs
-from fasterseg.networks.families import (
-    AnyArchitecture,
-    architecture_from_dict,
-    build_network,
-    load_architecture,
-    network_specs,
-)
-from fasterseg.networks.network import DeployedNetwork, Network
-from fasterseg.networks.outputs import SegmentationLogits
-from fasterseg.networks.resizing import Size, resize_bilinear
-from fasterseg.networks.space import SpaceConfig
-from fasterseg.networks.specs import OperatorSpec
+The names below are fetched from their modules when they are asked for, so that the space's settings, the names of
+presets and the like can be had without PyTorch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fasterseg.networks.architecture import Architecture, CellChoice
+    from fasterseg.networks.derived import DerivedNetwork, derived_specs
+    from fasterseg.networks.families import (
+        AnyArchitecture,
+        architecture_from_dict,
+        build_network,
+        load_architecture,
+        network_specs,
+    )
+    from fasterseg.networks.network import (
+        DeployedNetwork,
+        Network,
+        SegmentationLogits,
+        count_macs,
+        count_parameters,
+        measure_size,
+    )
+    from fasterseg.networks.resizing import Size, resize_bilinear
+    from fasterseg.networks.space import SpaceConfig
+    from fasterseg.networks.specs import OperatorSpec
+
+_HOMES = {
+    "AnyArchitecture": "families",
+    "Architecture": "architecture",
+    "CellChoice": "architecture",
+    "DeployedNetwork": "network",
+    "DerivedNetwork": "derived",
+    "Network": "network",
+    "OperatorSpec": "specs",
+    "SegmentationLogits": "network",
+    "Size": "resizing",
+    "SpaceConfig": "space",
+    "architecture_from_dict": "families",
+    "build_network": "families",
+    "count_macs": "network",
+    "count_parameters": "network",
+    "derived_specs": "derived",
+    "load_architecture": "families",
+    "measure_size": "network",
+    "network_specs": "families",
+    "resize_bilinear": "resizing",
+}
 
 __all__ = [
     "AnyArchitecture",
@@ -37,3 +72,9 @@ __all__ = [
     "network_specs",
     "resize_bilinear",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

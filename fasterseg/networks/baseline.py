@@ -1,14 +1,22 @@
-"""What the baselines' architectures have in common: a stem, a width factor, JSON both ways."""
+"""What the baselines have in common: architectures as plain data, and networks that can train in less memory.
 
+Less memory is gradient checkpointing: a training step keeps the maps between a few segments and computes the rest again
+in its backward pass. The second computation leaves the batch norms' statistics alone, so gradients, running statistics
+and counters are those of a step without it.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Self
 
 import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
 
+from fasterseg.networks.channels import STEM_KINDS, StemKind
 from fasterseg.networks.network import Network
-from fasterseg.networks.resizing import Size
-from fasterseg.networks.resnet import STEM_KINDS, StemKind
-from fasterseg.networks.specs import OperatorSpec
 
 FORMAT_VERSION = 1
 
@@ -40,17 +48,6 @@ class BaselineArchitecture:
         """The network with fresh weights."""
         raise NotImplementedError
 
-    def operator_specs(self, num_classes: int, *, input_size: Size) -> tuple[OperatorSpec, ...]:
-        """The operator specifications of one evaluation; see `Network.operator_specs`.
-
-        Args:
-            num_classes: Channels of the logits.
-            input_size: (height, width) of the image.
-        """
-        with torch.device("meta"):  # the structure alone, without memory for weights
-            network = self.build(num_classes)
-        return network.operator_specs(input_size)
-
     def to_dict(self) -> dict[str, Any]:
         """The architecture as JSON-ready plain data with its format and version."""
         return {"format": self.FORMAT, "version": FORMAT_VERSION, **asdict(self)}
@@ -80,3 +77,49 @@ class BaselineArchitecture:
             return cls(stem=values["stem"], width_factor=float(width))
         except ValueError as error:
             raise ValueError(f"{source}: {error}") from error
+
+
+class BaselineNetwork(Network):
+    """Base of the baselines.
+
+    Attributes:
+        memory_saving: Whether a training step computes the inside of the network's segments again in its backward
+            pass instead of keeping it.
+    """
+
+    memory_saving: bool = False
+
+    def run_segment(self, segment: Callable[..., Any], *maps: torch.Tensor) -> Any:
+        """Runs a part of this network on the maps; see `memory_saving`."""
+        if not (self.memory_saving and self.training and torch.is_grad_enabled()):
+            return segment(*maps)
+        return checkpoint(
+            segment, *maps, use_reentrant=False, context_fn=lambda: (nullcontext(), _kept_statistics(self))
+        )
+
+
+def enable_memory_saving(network: Network) -> None:
+    """Turns gradient checkpointing on.
+
+    Raises:
+        ValueError: The network has no segments to recompute.
+    """
+    if not isinstance(network, BaselineNetwork):
+        raise ValueError(
+            f"memory_saving is not available for {type(network).__name__}, only for ICNet and PSPNet; set it to false"
+        )
+    network.memory_saving = True
+
+
+@contextmanager
+def _kept_statistics(network: nn.Module) -> Iterator[None]:
+    """While the block runs, batch norms update copies of their running statistics and counters."""
+    norms = [module for module in network.modules() if isinstance(module, _BatchNorm) and module.training]
+    kept = [(norm, name, buffer) for norm in norms for name, buffer in norm.named_buffers(recurse=False)]
+    for norm, name, buffer in kept:
+        setattr(norm, name, buffer.clone())
+    try:
+        yield
+    finally:
+        for norm, name, buffer in kept:
+            setattr(norm, name, buffer)

@@ -1,8 +1,12 @@
 """How many channels a map has: the one place where a stride, the base channels and a width multiplier meet."""
 
 import math
+from typing import Literal
 
 CHANNEL_DIVISOR = 8
+# the first layers of a ResNet: three 3×3 convolutions, or one of 7×7
+StemKind = Literal["deep", "plain"]
+STEM_KINDS: tuple[StemKind, ...] = ("deep", "plain")
 
 
 def make_divisible(channels: float, divisor: int = CHANNEL_DIVISOR) -> int:

@@ -12,12 +12,11 @@ from torch import nn
 from fasterseg.networks.architecture import Architecture, CellChoice
 from fasterseg.networks.channels import cell_channels
 from fasterseg.networks.heads import BranchFusion, Head, Stem, fused_channels, stem_channels
-from fasterseg.networks.network import Network
+from fasterseg.networks.network import Network, SegmentationLogits
 from fasterseg.networks.operators import Conv2x, ConvNormAct, operator_class
-from fasterseg.networks.outputs import SegmentationLogits
 from fasterseg.networks.resizing import Size, strided
 from fasterseg.networks.space import STRIDES
-from fasterseg.networks.specs import CellSpec, ConvNormActSpec, HeadSpec, OperatorSpec, ResizeSpec
+from fasterseg.networks.specs import CellSpec, ConvNormActSpec, HeadSpec, OperatorSpec, ResizeSpec, input_fields
 
 
 def _branch_channels(architecture: Architecture, branch: tuple[CellChoice, ...]) -> list[int]:
@@ -152,13 +151,9 @@ def stem_specs(base_channels: int, width: float, *, input_size: Size) -> tuple[O
     first, second, third = stem_channels(base_channels, width)
     sizes = [strided(input_size, stride) for stride in (1, 2, 4)]
     return (
-        ConvNormActSpec(
-            in_channels=3, height=sizes[0][0], width=sizes[0][1], out_channels=first, kernel_size=3, stride=2
-        ),
+        ConvNormActSpec(**input_fields(3, sizes[0]), out_channels=first, kernel_size=3, stride=2),
         *(
-            CellSpec(
-                operator=Conv2x.name, in_channels=before, out_channels=after, stride=2, height=size[0], width=size[1]
-            )
+            CellSpec(**input_fields(before, size), operator=Conv2x.name, out_channels=after, stride=2)
             for before, after, size in ((first, second, sizes[1]), (second, third, sizes[2]))
         ),
     )
@@ -166,15 +161,8 @@ def stem_specs(base_channels: int, width: float, *, input_size: Size) -> tuple[O
 
 def cell_spec(cell: CellChoice, in_channels: int, out_channels: int, *, input_size: Size) -> CellSpec:
     """A cell's operator between maps of the given channels, for an image of (height, width)."""
-    height, width = strided(input_size, cell.scale)
-    return CellSpec(
-        operator=cell.operator,
-        in_channels=in_channels,
-        out_channels=out_channels,
-        stride=cell.stride,
-        height=height,
-        width=width,
-    )
+    fields = input_fields(in_channels, strided(input_size, cell.scale))
+    return CellSpec(**fields, operator=cell.operator, out_channels=out_channels, stride=cell.stride)
 
 
 def fusion_specs(
@@ -182,31 +170,18 @@ def fusion_specs(
 ) -> Iterator[OperatorSpec]:
     """One fusion step from output stride `deep_scale` to half of it: projection, resize, refinement."""
     deep, shallow = strided(input_size, deep_scale), strided(input_size, deep_scale // 2)
-    yield ConvNormActSpec(
-        in_channels=deep_channels, height=deep[0], width=deep[1], out_channels=out_channels, kernel_size=1, stride=1
-    )
-    yield ResizeSpec(
-        in_channels=out_channels, height=deep[0], width=deep[1], out_height=shallow[0], out_width=shallow[1]
-    )
-    yield ConvNormActSpec(
-        in_channels=out_channels + shallow_channels,
-        height=shallow[0],
-        width=shallow[1],
-        out_channels=out_channels,
-        kernel_size=3,
-        stride=1,
-    )
+    yield ConvNormActSpec(**input_fields(deep_channels, deep), out_channels=out_channels, kernel_size=1, stride=1)
+    yield ResizeSpec.of(out_channels, deep, shallow)
+    concatenated = input_fields(out_channels + shallow_channels, shallow)
+    yield ConvNormActSpec(**concatenated, out_channels=out_channels, kernel_size=3, stride=1)
 
 
 def tail_specs(channels: int, num_classes: int, *, input_size: Size) -> tuple[OperatorSpec, ...]:
     """Feature fusion module, head and final resize behind the concatenated branches."""
-    height, width = strided(input_size, STRIDES[0])
+    size = strided(input_size, STRIDES[0])
+    fields = input_fields(channels, size)
     return (
-        ConvNormActSpec(
-            in_channels=channels, height=height, width=width, out_channels=channels, kernel_size=1, stride=1
-        ),
-        HeadSpec(in_channels=channels, height=height, width=width, num_classes=num_classes),
-        ResizeSpec(
-            in_channels=num_classes, height=height, width=width, out_height=input_size[0], out_width=input_size[1]
-        ),
+        ConvNormActSpec(**fields, out_channels=channels, kernel_size=1, stride=1),
+        HeadSpec(**fields, num_classes=num_classes),
+        ResizeSpec.of(num_classes, size, input_size),
     )

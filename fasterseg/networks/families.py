@@ -9,9 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from fasterseg.networks.architecture import FORMAT as DERIVED_FORMAT
 from fasterseg.networks.architecture import Architecture
-from fasterseg.networks.baseline import BaselineArchitecture
 from fasterseg.networks.derived import DerivedNetwork, derived_specs
 from fasterseg.networks.icnet import ICNetArchitecture
 from fasterseg.networks.network import Network
@@ -51,9 +52,9 @@ def build_network(architecture: AnyArchitecture, num_classes: int) -> Network:
         architecture: Of any family.
         num_classes: Channels of the logits.
     """
-    if isinstance(architecture, BaselineArchitecture | PrunedArchitecture):
-        return architecture.build(num_classes)
-    return DerivedNetwork(architecture, num_classes)
+    if isinstance(architecture, Architecture):
+        return DerivedNetwork(architecture, num_classes)
+    return architecture.build(num_classes)
 
 
 def network_specs(architecture: AnyArchitecture, num_classes: int, *, input_size: Size) -> tuple[OperatorSpec, ...]:
@@ -64,9 +65,11 @@ def network_specs(architecture: AnyArchitecture, num_classes: int, *, input_size
         num_classes: Channels of the logits.
         input_size: (height, width) of the image.
     """
-    if isinstance(architecture, BaselineArchitecture | PrunedArchitecture):
-        return architecture.operator_specs(num_classes, input_size=input_size)
-    return derived_specs(architecture, num_classes, input_size=input_size)
+    if isinstance(architecture, Architecture):
+        return derived_specs(architecture, num_classes, input_size=input_size)
+    with torch.device("meta"):  # the structure alone, without memory for weights
+        network = architecture.build(num_classes)
+    return network.operator_specs(input_size)
 
 
 def architecture_from_dict(data: Any, source: str = "architecture") -> AnyArchitecture:

@@ -11,23 +11,21 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from fasterseg.networks.baseline import BaselineArchitecture
-from fasterseg.networks.baseline_specs import (
-    PyramidSumSpec,
-    chain_specs,
-    classifier_spec,
-    conv_norm_spec,
-    resize_spec,
-    resnet_specs,
-)
-from fasterseg.networks.blocks import ConvNorm
-from fasterseg.networks.checkpointing import CheckpointedNetwork
+from fasterseg.networks.baseline import BaselineArchitecture, BaselineNetwork
+from fasterseg.networks.network import SegmentationLogits
 from fasterseg.networks.operators import ConvNormAct
-from fasterseg.networks.outputs import SegmentationLogits
-from fasterseg.networks.pyramid import PyramidSum
+from fasterseg.networks.pyramid import PyramidSum, PyramidSumSpec
 from fasterseg.networks.resizing import Size, map_size, resize_bilinear, strided
-from fasterseg.networks.resnet import STAGES, Dilations, ResNet, resnet_channels, scaled_channels
-from fasterseg.networks.specs import OperatorSpec
+from fasterseg.networks.resnet import (
+    STAGES,
+    ConvNorm,
+    ConvNormSpec,
+    Dilations,
+    ResNet,
+    resnet_channels,
+    scaled_channels,
+)
+from fasterseg.networks.specs import ClassifierSpec, OperatorSpec, ResizeSpec, chain_specs, input_fields
 
 DILATIONS: Dilations = ((1, 2, 2, 2, 2, 2), (2, 4, 4))
 _DETAIL_CHANNELS = (32, 32, 64)
@@ -72,7 +70,7 @@ class CascadeFeatureFusion(nn.Module):
         return functional.relu(projected + self.high(high)), projected
 
 
-class ICNet(CheckpointedNetwork):
+class ICNet(BaselineNetwork):
     """Image cascade network over a dilated ResNet50.
 
     Args:
@@ -143,18 +141,18 @@ class ICNet(CheckpointedNetwork):
         coarse_channels, fused_channels = self.fusion16.low.conv.in_channels, self.fusion8.low.conv.in_channels
         return (
             *chain_specs(self.detail, input_size),
-            resize_spec(3, sizes[1], sizes[2]),
-            *resnet_specs(self.backbone, STAGES[:2], sizes[2]),
-            resize_spec(3, sizes[1], sizes[4]),
-            *resnet_specs(self.backbone, STAGES, sizes[4]),
-            PyramidSumSpec(in_channels=coarse_channels, height=sizes[32][0], width=sizes[32][1]),
-            resize_spec(coarse_channels, sizes[32], sizes[16]),
-            conv_norm_spec(self.fusion16.low, sizes[16]),
-            conv_norm_spec(self.fusion16.high, sizes[16]),
-            resize_spec(fused_channels, sizes[16], sizes[8]),
-            conv_norm_spec(self.fusion8.low, sizes[8]),
-            conv_norm_spec(self.fusion8.high, sizes[8]),
-            resize_spec(self.classifier.in_channels, sizes[8], sizes[4]),
-            classifier_spec(self.classifier, sizes[4]),
-            resize_spec(self.num_classes, sizes[4], sizes[1]),
+            ResizeSpec.of(3, sizes[1], sizes[2]),
+            *self.backbone.operator_specs(STAGES[:2], sizes[2]),
+            ResizeSpec.of(3, sizes[1], sizes[4]),
+            *self.backbone.operator_specs(STAGES, sizes[4]),
+            PyramidSumSpec(**input_fields(coarse_channels, sizes[32])),
+            ResizeSpec.of(coarse_channels, sizes[32], sizes[16]),
+            ConvNormSpec.of(self.fusion16.low, sizes[16]),
+            ConvNormSpec.of(self.fusion16.high, sizes[16]),
+            ResizeSpec.of(fused_channels, sizes[16], sizes[8]),
+            ConvNormSpec.of(self.fusion8.low, sizes[8]),
+            ConvNormSpec.of(self.fusion8.high, sizes[8]),
+            ResizeSpec.of(self.classifier.in_channels, sizes[8], sizes[4]),
+            ClassifierSpec.of(self.classifier, sizes[4]),
+            ResizeSpec.of(self.num_classes, sizes[4], sizes[1]),
         )

@@ -1,11 +1,28 @@
-"""What every network has in common, searched or hand-designed: `SegmentationLogits` out, specifications for a size."""
+"""What every network has in common, searched or hand-designed: logits out, operator specifications, its size."""
+
+from typing import NamedTuple
 
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from fasterseg.networks.outputs import SegmentationLogits
 from fasterseg.networks.resizing import Size, map_size, resize_bilinear
 from fasterseg.networks.specs import OperatorSpec
+
+
+class SegmentationLogits(NamedTuple):
+    """Unnormalised class scores of one forward pass, each head at its own output stride.
+
+    Attributes:
+        main: The logits that predictions are made from.
+        auxiliary: Logits of the training-only heads, in the network's own order; empty in evaluation.
+
+    Shape:
+        main: (N, num_classes, H / stride, W / stride), floating point, any range; auxiliary likewise.
+    """
+
+    main: torch.Tensor
+    auxiliary: tuple[torch.Tensor, ...] = ()
 
 
 class Network(nn.Module):
@@ -46,3 +63,42 @@ class DeployedNetwork(nn.Module):
         """Runs the network and resizes its main logits to the image's size."""
         logits: SegmentationLogits = self.network(image)
         return resize_bilinear(logits.main, map_size(image))
+
+
+class NetworkSize(NamedTuple):
+    """How big a network is.
+
+    Attributes:
+        parameters: Trainable values of what runs in evaluation and of the auxiliary heads.
+        macs: Multiply-accumulates of the convolutions and matrix products of one evaluation.
+    """
+
+    parameters: int
+    macs: int
+
+
+def count_parameters(module: nn.Module) -> int:
+    """The number of trainable values of a module, auxiliary heads included."""
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
+
+
+def count_macs(module: nn.Module, input_size: Size) -> int:
+    """Multiply-accumulates of one evaluation of a single image of (height, width).
+
+    Counts convolutions and matrix products (`torch.utils.flop_counter` counts two operations for each); batch norm,
+    activation and resizing are not counted. The module is evaluated in evaluation mode and left as it was.
+    """
+    parameter = next(module.parameters())
+    image = torch.zeros((1, 3, *input_size), device=parameter.device, dtype=parameter.dtype)
+    was_training = module.training
+    module.eval()
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        module(image)
+    module.train(was_training)
+    return int(counter.get_total_flops()) // 2
+
+
+def measure_size(module: nn.Module, input_size: Size) -> NetworkSize:
+    """Parameters and multiply-accumulates together."""
+    return NetworkSize(count_parameters(module), count_macs(module, input_size))

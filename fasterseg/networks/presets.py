@@ -4,8 +4,10 @@ A preset is the path of a file like any other architecture, so whatever takes a 
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from fasterseg.networks.families import AnyArchitecture, load_architecture
+if TYPE_CHECKING:
+    from fasterseg.networks.families import AnyArchitecture
 
 _FOLDER = Path(__file__).with_name("preset_files")
 
@@ -29,7 +31,7 @@ def architecture_path(name_or_path: str | Path) -> Path:
     )
 
 
-def load_preset(name: str) -> AnyArchitecture:
+def load_preset(name: str) -> "AnyArchitecture":
     """The architecture of a preset.
 
     Raises:
@@ -37,9 +39,12 @@ def load_preset(name: str) -> AnyArchitecture:
     """
     if name not in PRESETS:
         raise ValueError(f"no preset {name!r}; presets: {', '.join(PRESETS)}")
-    return load_architecture(_FOLDER / f"{name}.json")
+    return resolve_architecture(_FOLDER / f"{name}.json")
 
 
-def resolve_architecture(name_or_path: str | Path) -> AnyArchitecture:
+def resolve_architecture(name_or_path: str | Path) -> "AnyArchitecture":
     """The architecture in a file or of a preset; see `architecture_path` and `load_architecture`."""
+    # the families need PyTorch, which a command line that only names the presets does without
+    from fasterseg.networks.families import load_architecture
+
     return load_architecture(architecture_path(name_or_path))

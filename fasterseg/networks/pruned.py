@@ -2,23 +2,28 @@
 
 A pruned network is the base's own network whose convolutions and batch norms were exchanged for smaller plain ones, so
 it trains, exports and is timed like any other. Its channel counts stand in the architecture, layer by layer.
+
+Operator specifications of a pruned searched network are read off its layers, whose channels no architecture gives.
+What still is a plain operator is listed as one, so that a latency table of the search space knows it; the rest has
+kinds of its own.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
 from torch import nn
 
-from fasterseg.networks.architecture import Architecture
+from fasterseg.networks.architecture import Architecture, CellChoice
 from fasterseg.networks.derived import DerivedNetwork
-from fasterseg.networks.derived_reading import read_derived_specs
+from fasterseg.networks.heads import BranchFusion, FusionStep, Head, head_channels
 from fasterseg.networks.icnet import ICNetArchitecture
 from fasterseg.networks.network import Network
+from fasterseg.networks.operators import Conv2x, ConvNormAct, Operator, operator_class
 from fasterseg.networks.pspnet import PSPNetArchitecture
-from fasterseg.networks.resizing import Size
-from fasterseg.networks.specs import OperatorSpec
+from fasterseg.networks.resizing import Size, halved, strided
+from fasterseg.networks.space import STRIDES
+from fasterseg.networks.specs import CellSpec, ConvNormActSpec, HeadSpec, OperatorSpec, ResizeSpec, input_fields
 
 BaseArchitecture = Architecture | ICNetArchitecture | PSPNetArchitecture
 FORMAT_VERSION = 1
@@ -61,17 +66,6 @@ class PrunedArchitecture:
         self._shrink(network)
         return network
 
-    def operator_specs(self, num_classes: int, *, input_size: Size) -> tuple[OperatorSpec, ...]:
-        """The operator specifications of one evaluation; see `Network.operator_specs`.
-
-        Args:
-            num_classes: Channels of the logits.
-            input_size: (height, width) of the image.
-        """
-        with torch.device("meta"):  # the structure alone, without memory for weights
-            network = self.build(num_classes)
-        return network.operator_specs(input_size)
-
     def _shrink(self, network: Network) -> None:
         """Exchanges the layers of a network of the base architecture for fresh ones of the pruned sizes."""
         layers = dict(network.named_modules())
@@ -79,7 +73,7 @@ class PrunedArchitecture:
             layer = layers.get(name)
             if isinstance(layer, nn.Conv2d) and len(counts) == _CONV_FIELDS:
                 found: tuple[int, ...] = (layer.in_channels, layer.out_channels)
-                smaller: nn.Module = _conv(layer, *counts)
+                smaller: nn.Module = _resized(layer, *counts)
             elif isinstance(layer, nn.BatchNorm2d) and len(counts) == 1:
                 found, smaller = (layer.num_features,), nn.BatchNorm2d(*counts)
             else:
@@ -164,8 +158,9 @@ def read_channels(data: Any, source: str) -> tuple[tuple[str, tuple[int, ...]], 
     return tuple((name, tuple(counts)) for name, counts in data.items())
 
 
-def _conv(layer: nn.Conv2d, in_channels: int, out_channels: int) -> nn.Conv2d:
-    assert layer.groups == 1, "networks of this toolkit have no grouped convolutions"
+def _resized(layer: nn.Module, in_channels: int, out_channels: int) -> nn.Conv2d:
+    """A convolution like another one, with other channel counts."""
+    assert isinstance(layer, nn.Conv2d) and layer.groups == 1, "networks of this toolkit have no grouped convolutions"
     return nn.Conv2d(
         in_channels,
         out_channels,
@@ -175,3 +170,113 @@ def _conv(layer: nn.Conv2d, in_channels: int, out_channels: int) -> nn.Conv2d:
         layer.dilation,  # type: ignore[arg-type]
         bias=layer.bias is not None,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrunedCellSpec(OperatorSpec):
+    """A cell's operator whose first convolution does not have the channels that its kind gives it."""
+
+    kind: ClassVar[str] = "pruned_cell"
+    operator: str
+    first_channels: int
+    out_channels: int
+    stride: int
+
+    def build(self) -> nn.Module:
+        """See `OperatorSpec.build`."""
+        # even counts, as the factorised reduction halves them; every layer is exchanged
+        cell = operator_class(self.operator)(self.in_channels, 2 * self.out_channels, stride=self.stride)
+        first = _resized(cell.get_submodule("conv1"), self.in_channels, self.first_channels)
+        cell.add_module("conv1", first)
+        if hasattr(cell, "norm"):  # a skip: its convolutions stand side by side
+            cell.add_module("norm", nn.BatchNorm2d(self.out_channels))
+            if hasattr(cell, "conv2"):
+                second = self.out_channels - self.first_channels
+                cell.add_module("conv2", _resized(cell.get_submodule("conv2"), self.in_channels, second))
+            return cell
+        cell.add_module("norm1", nn.BatchNorm2d(self.first_channels))
+        second_conv = _resized(cell.get_submodule("conv2"), self.first_channels, self.out_channels)
+        cell.add_module("conv2", second_conv)
+        cell.add_module("norm2", nn.BatchNorm2d(self.out_channels))
+        return cell
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrunedHeadSpec(OperatorSpec):
+    """A prediction head whose inner channels do not follow from its input."""
+
+    kind: ClassVar[str] = "pruned_head"
+    hidden_channels: int
+    num_classes: int
+
+    def build(self) -> nn.Module:
+        """See `OperatorSpec.build`."""
+        head = Head(self.in_channels, self.num_classes)
+        head.block = ConvNormAct(self.in_channels, self.hidden_channels, kernel_size=3)
+        head.classifier = nn.Conv2d(self.hidden_channels, self.num_classes, 1)
+        return head
+
+
+def read_derived_specs(network: DerivedNetwork, input_size: Size) -> tuple[OperatorSpec, ...]:
+    """The operator specifications of one evaluation, in running order; see `Network.operator_specs`."""
+    specs: list[OperatorSpec] = []
+    size = input_size
+    for block in network.stem:
+        specs.append(
+            ConvNormActSpec.of(block, size)
+            if isinstance(block, ConvNormAct)
+            else _cell_spec(_operator(block), Conv2x.name, size)
+        )
+        size = halved(size)
+    shared = network.architecture.shared_cells
+    for index, (branch, cells, fusion) in enumerate(
+        zip(network.architecture.branches, network.branches, network.fusions, strict=True)
+    ):
+        assert isinstance(cells, nn.ModuleList) and isinstance(fusion, BranchFusion)
+        for choice, cell in zip(branch[shared if index else 0 :], cells, strict=True):
+            specs.append(_cell_spec(_operator(cell), choice.operator, strided(input_size, choice.scale)))
+        specs += _fusion_specs(fusion, branch, input_size)
+    size = strided(input_size, STRIDES[0])
+    specs += [ConvNormActSpec.of(network.ffm, size), _head_spec(network.head, size)]
+    return (*specs, ResizeSpec.of(network.num_classes, size, input_size))
+
+
+def _fusion_specs(fusion: BranchFusion, branch: tuple[CellChoice, ...], input_size: Size) -> Iterator[OperatorSpec]:
+    """The steps from a branch's last output stride up to stride 8."""
+    scale = max([STRIDES[0], *(cell.out_scale for cell in branch)])
+    for step in fusion.steps:
+        assert isinstance(step, FusionStep)
+        deep, shallow = strided(input_size, scale), strided(input_size, scale // 2)
+        project = ConvNormActSpec.of(step.project, deep)
+        yield project
+        yield ResizeSpec.of(project.out_channels, deep, shallow)
+        yield ConvNormActSpec.of(step.refine, shallow)
+        scale //= 2
+
+
+def _cell_spec(cell: Operator, name: str, size: Size) -> OperatorSpec:
+    """An operator that reads a map of (height, width)."""
+    convolutions = [module for module in cell.children() if isinstance(module, nn.Conv2d)]
+    norms = [module for module in cell.children() if isinstance(module, nn.BatchNorm2d)]
+    in_channels, first, out = convolutions[0].in_channels, convolutions[0].out_channels, norms[-1].num_features
+    side_by_side = len(norms) < len(convolutions)
+    plain = 2 * first == out if side_by_side else first == out
+    if plain:
+        return CellSpec(**input_fields(in_channels, size), operator=name, out_channels=out, stride=cell.stride)
+    return PrunedCellSpec(
+        **input_fields(in_channels, size), operator=name, first_channels=first, out_channels=out, stride=cell.stride
+    )
+
+
+def _head_spec(head: Head, size: Size) -> OperatorSpec:
+    in_channels, hidden = head.block.conv.in_channels, head.classifier.in_channels
+    assert isinstance(in_channels, int)
+    classes = head.classifier.out_channels
+    if hidden == head_channels(in_channels):
+        return HeadSpec(**input_fields(in_channels, size), num_classes=classes)
+    return PrunedHeadSpec(**input_fields(in_channels, size), hidden_channels=hidden, num_classes=classes)
+
+
+def _operator(module: nn.Module) -> Operator:
+    assert isinstance(module, Operator)
+    return module

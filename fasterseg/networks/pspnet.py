@@ -6,21 +6,13 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from fasterseg.networks.baseline import BaselineArchitecture
-from fasterseg.networks.baseline_specs import (
-    block_spec,
-    classifier_spec,
-    pyramid_stage_spec,
-    resize_spec,
-    resnet_specs,
-)
-from fasterseg.networks.blocks import DropoutHead
-from fasterseg.networks.checkpointing import CheckpointedNetwork
-from fasterseg.networks.outputs import SegmentationLogits
-from fasterseg.networks.pyramid import PYRAMID_BINS, PyramidPooling, PyramidStage
+from fasterseg.networks.baseline import BaselineArchitecture, BaselineNetwork
+from fasterseg.networks.network import SegmentationLogits
+from fasterseg.networks.operators import ConvNormAct
+from fasterseg.networks.pyramid import PYRAMID_BINS, PyramidPooling, PyramidStage, PyramidStageSpec
 from fasterseg.networks.resizing import Size, strided
 from fasterseg.networks.resnet import STAGES, Dilations, ResNet, resnet_channels, scaled_channels
-from fasterseg.networks.specs import OperatorSpec
+from fasterseg.networks.specs import ClassifierSpec, ConvNormActSpec, OperatorSpec, ResizeSpec
 
 DILATIONS: Dilations = ((2,) * 6, (4,) * 3)
 DROPOUT = 0.1
@@ -38,7 +30,32 @@ class PSPNetArchitecture(BaselineArchitecture):
         return PSPNet(self, num_classes)
 
 
-class PSPNet(CheckpointedNetwork):
+class DropoutHead(nn.Module):
+    """PSPNet's prediction head: 3×3 convolution, batch norm, ReLU, channel dropout, 1×1 convolution with bias.
+
+    Shape:
+        (N, in_channels, H, W) to logits (N, num_classes, H, W).
+
+    Source: semseg, model/pspnet.py (`cls` and `aux`).
+    """
+
+    def __init__(self, in_channels: int, hidden_channels: int, num_classes: int, *, dropout: float) -> None:
+        super().__init__()
+        self.block = ConvNormAct(in_channels, hidden_channels, kernel_size=3)
+        self.dropout = nn.Dropout2d(dropout)
+        self.classifier = nn.Conv2d(hidden_channels, num_classes, 1)
+
+    def forward(self, feature: torch.Tensor) -> torch.Tensor:
+        """Runs the head on (N, in_channels, H, W)."""
+        return self.classify(self.block(feature))
+
+    def classify(self, hidden: torch.Tensor) -> torch.Tensor:
+        """The logits of the block's output (N, hidden_channels, H, W)."""
+        logits: torch.Tensor = self.classifier(self.dropout(hidden))
+        return logits
+
+
+class PSPNet(BaselineNetwork):
     """Pyramid scene parsing network over a dilated ResNet50.
 
     Args:
@@ -103,9 +120,9 @@ class PSPNet(CheckpointedNetwork):
         size = strided(input_size, 8)
         stages = [stage for stage in self.pyramid.stages if isinstance(stage, PyramidStage)]
         return (
-            *resnet_specs(self.backbone, STAGES, input_size),
-            *(pyramid_stage_spec(stage, size) for stage in stages),
-            block_spec(self.head.block, size),
-            classifier_spec(self.head.classifier, size),
-            resize_spec(self.num_classes, size, input_size),
+            *self.backbone.operator_specs(STAGES, input_size),
+            *(PyramidStageSpec.of(stage, size) for stage in stages),
+            ConvNormActSpec.of(self.head.block, size),
+            ClassifierSpec.of(self.head.classifier, size),
+            ResizeSpec.of(self.num_classes, size, input_size),
         )

@@ -1,11 +1,15 @@
 """Pyramid pooling: averages over a few bins of the map, brought back to its size, as ICNet and PSPNet use it."""
 
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
 import torch
 from torch import nn
 from torch.nn import functional
 
 from fasterseg.networks.operators import ConvNormAct
-from fasterseg.networks.resizing import map_size, resize_bilinear
+from fasterseg.networks.resizing import Size, map_size, resize_bilinear
+from fasterseg.networks.specs import OperatorSpec, input_fields
 
 PYRAMID_BINS = (1, 2, 3, 6)
 
@@ -50,6 +54,17 @@ class PyramidSum(nn.Module):
         return total
 
 
+@dataclass(frozen=True, kw_only=True)
+class PyramidSumSpec(OperatorSpec):
+    """ICNet's pyramid pooling."""
+
+    kind: ClassVar[str] = "pyramid_sum"
+
+    def build(self) -> nn.Module:
+        """See `OperatorSpec.build`."""
+        return PyramidSum()
+
+
 class PyramidStage(nn.Module):
     """One stage of PSPNet's pyramid pooling: averages over `bins`, 1×1 convolution, resized to the map's size.
 
@@ -68,6 +83,26 @@ class PyramidStage(nn.Module):
         """Runs the stage on (N, in_channels, H, W)."""
         projected = self.project(average_bins(feature, self.bins))
         return resize_bilinear(projected, map_size(feature))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PyramidStageSpec(OperatorSpec):
+    """One stage of PSPNet's pyramid pooling."""
+
+    kind: ClassVar[str] = "pyramid_stage"
+    out_channels: int
+    bins: int
+
+    def build(self) -> nn.Module:
+        """See `OperatorSpec.build`."""
+        return PyramidStage(self.in_channels, self.out_channels, bins=self.bins)
+
+    @classmethod
+    def of(cls, stage: PyramidStage, size: Size) -> Self:
+        """The specification of a stage that reads a map of (height, width)."""
+        conv = stage.project.conv
+        assert isinstance(conv, nn.Conv2d)
+        return cls(**input_fields(conv.in_channels, size), out_channels=conv.out_channels, bins=stage.bins)
 
 
 class PyramidPooling(nn.Module):

@@ -6,10 +6,10 @@ derives from it; strides are fixed at 8, 16 and 32.
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from fasterseg.base.experiment import Section
 from fasterseg.networks.channels import cell_channels
-from fasterseg.networks.operators import OPERATOR_NAMES, SKIP, operator_class
 
 STRIDES = (8, 16, 32)
 Branches = tuple[int, ...]
@@ -23,7 +23,14 @@ def first_layer(stride: int) -> int:
     return STRIDES.index(stride)
 
 
-class SpaceConfig(BaseModel):
+def _built_in_operators() -> tuple[str, ...]:
+    # the operators need PyTorch, which a command line that only explains itself does without
+    from fasterseg.networks.operators import OPERATOR_NAMES
+
+    return OPERATOR_NAMES
+
+
+class SpaceConfig(Section):
     """What can be searched: the `space` section.
 
     Attributes:
@@ -35,18 +42,18 @@ class SpaceConfig(BaseModel):
         student_width: Stem and head width multiplier of the student.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     layers: Annotated[int, Field(ge=3)] = 16
     base_channels: Annotated[int, Field(ge=1)] = 12
     widths: tuple[float, ...] = PUBLISHED_WIDTHS
-    operators: tuple[str, ...] = OPERATOR_NAMES
+    operators: tuple[str, ...] = Field(default_factory=_built_in_operators)
     teacher_width: float = 1.0
     student_width: float = 8 / 12
 
     @field_validator("operators")
     @classmethod
     def _known_operators(cls, operators: tuple[str, ...]) -> tuple[str, ...]:
+        from fasterseg.networks.operators import SKIP, operator_class
+
         for name in operators:
             operator_class(name)
         if len(set(operators)) != len(operators):

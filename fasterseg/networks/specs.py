@@ -5,6 +5,7 @@ of the latency table, and it builds the very module that networks are composed o
 the operator that is trained and exported. Kinds are an open registry: subclassing `OperatorSpec` adds one.
 """
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, Self
 
@@ -13,7 +14,7 @@ from torch import nn
 
 from fasterseg.networks.heads import Head
 from fasterseg.networks.operators import ConvNormAct, operator_class
-from fasterseg.networks.resizing import Resize
+from fasterseg.networks.resizing import Resize, Size, halved
 
 _KINDS: dict[str, type["OperatorSpec"]] = {}
 
@@ -107,6 +108,18 @@ class ConvNormActSpec(OperatorSpec):
         """See `OperatorSpec.build`."""
         return ConvNormAct(self.in_channels, self.out_channels, kernel_size=self.kernel_size, stride=self.stride)
 
+    @classmethod
+    def of(cls, block: ConvNormAct, size: Size) -> Self:
+        """The specification of a block that reads a map of (height, width)."""
+        conv = block.conv
+        assert isinstance(conv, nn.Conv2d)
+        return cls(
+            **input_fields(conv.in_channels, size),
+            out_channels=conv.out_channels,
+            kernel_size=conv.kernel_size[0],
+            stride=conv.stride[0],
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class HeadSpec(OperatorSpec):
@@ -131,6 +144,44 @@ class ResizeSpec(OperatorSpec):
     def build(self) -> nn.Module:
         """See `OperatorSpec.build`."""
         return Resize((self.out_height, self.out_width))
+
+    @classmethod
+    def of(cls, channels: int, size: Size, out_size: Size) -> Self:
+        """The specification of a resize from one (height, width) to another."""
+        return cls(**input_fields(channels, size), out_height=out_size[0], out_width=out_size[1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierSpec(OperatorSpec):
+    """A 1×1 convolution to the classes; `bias` is 1 where it has one, else 0."""
+
+    kind: ClassVar[str] = "classifier"
+    num_classes: int
+    bias: int
+
+    def build(self) -> nn.Module:
+        """See `OperatorSpec.build`."""
+        return nn.Conv2d(self.in_channels, self.num_classes, 1, bias=bool(self.bias))
+
+    @classmethod
+    def of(cls, classifier: nn.Conv2d, size: Size) -> Self:
+        """The specification of a classifier that reads a map of (height, width)."""
+        bias = int(classifier.bias is not None)
+        return cls(**input_fields(classifier.in_channels, size), num_classes=classifier.out_channels, bias=bias)
+
+
+def input_fields(in_channels: int, size: Size) -> dict[str, int]:
+    """The fields that all specifications have: of an operator that reads a map of (height, width)."""
+    return {"in_channels": in_channels, "height": size[0], "width": size[1]}
+
+
+def chain_specs(blocks: nn.Sequential, size: Size) -> Iterator[ConvNormActSpec]:
+    """The specifications of convolution blocks one after another, the first reading a map of (height, width)."""
+    for block in blocks:
+        assert isinstance(block, ConvNormAct)
+        spec = ConvNormActSpec.of(block, size)
+        yield spec
+        size = halved(size) if spec.stride == 2 else size
 
 
 def random_input(spec: OperatorSpec, batch_size: int = 1) -> torch.Tensor:

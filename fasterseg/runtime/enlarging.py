@@ -5,8 +5,6 @@ then turn the result around, which can take as long as a third of the network. A
 axis, and products with narrow matrices write the result in its final order. Values differ by rounding alone.
 """
 
-from typing import Literal
-
 import torch
 from torch import nn
 
@@ -14,7 +12,6 @@ from fasterseg.networks.network import DeployedNetwork
 from fasterseg.networks.resizing import Resize, Size
 from fasterseg.networks.specs import ResizeSpec
 
-LastResize = Literal["products", "node"]
 # smaller factors are cheap either way, and stay as they are inside of networks, too
 _LEAST_FACTOR = 4
 # rows or columns of the result that share one matrix: few for little arithmetic, enough for a product to be worth it

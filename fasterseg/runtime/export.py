@@ -20,12 +20,12 @@ from fasterseg.base.files import file_digest, replacing
 from fasterseg.engine.checkpoint import NetworkCheckpoint
 from fasterseg.networks import DeployedNetwork, Size
 from fasterseg.runtime.card import METADATA_KEY, checkpoint_card
-from fasterseg.runtime.enlarging import LastResize, enlarge_by_products
+from fasterseg.runtime.choices import DEFAULT_OPSET, LastResize
+from fasterseg.runtime.enlarging import enlarge_by_products
 from fasterseg.runtime.load import load_checkpoint
 from fasterseg.runtime.onnx_session import OnnxSession
 
 OPSETS = range(18, 24)
-DEFAULT_OPSET = 18
 INPUT_NAME = "image"
 OUTPUT_NAME = "logits"
 PARITY_TOLERANCE = 1e-4

@@ -5,17 +5,18 @@ from typing import Literal
 
 import torch
 
+from fasterseg.base.devices import Device
 from fasterseg.engine.checkpoint import NetworkCheckpoint, load_network
+from fasterseg.engine.devices import set_threads
 from fasterseg.networks import Size
 from fasterseg.runtime.card import ModelCard, checkpoint_card
 from fasterseg.runtime.predictor import OnnxBackend, Predictor
 
 ONNX_SUFFIX = ".onnx"
-Device = Literal["cpu", "cuda"]
 
 
 def load_predictor(
-    path: Path, *, input_size: Size | None = None, device: Device = "cpu", threads: int | None = None
+    path: Path, *, input_size: Size | None = None, device: Device = "auto", threads: int | None = None
 ) -> Predictor:
     """The predictor of a checkpoint or of an exported file.
 
@@ -23,8 +24,8 @@ def load_predictor(
         path: A `best.pt`, or a `.onnx` file that `fasterseg export` wrote.
         input_size: (height, width) that images are resized to; a checkpoint runs at the image's own size when None,
             an exported file has one fixed size.
-        device: Where a checkpoint runs; an exported file runs on the CPU.
-        threads: CPU threads; all cores when None.
+        device: Where a checkpoint runs, see `choose_device`; an exported file runs on the CPU.
+        threads: CPU threads; one for each available core when None.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -32,17 +33,33 @@ def load_predictor(
     """
     if threads is not None and threads < 1:
         raise ValueError(f"threads is {threads}, expected at least 1")
+    chosen = choose_device(device, path)
     if path.suffix.lower() == ONNX_SUFFIX:
-        if device != "cpu":
-            raise ValueError(f"{path} runs with ONNX Runtime on the CPU, but device {device} is asked for; use cpu")
         backend = OnnxBackend(path, threads=threads)
         return Predictor(backend, backend.card.dataset, input_size=input_size)
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device cuda is asked for, but PyTorch finds no CUDA device; use cpu")
     checkpoint = load_checkpoint(path)
-    if threads is not None:
-        torch.set_num_threads(threads)
-    return Predictor.from_network(checkpoint.build().to(device), checkpoint.dataset, input_size=input_size)
+    set_threads(threads, "--threads")
+    return Predictor.from_network(checkpoint.build().to(chosen), checkpoint.dataset, input_size=input_size)
+
+
+def choose_device(device: Device, path: Path | None = None) -> Literal["cpu", "cuda"]:
+    """The device that a model runs on.
+
+    Args:
+        device: What is asked for; `auto` is CUDA where PyTorch finds a device for it.
+        path: The model; an exported file runs on the CPU.
+
+    Raises:
+        ValueError: There is no such device for it.
+    """
+    exported = path is not None and path.suffix.lower() == ONNX_SUFFIX
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() and not exported else "cpu"
+    if device == "cuda" and exported:
+        raise ValueError(f"{path} runs with ONNX Runtime on the CPU, but device cuda is asked for; use cpu or auto")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device cuda is asked for, but PyTorch finds no CUDA device; use cpu or auto")
+    return device
 
 
 def load_card(path: Path, *, input_size: Size | None = None) -> ModelCard:

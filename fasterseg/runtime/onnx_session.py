@@ -8,6 +8,9 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as failures
 
+from fasterseg.base.console import CONSOLE
+from fasterseg.base.machine import crowding, runtime_threads
+
 _LOG_ERRORS_ONLY = 3
 # ONNX Runtime's exceptions share no base of their own.
 LOAD_FAILURES = (
@@ -27,7 +30,7 @@ class OnnxSession:
     Args:
         model: The file, or the serialised model.
         source: What an error message calls it; the file's path by default.
-        threads: Threads within an operator; all cores when None.
+        threads: Threads within an operator; one for each available core when None.
 
     Attributes:
         input_shape: Shape of the input.
@@ -45,8 +48,12 @@ class OnnxSession:
             raise FileNotFoundError(f"no ONNX file at {model}; `fasterseg export` writes one")
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _LOG_ERRORS_ONLY
-        if threads is not None:
-            options.intra_op_num_threads = threads
+        crowded = crowding(threads, "--threads")
+        if crowded is not None:
+            CONSOLE.print(f"warning: {crowded}")
+        chosen = runtime_threads(threads)
+        if chosen is not None:
+            options.intra_op_num_threads = chosen
         data = str(model) if isinstance(model, Path) else model
         try:
             session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])

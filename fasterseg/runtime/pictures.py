@@ -6,7 +6,6 @@ Masks go through Pillow, never through OpenCV, so that an index stays an index.
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
@@ -16,17 +15,8 @@ from PIL import Image
 from fasterseg.base.files import replacing
 from fasterseg.base.pictures import colorize, overlay
 from fasterseg.engine.checkpoint import DatasetFacts
+from fasterseg.runtime.choices import PictureKind
 from fasterseg.runtime.predictor import ClassIds
-
-
-class PictureKind(StrEnum):
-    """What a picture shows: train ids, class colours, colours over the image, or ids of the source labelling."""
-
-    INDEX = "index"
-    COLOR = "color"
-    OVERLAY = "overlay"
-    LABEL_IDS = "label_ids"
-
 
 _IMAGE_SUFFIX = "_leftImg8bit"
 _SUBMISSION_SUFFIX = "_labelIds.png"

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from fasterseg.base.console import epoch_progress
 from fasterseg.base.images import read_image, write_png
+from fasterseg.runtime.choices import DEFAULT_KINDS, IMAGE_SUFFIXES, PictureKind
 from fasterseg.runtime.pictures import (
-    PictureKind,
     check_label_ids,
     picture,
     submission_archive,
@@ -21,9 +21,6 @@ from fasterseg.runtime.pictures import (
     to_label_ids,
 )
 from fasterseg.runtime.predictor import Predictor
-
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
-DEFAULT_KINDS: tuple[PictureKind, ...] = (PictureKind.INDEX, PictureKind.COLOR, PictureKind.OVERLAY)
 
 
 @dataclass(frozen=True)

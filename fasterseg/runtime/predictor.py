@@ -61,7 +61,7 @@ class OnnxBackend:
 
     Args:
         path: A file that `fasterseg export` wrote.
-        threads: Threads within an operator; all cores when None.
+        threads: Threads within an operator; one for each available core when None.
 
     Raises:
         FileNotFoundError: There is no such file.

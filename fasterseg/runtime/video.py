@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from fasterseg.base.console import epoch_progress
 from fasterseg.base.images import write_png
-from fasterseg.runtime.pictures import PictureKind, picture
+from fasterseg.runtime.choices import PictureKind
+from fasterseg.runtime.pictures import picture
 from fasterseg.runtime.predict import PredictionReport
 from fasterseg.runtime.predictor import Predictor
 
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
 _CODEC = "mp4v"
 
 

@@ -6,12 +6,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from dataset_tools.dataset import Sample
 from dataset_tools.description import DatasetDescription, load_description, save_description
 from dataset_tools.masks import write_mask
 
 SIZE = (48, 80)
+
+# The same examples in every run; how long one takes depends on what else the machine does.
+settings.register_profile("repeatable", derandomize=True, database=None, deadline=None, max_examples=60)
+settings.load_profile("repeatable")
 
 
 @pytest.fixture

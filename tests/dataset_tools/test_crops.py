@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from dataset_tools.crops import Crop, chosen_crops, read_crops
+from dataset_tools.crops import Crop, check_crop_size, chosen_crops, read_crops
 
 
 def test_crops_of_the_stages(tmp_path: Path) -> None:
@@ -42,3 +42,9 @@ def test_malformed(tmp_path: Path, text: str, message: str) -> None:
 def test_missing(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="experiment file not found"):
         read_crops(tmp_path / "absent.yaml")
+
+
+def test_crop_size_names_its_field_and_both_sides() -> None:
+    with pytest.raises(ValueError, match=r"search\.crop_size_px height 31(.|\n)*search\.crop_size_px width 70"):
+        check_crop_size((31, 70), field="search.crop_size_px")
+    check_crop_size((224, 448))

@@ -26,7 +26,7 @@ def test_round_trip(make_dataset: Callable[..., DatasetDescription]) -> None:
     save_description(description)
     assert load_description(description.root) == description
     assert description.num_classes == 3
-    assert description.samples("train")[1].origin == "train.txt:2"
+    assert description.samples("train")[1].origin == "train.txt:3"
     assert description.samples("train")[1].image.is_file()
 
 

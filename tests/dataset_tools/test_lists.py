@@ -1,131 +1,139 @@
-from collections.abc import Callable
-from dataclasses import replace
+import shlex
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from dataset_tools.dataset import Sample
-from dataset_tools.description import DatasetDescription, load_description
-from dataset_tools.labels import LabelDefinition
-from dataset_tools.lists import export_lists, import_lists, read_mapping_list
-
-MakeDataset = Callable[..., DatasetDescription]
-LABELS = (
-    LabelDefinition(name="void", id=0, train_id=255),
-    LabelDefinition(name="road", id=7, train_id=0, color=(1, 2, 3)),
-    LabelDefinition(name="lane", id=8, train_id=0),
-    LabelDefinition(name="car", id=9, train_id=1, color=(4, 5, 6)),
+from dataset_tools.lists import (
+    quote_names,
+    read_lines,
+    read_table,
+    read_text,
+    split_mapping_line,
+    split_names,
+    table_text,
 )
 
-
-def test_export_as_fasterseg_reads_them(make_dataset: MakeDataset) -> None:
-    description = make_dataset(train=2, val=1)
-    written = export_lists(description, description.root)
-    assert {path.name: count for path, count in written.items()} == {
-        "train_mapping_list.txt": 2,
-        "val_mapping_list.txt": 1,
-        "train_val_mapping_list.txt": 3,
-    }
-    expected = "train/street 0.png\ttrainannot/street 0.png\ntrain/street 1.png\ttrainannot/street 1.png\n"
-    assert (description.root / "train_mapping_list.txt").read_text() == expected
-    both = (description.root / "train_val_mapping_list.txt").read_text()
-    assert both == expected + "val/street 0.png\tvalannot/street 0.png\n"
-
-
-def test_existing_lists_are_kept(make_dataset: MakeDataset, tmp_path: Path) -> None:
-    description = make_dataset()
-    (tmp_path / "val_mapping_list.txt").write_text("mine")
-    with pytest.raises(ValueError, match="val_mapping_list.txt exist.*--overwrite"):
-        export_lists(description, tmp_path)
-    assert sorted(path.name for path in tmp_path.glob("*.txt")) == ["val_mapping_list.txt"]
-    export_lists(description, tmp_path, overwrite=True, dry_run=True)
-    assert (tmp_path / "val_mapping_list.txt").read_text() == "mine"
-    export_lists(description, tmp_path, overwrite=True)
-    assert (tmp_path / "val_mapping_list.txt").read_text() != "mine"
+HEADER = ("image", "mask")
+ODD = (
+    "a.png",
+    "two words",
+    "it's",
+    'say "hi"',
+    "ä 東",
+    "line\nbreak",
+    "cr\rlf\r\n",
+    "back\\slash",
+    "$'x'",
+    "$",
+    "a,b;c",
+    " x ",
+)
+# What a file may be called: anything but NUL; "/" only parts it.
+NAMES = st.one_of(
+    st.sampled_from(ODD), st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1)
+)
+ROWS = st.lists(st.tuples(NAMES, st.just("") | NAMES))
+in_one_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-def test_names_that_a_style_cannot_hold(make_dataset: MakeDataset, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="holds a blank or line break.*--style quoted"):
-        export_lists(make_dataset(), tmp_path / "out", style="space")
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize("style", ["tab", "quoted"])
-def test_round_trip(make_dataset: MakeDataset, style: str) -> None:
-    description = make_dataset(train=4, val=2)
-    export_lists(description, description.root / "lists", style=style)  # type: ignore[arg-type]
-    lists = {split: description.root / "lists" / f"{split}_mapping_list.txt" for split in ("val", "train")}
-    imported = import_lists(description.root, lists)
-    again = load_description(description.root)
-    assert list(again.splits) == list(imported.splits) == ["val", "train"]
-    for split in again.splits:
-        assert [sample[:2] for sample in again.splits[split]] == [sample[:2] for sample in description.splits[split]]
-    assert again.class_names == description.class_names
-
-
-def test_a_folder_without_description(make_dataset: MakeDataset) -> None:
-    root = make_dataset(train=2).root
-    (root / "dataset.yaml").unlink()
-    (root / "t.txt").write_text("train/street 0.png\ttrainannot/street 0.png\r\n\ntrain/street 1.png\n")
-    with pytest.raises(ValueError, match="--labels"):
-        import_lists(root, {"train": root / "t.txt"})
-    preview = import_lists(root, {"train": root / "t.txt"}, labels=LABELS, dry_run=True)
-    assert not (root / "dataset.yaml").exists()
-    import_lists(root, {"train": root / "t.txt"}, labels=LABELS, name="mine")
-    made = load_description(root)
-    assert (made.name, made.class_names, made.label_ids) == ("mine", ("road", "car"), (7, 9))
-    assert made.colors == preview.colors == ((1, 2, 3), (4, 5, 6))
-    assert made.samples("train")[1].mask is None
-    with pytest.raises(ValueError, match="leave out --labels"):
-        import_lists(root, {"train": root / "t.txt"}, labels=LABELS)
-
-
-def test_all_problems_at_once(make_dataset: MakeDataset) -> None:
-    root = make_dataset(train=2, val=2).root
-    (root / "a.txt").write_text(
-        "train/street 0.png\ttrainannot/street 0.png\n"
-        "train/street 1.png\ttrainannot/street 0.png\n"
-        "gone.png\ttrainannot/street 1.png\n"
-        "train/street 0.png trainannot/street 0.png\n"
-        "x\ty\tz\n"
-        "'open\n"
-    )
-    (root / "b.txt").write_text("train/street 0.png\tvalannot/street 0.png\n")
-    before = (root / "dataset.yaml").read_bytes()
-    with pytest.raises(ValueError, match="nothing was written") as caught:
-        import_lists(root, {"train": root / "a.txt", "val": root / "b.txt"})
-    message = str(caught.value)
-    for part in (
-        "a.txt:2: ",
-        "stands at a.txt:1 too",
-        "gone.png (a.txt:3)",
-        "a.txt:4: 4 names",
-        "a.txt:5: 3 names",
-        "a.txt:6: No closing quotation",
-        "is in two splits: a.txt:1 and b.txt:1",
-    ):
-        assert part in message
-    assert (root / "dataset.yaml").read_bytes() == before
-
-
-def test_missing_or_empty_list(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="mapping list not found"):
-        read_mapping_list(tmp_path, tmp_path / "x.txt", [])
-    (tmp_path / "x.txt").write_text("\n")
+def read(path: Path, content: bytes | str) -> tuple[list[tuple[int, list[str]]], list[str]]:
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
     problems: list[str] = []
-    assert read_mapping_list(tmp_path, tmp_path / "x.txt", problems) == ()
-    assert "is empty" in problems[0]
+    return read_table(path, HEADER, problems), [problem.removeprefix(str(path)) for problem in problems]
 
 
-def test_odd_names_survive_quoting(make_dataset: MakeDataset) -> None:
-    description = make_dataset(train=4, val=0)
-    for sample, name in zip(description.samples("train"), ("it's", 'say "x"', "two\nlines", "街\tx"), strict=True):
-        sample.image.rename(sample.image.with_name(f"{name}.png"))
-    images = sorted((description.root / "train").iterdir())
-    renamed = replace(description, splits={"train": tuple(Sample(image, None) for image in images)})
-    export_lists(renamed, description.root, style="quoted")
-    imported = import_lists(description.root, {"train": description.root / "train_mapping_list.txt"})
-    assert [sample.image for sample in imported.samples("train")] == images
-    for style in ("tab", "space"):
-        with pytest.raises(ValueError, match="cannot tell from the end of a name"):
-            export_lists(renamed, description.root, style=style, overwrite=True)  # type: ignore[arg-type]
+@given(rows=ROWS)
+@in_one_folder
+def test_every_name_comes_back_from_csv(tmp_path: Path, rows: list[tuple[str, str]]) -> None:
+    found, problems = read(tmp_path / "l.txt", table_text(HEADER, rows))
+    assert ([tuple(fields) for _, fields in found], problems) == (rows, [])
+
+
+@given(rows=ROWS, encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]))
+@in_one_folder
+def test_old_lists_are_still_read(tmp_path: Path, rows: list[tuple[str, str]], encoding: str) -> None:
+    lines = [quote_names(name for name in row if name) for row in rows]
+    assert not any("\n" in line or "\r" in line for line in lines)
+    found, problems = read(tmp_path / "l.txt", "\n".join(lines).encode(encoding))
+    assert not problems
+    assert found == [(number, [name for name in row if name]) for number, row in enumerate(rows, start=1)]
+
+
+@given(st.lists(st.text(st.characters(exclude_characters="\0\n\r\t", exclude_categories=["Cs"]))))
+def test_old_lists_are_quoted_and_read_like_a_shells(names: list[str]) -> None:
+    assert quote_names(names) == shlex.join(names)
+    assert split_names(shlex.join(names)) == names
+
+
+@pytest.mark.parametrize("line", ["a b", "'a b' c", '"a \\" b" "C:\\x" c\\ d', "a'b'\"c\"d", "  a   b  ", "a#b #c", ""])
+def test_reads_like_a_shell(line: str) -> None:
+    assert split_names(line) == shlex.split(line)
+
+
+@pytest.mark.parametrize(("line", "message"), [("'a", "No closing"), ('a"b', "No closing"), ("a\\", "No escaped")])
+def test_malformed(line: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        split_names(line)
+    with pytest.raises(ValueError, match=r"unknown escape \\q"):
+        split_names(r"$'a\q'")
+
+
+@pytest.mark.parametrize("header", ["image,mask", "image;mask\r", '"image"\t"mask"', "image , mask"])
+def test_lists_of_spreadsheet_programs(tmp_path: Path, header: str) -> None:
+    delimiter = next(char for char in ",;\t" if char in header)
+    lines = [header, delimiter.join(["a b.png", '"x,y;z.png"']), "", delimiter, "c.png", ""]
+    for encoding in ("utf-8", "utf-8-sig", "utf-16"):
+        found, problems = read(tmp_path / "l.txt", "\n".join(lines).encode(encoding))
+        assert (found, problems) == ([(2, ["a b.png", "x,y;z.png"]), (5, ["c.png"])], [])
+
+
+def test_a_row_begins_where_its_first_line_is(tmp_path: Path) -> None:
+    found, _ = read(tmp_path / "l.txt", 'image,mask\n"two\nlines",a\nb, "c d"\n')
+    assert found == [(2, ["two\nlines", "a"]), (4, ["b", "c d"])]
+
+
+def test_names_alone_are_the_same_in_both_forms(tmp_path: Path) -> None:
+    names = "a.png\nsub/b.png\n"
+    assert [row for _, row in read(tmp_path / "a.txt", names)[0]] == [["a.png"], ["sub/b.png"]]
+    assert [row for _, row in read(tmp_path / "b.txt", f"image,mask\n{names}")[0]] == [["a.png"], ["sub/b.png"]]
+
+
+def test_malformed_rows_are_all_named_and_the_others_read(tmp_path: Path) -> None:
+    found, problems = read(tmp_path / "l.txt", 'image,mask\na,b,c\nok,m\n"x"y,m\n,m\nok2,m\n"open,m\n')
+    assert [row for _, row in found] == [["ok", "m"], ["ok2", "m"]]
+    for problem, expected in zip(problems, (":2: 3 names", ":4: ", ":5: no image", ":7: "), strict=True):
+        assert problem.startswith(expected)
+        assert "between double quotes" in problem or "expected image,mask" in problem
+
+
+def test_csv_without_its_header_is_told(tmp_path: Path) -> None:
+    found, problems = read(tmp_path / "l.txt", "images/a.png,masks/a.png\nb,1.png c.png\n")
+    assert found == [(2, ["b,1.png", "c.png"])]
+    assert problems == [":1: 'images/a.png,masks/a.png' is CSV; put the line `image,mask` above the first row"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a\nGebäude".encode("latin-1"), r"l\.txt:2: the byte 0xE4 is not UTF-8; save the file as UTF-8"),
+        ("a\nb\n".encode("utf-16-le"), r"l\.txt:1: a NUL character, as in UTF-16 without its mark"),
+        ("a\nb\n".encode("utf-16")[:-1], r"l\.txt:2: the byte 0x.. is not UTF-16"),
+    ],
+)
+def test_other_encodings_are_refused_by_file_and_line(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "l.txt").write_bytes(content)
+    for reader in (read_text, read_lines):
+        with pytest.raises(ValueError, match=message):
+            reader(tmp_path / "l.txt")
+
+
+def test_only_line_feeds_end_lines(tmp_path: Path) -> None:
+    (tmp_path / "l.txt").write_bytes("\ufeffa\u2028b c\r\n\n  \nd\x0be\n".encode())
+    assert read_lines(tmp_path / "l.txt") == [(1, "a\u2028b c"), (4, "d\x0be")]
+
+
+def test_lines_of_mapping_lists() -> None:
+    assert split_mapping_line("my image.png\tmy mask.png") == ["my image.png", "my mask.png"]
+    assert split_mapping_line("'my image.png' mask.png") == ["my image.png", "mask.png"]

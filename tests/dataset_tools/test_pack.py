@@ -81,7 +81,7 @@ def test_a_cut_leaves_the_former_pack(make_dataset: MakeDataset) -> None:
     samples = description.samples("train")
     plan = plan_pack(description, "train")
     samples[3].image.write_bytes(b"damaged")
-    with pytest.raises(ValueError, match=r"image cannot be read: .*street 3\.png \(train\.txt:4\)"):
+    with pytest.raises(ValueError, match=r"image cannot be read: .*street 3\.png \(train\.txt:5\)"):
         write_pack(description, plan, progress=False)
     assert path.read_bytes() == before
     assert [each.name for each in path.parent.iterdir()] == ["train.pack"]
@@ -95,7 +95,7 @@ def test_what_is_wrong_is_not_packed(make_dataset: MakeDataset) -> None:
     with pytest.raises(ValueError, match="77"):
         write(description)
     mask.unlink()
-    with pytest.raises(FileNotFoundError, match=r"street 2\.png \(train\.txt:3\)"):
+    with pytest.raises(FileNotFoundError, match=r"street 2\.png \(train\.txt:4\)"):
         plan_pack(description, "train")
     assert not pack_path(description.root, "train").exists()
 

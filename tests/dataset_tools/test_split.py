@@ -138,7 +138,7 @@ def test_images_without_masks_or_with_two(make_dataset: MakeDataset) -> None:
     description = make_dataset(train=3)
     first, *rest = description.samples("train")
     unlabelled = replace(description, splits={"train": (first._replace(mask=None), *rest)})
-    with pytest.raises(ValueError, match=r"no mask for .*street 0\.png \(train\.txt:1\)(.|\n)*--from train\+val"):
+    with pytest.raises(ValueError, match=r"no mask for .*street 0\.png \(train\.txt:2\)(.|\n)*--from train\+val"):
         plan(unlabelled)
     twice = replace(description, splits={"train": (first, *rest), "val": (first._replace(mask=rest[0].mask),)})
     with pytest.raises(ValueError, match="stands with two masks"):

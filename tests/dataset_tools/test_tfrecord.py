@@ -1,6 +1,7 @@
 import gzip
 import io
 import struct
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +15,7 @@ from dataset_tools.dataset import Sample
 from dataset_tools.description import DatasetDescription, load_description
 from dataset_tools.labels import LabelDefinition, save_labels
 from dataset_tools.masks import read_mask, write_mask
-from dataset_tools.tfrecord import read_tfrecords, write_tfrecords
-from dataset_tools.tfrecord_files import list_files, read_records, split_of
+from dataset_tools.tfrecord import list_files, read_records, read_tfrecords, split_of, write_tfrecords
 from fasterseg.base.images import read_image
 
 MakeDataset = Callable[..., DatasetDescription]
@@ -255,3 +255,21 @@ def test_classes_and_files_are_needed(source: Path, tmp_path: Path) -> None:
 def test_split_names() -> None:
     names = ("train-00000-of-00010", "train-00001-of-00010.tfrecord", "val.tfrecords", "my-set-00000-of-00001")
     assert [split_of(Path(name)) for name in names] == ["train", "train", "val", "my-set"]
+
+
+def test_without_the_extra_nothing_is_begun(
+    make_dataset: Callable[..., DatasetDescription], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    description = make_dataset()
+    write_tfrecords(description, tmp_path / "records", progress=False)
+    monkeypatch.setitem(sys.modules, "crc32c", None)
+    for call in (
+        lambda: write_tfrecords(description, tmp_path / "out", progress=False),
+        lambda: read_tfrecords(tmp_path / "records", tmp_path / "out", progress=False),
+        lambda: next(read_records(tmp_path / "records" / "train-00000-of-00001.tfrecord")),
+    ):
+        with pytest.raises(
+            ValueError, match=r"need the packages crc32c, not installed .*pip install -e '\.\[tfrecord\]'"
+        ):
+            call()
+    assert not (tmp_path / "out").exists()

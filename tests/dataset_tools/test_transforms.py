@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from dataset_tools.transforms import EvalTransform, TrainTransform, check_crop_size, resize_label
+from dataset_tools.crops import check_crop_size
+from dataset_tools.transforms import EvalTransform, TrainTransform, resize_label
 
 IDENTITY = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 
@@ -26,12 +27,6 @@ def test_crop_size(size: tuple[int, int], message: str) -> None:
         check_crop_size(size)
     with pytest.raises(ValueError, match=message):
         TrainTransform(size)
-
-
-def test_crop_size_names_its_field_and_both_sides() -> None:
-    with pytest.raises(ValueError, match=r"search\.crop_size_px height 31(.|\n)*search\.crop_size_px width 70"):
-        check_crop_size((31, 70), field="search.crop_size_px")
-    check_crop_size((224, 448))
 
 
 @pytest.mark.parametrize(

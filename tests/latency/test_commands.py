@@ -88,7 +88,7 @@ def test_a_table_without_a_dataset_then_validation(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "dataset" / "dataset.yaml").unlink()
     run = CliRunner().invoke
-    assert run(app, ["table", "--config", str(config), "--classes", "3"], catch_exceptions=False).exit_code == 0
+    assert run(app, ["table", "--config", str(config), "--num-classes", "3"], catch_exceptions=False).exit_code == 0
     loose = run(app, ["validate", "--config", str(config), "--count", "3"], catch_exceptions=False)
     assert loose.exit_code == 0 and "3 networks that the fit has not seen: mean error" in loose.output
     for suffix in ("csv", "json", "png"):

@@ -186,7 +186,7 @@ def test_a_network_of_other_classes_than_the_table_is_named(
     ).rows
     assert row.predicted_ms is None
     said = capsys.readouterr().out
-    assert f"it has 5 classes, {tmp_path / 'table.json'} was measured for 3" in said and "--classes 5" in said
+    assert f"it has 5 classes, {tmp_path / 'table.json'} was measured for 3" in said and "--num-classes 5" in said
 
 
 def test_a_runner_without_times_of_layers_costs_nothing_else(

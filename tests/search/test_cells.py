@@ -1,35 +1,11 @@
 import copy
 
 import torch
-from torch import nn
 
 from fasterseg.networks import SpaceConfig
-from fasterseg.networks.slimmable import SlimmableConv2d, SlimmableLayers
+from fasterseg.networks.slimmable import SlimmableLayers
 from search.cells import Cell, CellInput, MixedOperator
 from search.mixing import mix_finished
-
-
-def test_narrow_convolution_has_the_gradient_of_a_slice() -> None:
-    torch.manual_seed(0)
-    conv = SlimmableConv2d(8, 16, kernel_size=3)
-    conv.active_out_channels = 8
-    feature = torch.randn(2, 4, 6, 6)
-    for _ in range(2):  # the second gradient is added to the first
-        conv(feature).square().sum().backward()
-    plain = conv.weight.detach().clone().requires_grad_()
-    (2 * nn.functional.conv2d(feature, plain[:8, :4], padding=1).square().sum()).backward()
-    assert conv.weight.grad is not None
-    torch.testing.assert_close(conv.weight.grad, plain.grad)
-
-
-def test_a_frozen_narrow_convolution_passes_the_gradient_on() -> None:
-    conv = SlimmableConv2d(8, 16, kernel_size=1)
-    conv.active_out_channels = 4
-    conv.weight.requires_grad_(False)
-    feature = torch.randn(1, 8, 4, 4, requires_grad=True)
-    conv(feature).sum().backward()
-    assert feature.grad is not None
-    assert conv.weight.grad is None
 
 
 def test_two_parents_in_one_batch_are_two_runs(space: SpaceConfig) -> None:

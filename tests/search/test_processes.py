@@ -14,9 +14,10 @@ from lightning_fabric import Fabric
 
 from dataset_tools.dataset import LabeledImage
 from dataset_tools.description import DatasetDescription
+from fasterseg.base.devices import DeviceConfig
 from fasterseg.base.experiment import load_experiment
 from fasterseg.engine.checkpoint import load_state
-from fasterseg.engine.devices import DeviceConfig, build_fabric, seed_everything
+from fasterseg.engine.devices import build_fabric, seed_everything
 from fasterseg.engine.loop import Position
 from fasterseg.networks import SpaceConfig
 from fasterseg.networks.space import BRANCH_PAIRS

@@ -40,7 +40,7 @@ def saved(checkpoint: NetworkCheckpoint, path: Path, **weights: torch.Tensor) ->
 
 
 def failed(first: Path, second: Path, **options: float) -> set[str]:
-    report = align(first, second, batch=None, precision="float64", tolerances=Tolerances(**options))
+    report = align(first, second, batch=None, precision="fp64", tolerances=Tolerances(**options))
     return {each.name for each in report.failures}
 
 
@@ -52,7 +52,7 @@ def test_the_batch_has_every_class_and_ignored_pixels(checkpoint: NetworkCheckpo
 
 def test_equal_networks_differ_in_nothing(checkpoint: NetworkCheckpoint, tmp_path: Path) -> None:
     first, second = saved(checkpoint, tmp_path / "a.pt"), saved(checkpoint, tmp_path / "b.pt")
-    report = align(first, second, batch=None, precision="float64", tolerances=Tolerances(1e-12, 1e-12))
+    report = align(first, second, batch=None, precision="fp64", tolerances=Tolerances(1e-12, 1e-12))
     assert not report.failures
     names = {each.name for each in report.differences}
     assert {"logits/main", "logits/auxiliary_0", "loss/total", "metric/miou"} <= names
@@ -89,9 +89,9 @@ def test_recorded_arrays_stand_in_for_a_network(
     checkpoint: NetworkCheckpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first, arrays = saved(checkpoint, tmp_path / "a.pt"), tmp_path / "reference.npz"
-    app(["align", str(first), "--record", str(arrays), "--precision", "float32"], standalone_mode=False)
+    app(["align", str(first), "--record", str(arrays), "--precision", "fp32"], standalone_mode=False)
     report = tmp_path / "report.json"
-    app(["align", str(first), str(arrays), "--precision", "float32", "--report", str(report)], standalone_mode=False)
+    app(["align", str(first), str(arrays), "--precision", "fp32", "--report", str(report)], standalone_mode=False)
     data = json.loads(report.read_text())
     assert data["aligned"] and len(data["differences"]) > 100
     assert "0 of" in capsys.readouterr().out
@@ -99,7 +99,7 @@ def test_recorded_arrays_stand_in_for_a_network(
     recorded["gradient/head.classifier.bias"] = recorded["gradient/head.classifier.bias"] * 1.1
     del recorded["loss/main"]
     record_arrays(tmp_path / "other.npz", batch, recorded)
-    again = align(first, tmp_path / "other.npz", batch=None, precision="float32", tolerances=Tolerances())
+    again = align(first, tmp_path / "other.npz", batch=None, precision="fp32", tolerances=Tolerances())
     assert {each.name for each in again.failures} == {"gradient/head.classifier.bias", "loss/main"}
     result = CliRunner().invoke(app, ["align", str(first), str(tmp_path / "other.npz")])
     assert result.exit_code == 1 and "quantities differ by more than the tolerance" in result.output

@@ -54,12 +54,6 @@ def test_a_users_error_is_one_message(
     assert "teacher.epoch: unknown key; did you mean 'epochs'?" in capsys.readouterr().err
 
 
-def test_two_models_at_once_are_refused(write_experiment: Callable[..., Path], tmp_path: Path) -> None:
-    arguments = ["--checkpoint", str(tmp_path / "a.pt"), "--exported", str(tmp_path / "b.onnx")]
-    with pytest.raises(ValueError, match="--checkpoint and --exported are both given"):
-        app(["evaluate", "--config", str(write_experiment()), *arguments], standalone_mode=False)
-
-
 def test_a_baseline_is_the_students_teacher(
     write_experiment: Callable[..., Path],
     architecture_path: Path,

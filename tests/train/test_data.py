@@ -7,7 +7,8 @@ import pytest
 
 from dataset_tools.config import DatasetConfig
 from dataset_tools.description import load_description
-from fasterseg.engine.devices import DeviceConfig, build_fabric
+from fasterseg.base.devices import DeviceConfig
+from fasterseg.engine.devices import build_fabric
 from train.config import TeacherConfig
 from train.data import StageData, build_stage_data, dataset_facts
 

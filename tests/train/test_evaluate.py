@@ -94,7 +94,7 @@ def test_the_command_line_names_the_runner(
     monkeypatch.chdir(tmp_path)
     given: list[Evaluation] = []
     monkeypatch.setattr(evaluate, "run_evaluate", lambda _, evaluation, out: given.append(evaluation))
-    command = ["evaluate", "--config", str(experiment.source), "--checkpoint", str(checkpoint)]
+    command = ["evaluate", str(checkpoint), "--config", str(experiment.source)]
     app([*command, "--runner", "pytorch:channels_last", "--precision", "bf16"], standalone_mode=False)
     (evaluation,) = given
     assert evaluation.deployment is not None and evaluation.deployment.runner.precision == "bf16"
@@ -103,7 +103,7 @@ def test_the_command_line_names_the_runner(
         (["--precision", "bf16"], "--precision is a runner's; name that with --runner"),
         (["--runner", "onnxruntime", "--precision", "bf16"], "--runner onnxruntime: .* has no precision bf16 on cpu"),
         (["--runner", "openvino", "--device", "cuda"], "with --runner, set target.device instead"),
-        (["--runner", "openvino", "--follow", "runs"], "leave --checkpoint, --exported and --runner out"),
+        (["--runner", "openvino", "--follow", "runs"], "leave MODEL and --runner out"),
     ):
         with pytest.raises(ValueError, match=message):
             app([*command, *options], standalone_mode=False)

@@ -92,7 +92,7 @@ def test_what_cannot_be_followed_is_named(experiment: Experiment, run: Path, tmp
     with pytest.raises(ValueError, match=r"last\.pt does not hold the network that architecture\.json"):
         run_follow(experiment, Following(run), out=tmp_path / "out")
     with pytest.raises(ValueError, match="--follow evaluates the run's own checkpoints"):
-        arguments = ["--follow", str(run), "--checkpoint", "a.pt", "--config", str(experiment.source)]
+        arguments = ["a.pt", "--follow", str(run), "--config", str(experiment.source)]
         app(["evaluate", *arguments], standalone_mode=False)
 
 

@@ -13,7 +13,7 @@ from fasterseg.base.experiment import load_experiment
 from fasterseg.engine.checkpoint import load_state
 from fasterseg.networks import Network
 from fasterseg.networks.families import build_network, load_architecture
-from fasterseg.networks.outputs import SegmentationLogits
+from fasterseg.networks.network import SegmentationLogits
 from train import student, teacher
 from train.start import start_fresh
 from train.student import run_student

@@ -1,26 +1,25 @@
-"""What `python -m train prune` does on the command line, its questions included."""
+"""What `python -m train prune` does on the command line, its questions included.
+
+What needs PyTorch is imported where the command runs, so that `--help` answers at once.
+"""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import numpy as np
 import typer
 
-from fasterseg.base.commandline import OutOption, SetOption, say
+from fasterseg.base.commandline import OutOption, SetOption, TableOption, say
 from fasterseg.base.experiment import load_experiment
-from fasterseg.runtime.load import load_checkpoint
-from latency.table import TABLE_NAME
-from train.prune.budget import Budget
-from train.prune.filters import FilterGroup
-from train.prune.ranking import Ranking
-from train.prune.run import SECTIONS, STAGE, PruneRequest, run_prune, training_stage
+
+if TYPE_CHECKING:
+    from train.prune.filters import FilterGroup
 
 _BARS = "▁▂▃▄▅▆▇█"
 _BAR_COUNT = 32
 
 
 def prune_command(
-    checkpoint: Annotated[Path, typer.Argument(help="A best.pt of any family.")],
+    checkpoint: Annotated[Path, typer.Argument(metavar="MODEL", help="A best.pt of any family.")],
     config: Annotated[
         Path | None, typer.Option("--config", help="The experiment file: to score, time, train and fit a budget.")
     ] = None,
@@ -30,19 +29,26 @@ def prune_command(
         float | None,
         typer.Option(help="Part of the filters to keep, in (0, 1]; 0.5, or the most that --budget-ms allows."),
     ] = None,
-    ranking: Annotated[Ranking, typer.Option(help="Filters compete in their layer, or over the network.")] = "layer",
+    ranking: Annotated[
+        Literal["layer", "global"], typer.Option(help="Filters compete in their layer, or over the network.")
+    ] = "layer",
     progressive: Annotated[bool, typer.Option("--progressive", help="Half of it, train, then the rest.")] = False,
     interactive: Annotated[bool, typer.Option("--interactive", help="Show each layer and ask.")] = False,
     soft: Annotated[bool, typer.Option("--soft", help="Zero the filters instead of removing them.")] = False,
     budget_ms: Annotated[
         float | None, typer.Option("--budget-ms", help="Largest factor whose predicted time is within this.")
     ] = None,
-    table: Annotated[Path | None, typer.Option(help="The latency table; the experiment's when not given.")] = None,
+    table: TableOption = None,
 ) -> None:
     """Remove the filters with the smallest L1 norms from a trained network.
 
     Example: python -m train prune runs/camvid/baselines/icnet/best.pt --config configs/camvid.yaml
     """
+    from fasterseg.runtime.load import load_checkpoint
+    from latency.table import TABLE_NAME
+    from train.prune.budget import Budget
+    from train.prune.run import SECTIONS, STAGE, PruneRequest, run_prune, training_stage
+
     if config is None and settings:
         raise ValueError("--set is given without --config; there is no experiment file to change")
     experiment = None if config is None else load_experiment(config, settings or [], SECTIONS)
@@ -67,8 +73,10 @@ def prune_command(
         say(f"next: python -m train {command} --config {config} --start-from {folder}/best.pt --out {folder}/retrained")
 
 
-def ask_for_count(group: FilterGroup, proposed: int) -> int:
+def ask_for_count(group: "FilterGroup", proposed: int) -> int:
     """Shows a group's sorted norms and asks how many of its filters to keep."""
+    import numpy as np
+
     norms = np.sort(group.norms)[::-1]
     shown = norms[np.linspace(0, len(norms) - 1, min(_BAR_COUNT, len(norms))).round().astype(int)]
     levels = (shown / max(float(norms[0]), 1e-12) * (len(_BARS) - 1)).round().astype(int)

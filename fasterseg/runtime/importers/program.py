@@ -14,11 +14,11 @@ from fasterseg.networks import AnyArchitecture, Architecture, Size
 from fasterseg.networks.icnet import ICNetArchitecture
 from fasterseg.networks.presets import resolve_architecture
 from fasterseg.networks.pspnet import PSPNetArchitecture
+from fasterseg.runtime.choices import BranchChoice
 from fasterseg.runtime.importers.facts import imported_facts
 from fasterseg.runtime.importers.icnet import import_icnet
 from fasterseg.runtime.importers.pspnet import import_pspnet
 from fasterseg.runtime.importers.published import (
-    BranchChoice,
     import_architecture,
     import_published,
     is_published_architecture,

@@ -6,7 +6,6 @@ derives by the most probable path instead.
 
 import re
 from collections.abc import Mapping
-from typing import Literal
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ import torch
 from fasterseg.networks import Architecture, DerivedNetwork, SpaceConfig
 from fasterseg.networks.derivation import ArchitectureLogits, derive_architecture
 from fasterseg.networks.space import BRANCH_PAIRS, STRIDES, ArchitectureSet
+from fasterseg.runtime.choices import BranchChoice
 from fasterseg.runtime.importers.weights import ImportedWeights, class_count, fit_weights
 
 _SETS: tuple[ArchitectureSet, ...] = ("teacher", "student")
@@ -21,7 +21,6 @@ _CLASSIFIER = "heads8.conv_1x1.weight"
 _LATENCY_UNIT_MS = 8.3
 _LATENCY_POWER = -0.07
 
-BranchChoice = Literal["auto", "32-16", "32-8"]
 _BRANCHES = {"32-16": BRANCH_PAIRS[0], "32-8": BRANCH_PAIRS[1]}
 # what the program calls the figures of each pair of branches: by their indices among the strides
 _FIGURES = {"32-16": "12", "32-8": "02"}

@@ -5,9 +5,9 @@ from typing import TypeVar
 
 import torch
 
+from fasterseg.networks.channels import StemKind
 from fasterseg.networks.icnet import ICNetArchitecture
 from fasterseg.networks.pspnet import PSPNetArchitecture
-from fasterseg.networks.resnet import StemKind
 from fasterseg.runtime.importers.backbone import DEEP_STEM, PLAIN_STEM, backbone_name
 from fasterseg.runtime.importers.weights import ImportedWeights, fit_weights
 

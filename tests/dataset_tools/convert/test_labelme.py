@@ -61,7 +61,9 @@ SHAPES = {
     "mask": (shape("mask", [[2, 3], [4, 4]], mask=png_in_base64([[255] * 3] * 2)), {}, (3, 4, 2, 4)),
     "mask beyond the edge": (shape("mask", [[6, -1], [8, 0]], mask=png_in_base64([[1] * 3] * 2)), {}, (0, 0, 6, 7)),
     "line": (shape("line", [[2, 3], [5, 3]]), {"line_width_px": 1}, (3, 3, 2, 5)),
-    "point": (shape("point", [[3, 3]]), {"point_radius_px": 1.5}, (2, 4, 2, 4)),
+    "line of two pixels": (shape("line", [[2, 3], [5, 3]]), {"line_width_px": 2}, (3, 4, 2, 5)),
+    "line thinner than a pixel": (shape("line", [[2, 3], [5, 3]]), {"line_width_px": 0.2}, (3, 3, 2, 5)),
+    "point without extent": (shape("point", [[3, 4]]), {"point_radius_px": 0}, (4, 4, 3, 3)),
 }
 
 
@@ -75,12 +77,14 @@ def test_shapes_that_fill_a_box(write: Callable[..., Path], convert: Callable[..
     assert convert(dataset) == {"train": {"a": expected.tolist()}}
 
 
-def test_circle_holds_what_is_not_farther_than_its_point(
-    write: Callable[..., Path], convert: Callable[..., Any]
+@pytest.mark.parametrize("kind", ["circle", "point"])
+def test_discs_are_those_of_labelmes_own_shape_to_mask(
+    write: Callable[..., Path], convert: Callable[..., Any], kind: str
 ) -> None:
-    masks = convert(read_labelme(write(shape("circle", [[3, 3], [3, 5]]))))
+    drawn = shape(kind, [[3, 3], [3, 5]] if kind == "circle" else [[3, 3]])
+    masks = convert(read_labelme(write(drawn), widths=LineWidths(point_radius_px=2)))
     assert masks["train"]["a"] == rows(
-        "........", "...1....", "..111...", ".11111..", "..111...", "...1....", "........"
+        "........", "..111...", ".11111..", ".11111..", ".11111..", "..111...", "........"
     )
 
 

@@ -155,7 +155,7 @@ def test_the_number_of_workers_does_not_matter(make_source: Callable[..., Source
     for workers in (1, 5):
         write_dataset(make_source(*names), tmp_path / f"out{workers}", OutputOptions(workers=workers, progress=False))
     assert (tmp_path / "out1" / "train.txt").read_text() == (tmp_path / "out5" / "train.txt").read_text()
-    assert len((tmp_path / "out1" / "train.txt").read_text().splitlines()) == 40
+    assert len((tmp_path / "out1" / "train.txt").read_text().splitlines()) == 41
 
 
 def test_output_and_source_are_apart(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def test_errors_give_exit_code_1_and_reports(clean: Clean, tmp_path: Path) -> No
     result = invoke(description.root, "--json", json_file, "--html", html_file)
     assert result.exit_code == 1, result.output
     assert "error missing-file (1)" in result.output
-    assert "val.txt:2" in result.output
+    assert "val.txt:3" in result.output
     assert "mend: restore the files" in result.output
     content = json.loads(json_file.read_text())
     (finding,) = content["findings"]

@@ -168,7 +168,7 @@ def palette_mask(*order: int) -> Plant:
 
 def other_mask(root: Path) -> None:
     write_mask(root / "trainannot" / "other.png", read_mask(root / MASK)[::-1])
-    add_line("train.txt", "'train/train 1.png' trainannot/other.png")(root)
+    add_line("train.txt", "train/train 1.png,trainannot/other.png")(root)
 
 
 def copy_image(source: str, target: str) -> Plant:
@@ -193,7 +193,7 @@ DEFECTS = (
     Defect("description", edit_yaml(class_names=["road"])),
     Defect("description", lambda root: (root / "dataset.yaml").write_text("name: [")),
     Defect("description", edit_yaml(splits={"train": "train.txt", "val": "absent.txt"})),
-    Defect("description", add_line("val.txt", "a b c")),
+    Defect("description", add_line("val.txt", "a,b,c")),
     Defect("foreground-as-ignore", edit_yaml(ignore_index=2)),
     Defect("foreground-as-ignore", change_mask(binary, "train", "val")),
     Defect("missing-file", lambda root: (root / IMAGE).unlink()),
@@ -218,16 +218,16 @@ DEFECTS = (
     Defect("exif-rotation", rotated),
     Defect("channels", save_image("L")),
     Defect("channels", deep_image),
-    Defect("listed-twice", add_line("train.txt", "'train/train 1.png' 'trainannot/train 1.png.png'")),
+    Defect("listed-twice", add_line("train.txt", "train/train 1.png,trainannot/train 1.png.png")),
     Defect("two-masks", other_mask),
     Defect("shared-mask", edit_list("train.txt", "trainannot/train 1.png.png", "trainannot/train 0.png.png")),
-    Defect("no-mask", edit_list("train.txt", "'trainannot/train 1.png.png'", "")),
+    Defect("no-mask", edit_list("train.txt", "trainannot/train 1.png.png", "")),
     Defect("all-ignored", change_mask(lambda label: np.full_like(label, 255))),
     Defect("unused-class", change_mask(replaced(2, 1), "train", "val")),
     Defect("class-not-in-split", change_mask(replaced(1, 0), "val")),
     Defect("palette-order", palette_mask(0, 2, 1)),
     Defect("small-image", lambda root: None, CheckOptions((Crop("--crop", (64, 64)),)), count=6),
-    Defect("same-file-in-splits", add_line("val.txt", "'train/train 1.png' 'trainannot/train 1.png.png'")),
+    Defect("same-file-in-splits", add_line("val.txt", "train/train 1.png,trainannot/train 1.png.png")),
     Defect("duplicate", copy_image("train/train 1.png", "train/train 2.png")),
     Defect("duplicate-across-splits", copy_image("train/train 1.png", "val/val 1.png")),
     Defect("near-duplicate-across-splits", near_copy),
@@ -269,8 +269,8 @@ def test_palette_in_class_order_is_clean(clean: Clean) -> None:
 def test_test_split_without_masks_is_clean(clean: Clean) -> None:
     root = clean().root
     edit_yaml(splits={"train": "train.txt", "test": "val.txt"})(root)
-    edit_list("val.txt", "'valannot/val 0.png.png'", "")(root)
-    edit_list("val.txt", "'valannot/val 1.png.png'", "")(root)
+    edit_list("val.txt", "valannot/val 0.png.png", "")(root)
+    edit_list("val.txt", "valannot/val 1.png.png", "")(root)
     assert codes(check(root)) == {}
 
 

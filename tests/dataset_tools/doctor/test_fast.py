@@ -34,9 +34,9 @@ def test_all_problems_at_once(make_dataset: MakeDataset) -> None:
         "77 (3840 pixels)",
     ):
         assert message.count(expected) == 1
-    for number in range(1, 6):
+    for number in range(2, 7):
         assert f"train.txt:{number}" in message
-    assert "train.txt:6" not in message
+    assert "train.txt:7" not in message
 
 
 def test_sample_is_limited_but_existence_is_not(make_dataset: MakeDataset) -> None:
@@ -46,10 +46,10 @@ def test_sample_is_limited_but_existence_is_not(make_dataset: MakeDataset) -> No
     verify_split(description, "train", sample_limit=3)
     verify_split(description, "train", sample_limit=1)
     samples[4].image.write_bytes(b"damaged")
-    with pytest.raises(ValueError, match=r"train\.txt:5"):
+    with pytest.raises(ValueError, match=r"train\.txt:6"):
         verify_split(description, "train", sample_limit=3)
     samples[2].image.unlink()
-    with pytest.raises(ValueError, match=r"train\.txt:3"):
+    with pytest.raises(ValueError, match=r"train\.txt:4"):
         verify_split(description, "train", sample_limit=1)
 
 

@@ -36,7 +36,7 @@ def test_pictures_are_overlays(clean: Clean) -> None:
     page = page_of(clean(), CheckOptions(group_pattern=compile_group_pattern(r"(\d)\.png")))
     shown = pictures(page)
     assert [picture.shape for picture in shown] == [(48, 80, 3)] * 4
-    assert "train 0.png train.txt:1" in page
+    assert "train 0.png train.txt:2" in page
 
 
 def test_a_mask_that_does_not_fit_stands_beside_its_image(clean: Clean) -> None:

@@ -1,6 +1,7 @@
 """Progress off a terminal: sparse lines with the time left."""
 
 import pytest
+from rich.table import Table
 
 from fasterseg.base import console
 from fasterseg.base.console import epoch_progress, format_duration
@@ -28,3 +29,13 @@ def test_lines_are_sparse(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "student: 30/100, 1:10 left, loss 0.5"
     assert len(lines) == 3
+
+
+def test_no_text_reaches_the_terminal_as_an_escape(capsys: pytest.CaptureFixture[str]) -> None:
+    table = Table("class \x1b[2J")
+    table.add_row("\x1b]0;title\x07road")
+    console.CONSOLE.print("a\x1b[31mb\nc", table)
+    console.CONSOLE.rule("\x1b[0m")
+    shown = capsys.readouterr().out
+    assert "\x1b" not in shown and "\x07" not in shown
+    assert "a\\x1b[31mb\nc" in shown and "\\x1b]0;title\\x07road" in shown

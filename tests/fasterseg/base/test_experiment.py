@@ -22,6 +22,8 @@ class Student(Section):
     crop_size_px: tuple[int, int] = (256, 512)
     optimizer: Optimizer = Optimizer()
     extra: Optimizer | None = None
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False
 
     @field_validator("crop_size_px")
     @classmethod
@@ -198,3 +200,43 @@ class TestDatasetClassCount:
         (tmp_path / "dataset.yaml").write_text(f"classes: {classes}")
         with pytest.raises(ValueError, match=r"dataset\.yaml: classes is .*expected a list of at least one"):
             self.load(tmp_path, {"dataset": {"root": str(tmp_path)}})
+
+
+@pytest.mark.parametrize("value", [False, "", [], 0, "all"])
+@pytest.mark.parametrize("section", ["student", "teacher"])
+def test_a_section_is_a_group_of_fields_whether_it_is_read_or_not(tmp_path: Path, section: str, value: object) -> None:
+    assert f"{section}: got {value!r}, expected fields" in problems_of(write(tmp_path, {section: value}))
+
+
+def test_an_empty_section_is_one_of_defaults(tmp_path: Path) -> None:
+    assert load_experiment(write(tmp_path, "student:\n"), [], SECTIONS).section("student", Student) == Student()
+
+
+@pytest.mark.parametrize(
+    ("settings", "field"),
+    [
+        ("epochs: true", "student.epochs: got True: expected no true or false"),
+        ("epochs: off", "student.epochs: got False"),
+        ("crop_size_px: [yes, 64]", "student.crop_size_px: got [True, 64]"),
+        ("optimizer: {lr: .inf}", "student.optimizer.lr: got inf: expected a finite number"),
+        ("optimizer: {lr: inf}", "student.optimizer.lr: got 'inf': expected a finite number"),
+        ("optimizer: {momentum: .nan}", "student.optimizer.momentum: got nan"),
+        ("scales: [1, -.inf]", "student.scales: got [1, -inf]"),
+        ("extra: true", "student.extra: got True"),
+    ],
+)
+def test_truth_values_and_endless_numbers_are_no_numbers(tmp_path: Path, settings: str, field: str) -> None:
+    assert field in problems_of(write(tmp_path, f"student: {{{settings}}}"))
+
+
+def test_a_field_of_true_or_false_takes_them(tmp_path: Path) -> None:
+    file = write(tmp_path, "student: {flip: yes}")
+    assert load_experiment(file, [], SECTIONS).section("student", Student).flip
+
+
+def test_an_alias_that_repeats_itself_is_one_message(tmp_path: Path) -> None:
+    file = write(tmp_path, "student: &again {extra: *again}")
+    with pytest.raises(ValueError, match=r"toy.yaml, line 1: \*again stands inside of what it repeats"):
+        load_experiment(file, [], SECTIONS)
+    with pytest.raises(ValueError, match="--set student.scales=.*: the value, line 1: nested more than"):
+        load_experiment(write(tmp_path, ""), ["student.scales=" + "[" * 100], SECTIONS)

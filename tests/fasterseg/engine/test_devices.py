@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
+from fasterseg.base.devices import DeviceConfig
 from fasterseg.engine.checkpoint import load_state, save_state
 from fasterseg.engine.devices import (
-    DeviceConfig,
     build_fabric,
     random_state,
     restore_random_state,

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from fasterseg.base.commandline import USER_ERROR_EXIT_CODE
-from fasterseg.engine.devices import DeviceConfig, build_fabric, seed_everything
+from fasterseg.base.devices import DeviceConfig
+from fasterseg.engine.devices import build_fabric, seed_everything
 from fasterseg.engine.distributed import average_gradients, run_in_first, share_buffers, share_random_state
 from fasterseg.engine.evaluation import evaluate
 from fasterseg.engine.losses import OhemCrossEntropy

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from fasterseg.base.devices import DeviceConfig
 from fasterseg.engine.checkpoint import load_state
-from fasterseg.engine.devices import DeviceConfig, build_fabric, seed_everything
+from fasterseg.engine.devices import build_fabric, seed_everything
 from fasterseg.engine.loop import run_stage
 from fasterseg.engine.run_folder import open_run_folder
 from tests.tiny_stage import TinyLoader, TinyStage

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from fasterseg.engine.devices import DeviceConfig, build_fabric
+from fasterseg.base.devices import DeviceConfig
+from fasterseg.engine.devices import build_fabric
 from fasterseg.engine.optimization import adamw, clip_gradients, exponential_lr, poly_lr, set_lr, sgd, warm_up_factor
 
 

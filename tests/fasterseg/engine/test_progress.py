@@ -230,7 +230,7 @@ def main(path: Path, workers: int) -> None:
         print(f"step {step}", flush=True)
         time.sleep(0.3)
 
-    run_app(lambda: run_tiny_stage(path, loader=WorkerLoader(workers), on_step=tell))  # type: ignore[arg-type]
+    run_app(lambda **_: run_tiny_stage(path, loader=WorkerLoader(workers), on_step=tell))  # type: ignore[arg-type]
 
 
 def processes_of(group: int) -> list[int]:

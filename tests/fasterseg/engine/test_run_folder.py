@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import yaml
 
+from fasterseg.base.devices import DeviceConfig
 from fasterseg.base.experiment import Section
 from fasterseg.base.locks import LOCK_NAME, FolderInUseError, FolderLock
-from fasterseg.engine.devices import DeviceConfig
 from fasterseg.engine.run_folder import RunFolder, open_run_folder, training_settings
 
 SETTINGS = {"seed": 0, "student": {"epochs": 10, "crop_size_px": (64, 128)}}
@@ -114,11 +114,11 @@ def test_settings_of_a_training_hold_the_images_of_a_step_and_not_who_computes_t
             "validate_every": 1,
             "lr": 0.1,
             "images_per_step": 4,
-            "precision": "32-true",
+            "precision": "fp32",
         }
     )
-    half = training_settings(StageSection(device=DeviceConfig(precision="bf16-mixed")), processes=2)
-    assert (half["images_per_step"], half["precision"]) == (8, "bf16-mixed")
+    half = training_settings(StageSection(device=DeviceConfig(precision="bf16")), processes=2)
+    assert (half["images_per_step"], half["precision"]) == (8, "bf16")
 
 
 class ShowingSection(StageSection):
@@ -156,7 +156,7 @@ def test_a_folder_of_an_older_release_has_them_among_the_others_and_goes_on(tmp_
         "split": "train",
         "validate_every": 1,
         "images_per_step": 4,
-        "precision": "32-true",
+        "precision": "fp32",
         "log_every": 3,
     }
     (tmp_path / "config.yaml").write_text(yaml.safe_dump({"stage": "student", "settings": {"student": old}}))

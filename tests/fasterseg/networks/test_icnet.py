@@ -2,10 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from fasterseg.networks import DeployedNetwork, SegmentationLogits, count_macs, count_parameters
+from fasterseg.networks import SegmentationLogits, count_macs, count_parameters
 from fasterseg.networks.icnet import ICNet, ICNetArchitecture
-from fasterseg.networks.resnet import StemKind
-from tests.baseline_operators import operators_run, operators_specified, specified_macs
 
 NUM_CLASSES = 19
 
@@ -31,26 +29,6 @@ def test_half_the_width_is_a_quarter_of_the_size() -> None:
     network = on_meta(ICNetArchitecture(width_factor=0.5))
     assert count_parameters(network) == pytest.approx(26_249_376 / 4, rel=0.02)
     assert count_macs(network, (1024, 2048)) == pytest.approx(114.1e9 / 4, rel=0.02)
-
-
-@pytest.mark.parametrize("stem", ["deep", "plain"])
-@pytest.mark.parametrize("size", [(1024, 2048), (97, 161)])
-def test_the_specifications_are_what_an_evaluation_runs(stem: StemKind, size: tuple[int, int]) -> None:
-    network = on_meta(ICNetArchitecture(stem))
-    specs = ICNetArchitecture(stem).operator_specs(NUM_CLASSES, input_size=size)
-    assert specs == network.operator_specs(size)
-    assert specified_macs(specs) == count_macs(network, size)
-    assert operators_specified(specs) == operators_run(network, size)
-
-
-@pytest.mark.parametrize("size", [(64, 128), (65, 127), (33, 70), (8, 8)])
-def test_any_size_evaluates_and_strides_round_up(narrow: ICNet, size: tuple[int, int]) -> None:
-    image = torch.randn(1, 3, *size)
-    with torch.no_grad():
-        logits = narrow.eval()(image)
-        assert DeployedNetwork(narrow)(image).shape == (1, 5, *size)
-    assert logits.main.shape == (1, 5, -(-size[0] // 4), -(-size[1] // 4))
-    assert logits.auxiliary == ()
 
 
 def test_training_puts_out_the_logits_of_every_loss(narrow: ICNet) -> None:

@@ -22,14 +22,16 @@ from fasterseg.networks import (
     load_architecture,
     network_specs,
 )
-from fasterseg.networks.derived_reading import PrunedCellSpec, PrunedHeadSpec, read_derived_specs
 from fasterseg.networks.icnet import ICNetArchitecture
 from fasterseg.networks.pruned import (
     BaseArchitecture,
     PrunedArchitecture,
+    PrunedCellSpec,
+    PrunedHeadSpec,
     build_base,
     layer_channels,
     pruned_architecture,
+    read_derived_specs,
 )
 from fasterseg.networks.pspnet import PSPNetArchitecture
 from fasterseg.networks.specs import random_input

@@ -2,10 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from fasterseg.networks import DeployedNetwork, SegmentationLogits, count_macs, count_parameters
+from fasterseg.networks import SegmentationLogits, count_macs, count_parameters
 from fasterseg.networks.pspnet import PSPNet, PSPNetArchitecture
-from fasterseg.networks.resnet import StemKind
-from tests.baseline_operators import operators_run, operators_specified, specified_macs
 
 NUM_CLASSES = 19
 
@@ -27,26 +25,6 @@ def test_size_at_713() -> None:
     assert round(parameters / 1e6, 2) == 49.08
     assert round((parameters - count_parameters(network.auxiliary_heads)) / 1e6, 2) == 46.72
     assert count_macs(network, (713, 713)) == pytest.approx(363.8e9, rel=0.01)
-
-
-@pytest.mark.parametrize("stem", ["deep", "plain"])
-@pytest.mark.parametrize("size", [(713, 713), (96, 161)])
-def test_the_specifications_are_what_an_evaluation_runs(stem: StemKind, size: tuple[int, int]) -> None:
-    network = on_meta(PSPNetArchitecture(stem))
-    specs = PSPNetArchitecture(stem).operator_specs(NUM_CLASSES, input_size=size)
-    assert specs == network.operator_specs(size)
-    assert specified_macs(specs) == count_macs(network, size)
-    assert operators_specified(specs) == operators_run(network, size)
-
-
-@pytest.mark.parametrize("size", [(65, 97), (64, 130), (33, 70), (8, 8)])
-def test_any_size_evaluates_and_strides_round_up(narrow: PSPNet, size: tuple[int, int]) -> None:
-    image = torch.randn(1, 3, *size)
-    with torch.no_grad():
-        logits = narrow.eval()(image)
-        assert DeployedNetwork(narrow)(image).shape == (1, 5, *size)
-    assert logits.main.shape == (1, 5, -(-size[0] // 8), -(-size[1] // 8))
-    assert logits.auxiliary == ()
 
 
 def test_training_adds_the_auxiliary_head_on_layer3(narrow: PSPNet) -> None:

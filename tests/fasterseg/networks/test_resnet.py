@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from fasterseg.networks.blocks import Bottleneck
-from fasterseg.networks.resnet import STAGES, ResNet, StemKind, resnet_channels
+from fasterseg.networks.channels import StemKind
+from fasterseg.networks.resnet import STAGES, Bottleneck, ResNet, resnet_channels
 
 DILATIONS = ((1, 2, 2, 2, 2, 2), (2, 4, 4))
 

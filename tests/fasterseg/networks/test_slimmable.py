@@ -5,48 +5,28 @@ from torch.nn import functional
 from fasterseg.networks.slimmable import SlimmableConv2d
 
 
-def convolved(conv: SlimmableConv2d, feature: torch.Tensor, out_channels: int) -> torch.Tensor:
-    conv.active_out_channels = out_channels
-    output: torch.Tensor = conv(feature)
-    return output
-
-
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize(("in_channels", "out_channels"), [(240, 256), (192, 240)])
-def test_a_gradient_by_product_is_the_convolutions_own(stride: int, in_channels: int, out_channels: int) -> None:
+@pytest.mark.parametrize("in_place", [False, True], ids=["plain", "cpu"])
+@pytest.mark.parametrize(("kernel_size", "stride"), [(3, 1), (3, 2), (1, 1), (1, 2)])
+def test_a_narrow_convolution_has_the_gradient_of_a_slice(kernel_size: int, stride: int, in_place: bool) -> None:
     torch.manual_seed(0)
-    conv = SlimmableConv2d(240, 256, kernel_size=3, stride=stride).double()
-    feature = torch.randn(2, in_channels, 5, 6, dtype=torch.float64, requires_grad=True)
-    part = conv.weight.detach()[:out_channels, :in_channels].clone().requires_grad_()
-    plain = functional.conv2d(feature, part, None, stride, 1)
-    outer = torch.randn_like(plain)
-    own, of_part = torch.autograd.grad(plain, (feature, part), outer)
-
-    for times in (1, 2):
-        feature.grad = None
-        output = convolved(conv, feature, out_channels)
-        assert "GradientByProduct" in output.grad_fn.name()
-        torch.testing.assert_close(output, plain)
-        output.backward(outer)
-        torch.testing.assert_close(feature.grad, own)
-        # the second adds to the first
-        torch.testing.assert_close(conv.weight.grad[:out_channels, :in_channels], times * of_part)
-    assert not conv.weight.grad[out_channels:].any() and not conv.weight.grad[:, in_channels:].any()
+    conv = SlimmableConv2d(8, 16, kernel_size=kernel_size, stride=stride, in_place=in_place)
+    conv.active_out_channels = 8
+    feature = torch.randn(2, 4, 6, 7)
+    for _ in range(2):  # the second gradient is added to the first
+        conv(feature).square().sum().backward()
+    sliced = conv.weight.detach().clone().requires_grad_()
+    output = functional.conv2d(feature, sliced[:8, :4], None, stride, kernel_size // 2)
+    torch.testing.assert_close(conv(feature), output)
+    (2 * output.square().sum()).backward()
+    torch.testing.assert_close(conv.weight.grad, sliced.grad)
 
 
-def test_an_input_that_asks_for_none_gets_no_gradient() -> None:
-    conv, feature = SlimmableConv2d(240, 256, kernel_size=3), torch.randn(2, 240, 4, 4)
-    convolved(conv, feature, 256).sum().backward()
-    assert feature.grad is None and conv.weight.grad is not None
-
-
-def test_other_convolutions_are_left_to_the_library() -> None:
-    few_pixels, many_pixels = torch.randn(1, 240, 4, 4, requires_grad=True), torch.randn(1, 240, 12, 12)
-    conv = SlimmableConv2d(240, 256, kernel_size=3)
-    assert "ByProduct" in convolved(conv, few_pixels, 256).grad_fn.name()
-    assert "ByProduct" not in convolved(conv, few_pixels, 128).grad_fn.name()
-    assert "ByProduct" not in convolved(conv, many_pixels, 256).grad_fn.name()
-    with torch.autocast("cpu", torch.bfloat16):
-        assert "ByProduct" not in convolved(conv, few_pixels, 256).grad_fn.name()
-    conv.weight.requires_grad_(False)  # as in an architecture step
-    assert "ByProduct" not in convolved(conv, few_pixels, 256).grad_fn.name()
+@pytest.mark.parametrize("in_place", [False, True], ids=["plain", "cpu"])
+def test_a_frozen_narrow_convolution_passes_the_gradient_on(in_place: bool) -> None:
+    conv = SlimmableConv2d(8, 16, kernel_size=1, in_place=in_place)
+    conv.active_out_channels = 4
+    conv.weight.requires_grad_(False)
+    feature = torch.randn(1, 8, 4, 4, requires_grad=True)
+    conv(feature).sum().backward()
+    assert feature.grad is not None
+    assert conv.weight.grad is None

@@ -5,15 +5,38 @@ import pytest
 import torch
 
 from fasterseg.networks import OperatorSpec
-from fasterseg.networks.specs import CellSpec, ConvNormActSpec, HeadSpec, ResizeSpec, random_input
+from fasterseg.networks.pyramid import PyramidStageSpec, PyramidSumSpec
+from fasterseg.networks.resnet import BottleneckSpec, ConvNormSpec, MaxPoolSpec
+from fasterseg.networks.specs import CellSpec, ClassifierSpec, ConvNormActSpec, HeadSpec, ResizeSpec, random_input
 
+MAP = {"in_channels": 8, "height": 7, "width": 10}
+BOTTLENECK = {"reduced_channels": 4, "spatial_channels": 6, "out_channels": 16, "dilation": 2}
 SPECS: list[OperatorSpec] = [
     CellSpec(operator="conv", in_channels=8, out_channels=16, stride=2, height=7, width=10),
     ConvNormActSpec(in_channels=8, out_channels=16, kernel_size=3, stride=2, height=7, width=10),
     HeadSpec(in_channels=8, num_classes=5, height=7, width=10),
     ResizeSpec(in_channels=8, height=7, width=10, out_height=13, out_width=20),
+    ConvNormSpec(**MAP, out_channels=16, kernel_size=3, dilation=2),
+    BottleneckSpec(**MAP, **BOTTLENECK, stride=2, downsample=1),
+    BottleneckSpec(**MAP, **{**BOTTLENECK, "out_channels": 8}, stride=1, downsample=0),
+    MaxPoolSpec(**MAP),
+    PyramidSumSpec(**MAP),
+    PyramidStageSpec(**MAP, out_channels=4, bins=3),
+    ClassifierSpec(**MAP, num_classes=5, bias=0),
 ]
-OUTPUT_SHAPES = [(1, 16, 4, 5), (1, 16, 4, 5), (1, 5, 7, 10), (1, 8, 13, 20)]
+OUTPUT_SHAPES = [
+    (1, 16, 4, 5),
+    (1, 16, 4, 5),
+    (1, 5, 7, 10),
+    (1, 8, 13, 20),
+    (1, 16, 7, 10),
+    (1, 16, 4, 5),
+    (1, 8, 7, 10),
+    (1, 8, 4, 5),
+    (1, 8, 7, 10),
+    (1, 4, 7, 10),
+    (1, 5, 7, 10),
+]
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.kind)
@@ -24,7 +47,8 @@ def test_plain_data_both_ways(spec: OperatorSpec) -> None:
 
 @pytest.mark.parametrize(("spec", "shape"), list(zip(SPECS, OUTPUT_SHAPES, strict=True)), ids=lambda item: str(item))
 def test_the_built_operator_reads_the_stated_shape(spec: OperatorSpec, shape: tuple[int, ...]) -> None:
-    assert spec.build()(random_input(spec)).shape == shape
+    with torch.no_grad():
+        assert spec.build().eval()(random_input(spec)).shape == shape
     assert random_input(spec, 3).shape == spec.input_shape(3) == (3, 8, 7, 10)
 
 
@@ -70,3 +94,8 @@ def test_a_built_operator_is_not_shared() -> None:
     with torch.no_grad():
         next(first.parameters()).zero_()
     assert next(second.parameters()).abs().sum() > 0
+
+
+def test_a_classifier_has_a_bias_when_told() -> None:
+    assert ClassifierSpec(**MAP, num_classes=5, bias=1).build().bias is not None
+    assert ClassifierSpec(**MAP, num_classes=5, bias=0).build().bias is None

@@ -39,7 +39,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 def test_predict_an_image_says_what_it_wrote(run: Run, checkpoint_file: Path, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    outcome = run("predict", checkpoint_file, folder / BERLIN, "--out", out, "--input-size", 32, 64)
+    outcome = run("predict", checkpoint_file, folder / BERLIN, "--out", out, "--input-size", "32x64")
     assert outcome.code == 0, outcome.errors
     for kind in ("index", "color", "overlay"):
         assert f"wrote {out / kind}" in outcome.output
@@ -60,7 +60,7 @@ def test_predict_a_folder_with_an_exported_file(run: Run, onnx_file: Path, folde
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--input-size", "32", "32"], "fixed to input size 64x96"),
+        (["--input-size", "32x32"], "fixed to input size 64x96"),
         (["--index-frames"], "is not a video; --index-frames is for videos"),
         (["--opacity", "2"], "opacity is 2.0"),
     ],
@@ -87,7 +87,7 @@ def test_sources_of_no_known_kind(run: Run, onnx_file: Path, folder: Path, tmp_p
 
 def test_export_then_predict(run: Run, checkpoint_file: Path, tmp_path: Path) -> None:
     path = tmp_path / "small.onnx"
-    outcome = run("export", checkpoint_file, "--out", path, "--input-size", 33, 47)
+    outcome = run("export", checkpoint_file, "--out", path, "--input-size", "33x47")
     assert outcome.code == 0, outcome.errors
     assert re.search(r"agree with PyTorch's to \d\.\de-\d+", outcome.output)
     assert f"wrote {path}: input 33x47" in outcome.output

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
+from fasterseg.networks.channels import StemKind
 from fasterseg.networks.icnet import ICNetArchitecture
 from fasterseg.networks.pspnet import PSPNetArchitecture
-from fasterseg.networks.resnet import StemKind
 from fasterseg.runtime.importers.backbone import transfer_backbone
 
 WIDTH = 0.125

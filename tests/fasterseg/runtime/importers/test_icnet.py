@@ -1,4 +1,8 @@
-"""The public PyTorch ICNet through its importer, against what that program computes."""
+"""The public PyTorch ICNet through its importer, against what that program computes in double precision.
+
+Training outputs are held in double: batch norm over few pooled values puts float32, the program's own included, up to
+1.4e-3 off.
+"""
 
 import json
 from collections.abc import Mapping
@@ -16,7 +20,8 @@ from tests.golden_fill import fill, golden_image, relative_error
 
 GOLDEN = Path(__file__).resolve().parents[3] / "golden"
 SIZE = (128, 256)
-TOLERANCE = 1e-4
+FLOAT32_TOLERANCE = 1e-4
+DOUBLE_TOLERANCE = 1e-10
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +44,7 @@ def network(imported: ImportedWeights[ICNetArchitecture]) -> ICNet:
 
 @pytest.fixture(scope="module")
 def expected() -> Mapping[str, np.ndarray]:
-    with np.load(GOLDEN / "icnet_resnet50_v1s.npz") as arrays:
+    with np.load(GOLDEN / "icnet_resnet50_v1s_double.npz") as arrays:
         return dict(arrays)
 
 
@@ -52,18 +57,20 @@ def test_the_unused_classifier_is_dropped_and_nothing_is_missing(
 
 
 def test_evaluation_logits(network: ICNet, expected: Mapping[str, np.ndarray]) -> None:
-    with torch.no_grad():
-        main = network.eval()(golden_image(1234, (1, 3, *SIZE))).main
-    for index, output in enumerate((resize_bilinear(main, SIZE), main)):
-        assert relative_error(output[:, :, ::4, ::4], expected[f"eval_{index}_every_4"]) < TOLERANCE, index
+    image = golden_image(1234, (1, 3, *SIZE))
+    for dtype, tolerance in ((torch.float32, FLOAT32_TOLERANCE), (torch.float64, DOUBLE_TOLERANCE)):
+        with torch.no_grad():
+            main = network.eval().to(dtype)(image.to(dtype)).main
+        for index, output in enumerate((resize_bilinear(main, SIZE), main)):
+            assert relative_error(output[:, :, ::4, ::4], expected[f"eval_{index}_every_4"]) < tolerance, index
 
 
 def test_training_logits_of_all_outputs(network: ICNet, expected: Mapping[str, np.ndarray]) -> None:
     with torch.no_grad():
-        logits = network.train()(golden_image(4321, (2, 3, *SIZE)))
+        logits = network.train().double()(golden_image(4321, (2, 3, *SIZE)).double())
     outputs = (resize_bilinear(logits.main, SIZE), logits.main, *logits.auxiliary)
     for index, output in enumerate(outputs):
-        assert relative_error(output[:, :, ::4, ::4], expected[f"train_{index}_every_4"]) < TOLERANCE, index
+        assert relative_error(output[:, :, ::4, ::4], expected[f"train_{index}_every_4"]) < DOUBLE_TOLERANCE, index
 
 
 def test_an_architecture_of_another_stem_or_width_is_refused(reference: dict[str, torch.Tensor]) -> None:

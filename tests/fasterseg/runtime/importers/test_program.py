@@ -48,7 +48,7 @@ def test_an_architecture_alone(tmp_path: Path) -> None:
 def test_released_weights_become_a_network_like_one_of_ours(student_weights: Path, tmp_path: Path) -> None:
     out, picture = tmp_path / "student", tmp_path / "street.png"
     arguments = ["import", str(student_weights), "--architecture", "fasterseg-student", "--out", str(out)]
-    result = RUNNER.invoke(app, [*arguments, "--input-size", "64", "128"])
+    result = RUNNER.invoke(app, [*arguments, "--input-size", "64x128"])
     assert result.exit_code == 0, result.output
     assert "channel_attention" in result.output and "left with fresh values: 0 tensors" in result.output
     checkpoint = load_network(out / "best.pt", num_classes=19)

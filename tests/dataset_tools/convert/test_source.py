@@ -2,7 +2,11 @@ from pathlib import Path
 
 import pytest
 
-from dataset_tools.convert.pairing import find_files, list_problems, match, standard_split
+from dataset_tools.convert.source import IndexMask, find_files, list_problems, match, standard_split
+
+
+def make(path: Path) -> IndexMask:
+    return IndexMask(path, {})
 
 
 def touch(root: Path, *names: str) -> Path:
@@ -26,7 +30,11 @@ def test_pairs_are_exact(tmp_path: Path) -> None:
     touch(tmp_path / "m", "a/route_10.png", "x y.png", "a/route_11.png", "._x y.png")
     images = find_files("image", tmp_path / "i", (".png", ".jpg"), problems, suffix="_raw")
     masks = find_files("mask", tmp_path / "m", (".png",), problems)
-    assert [pair.name for pair in match(images, masks, problems)] == ["a/route_10", "x y"]
+    pairs = match(images, masks, make, problems)
+    assert [(pair.name, pair.image, pair.mask.files) for pair in pairs if pair.mask] == [
+        ("a/route_10", tmp_path / "i/a/route_10_raw.png", (tmp_path / "m/a/route_10.png",)),
+        ("x y", tmp_path / "i/x y_raw.JPG", (tmp_path / "m/x y.png",)),
+    ]
     assert [problem.replace(str(tmp_path), "") for problem in problems] == [
         "no mask for /i/a/route_1_raw.png",
         "no image for /m/a/route_11.png",
@@ -44,7 +52,7 @@ def test_twins_and_empty_folders(tmp_path: Path) -> None:
     find_files("image", tmp_path / "i", (".png", ".jpg"), problems)
     (tmp_path / "none").mkdir()
     empty = find_files("image", tmp_path / "none", (".png",), problems)
-    match(empty, empty, problems)
+    match(empty, empty, make, problems)
     assert "two images of one name" in problems[0]
     assert "no images in" in problems[1]
 
