@@ -97,7 +97,7 @@ class Pipeline:
     def prepare_dataset(self) -> None:
         """Makes the synthetic dataset where the experiment asks for one, and checks every split that is read."""
         from dataset_tools.description import load_description
-        from dataset_tools.doctor.fast import verify_split
+        from dataset_tools.doctor.examine import verify_split
         from dataset_tools.synthesis.writer import synthesize
 
         config = self.experiment.section("dataset", DatasetConfig)

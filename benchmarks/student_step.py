@@ -18,10 +18,9 @@ from pathlib import Path
 import torch
 
 from benchmarks.turns import Turn, duration_ms, machine, median_ratio, medians, take_turns
-from dataset_tools.config import DatasetConfig
+from dataset_tools.config import DatasetConfig, SynthesizeConfig
 from dataset_tools.dataset import LabeledImage
 from dataset_tools.description import load_description
-from dataset_tools.synthesis.config import SynthesizeConfig
 from dataset_tools.synthesis.writer import synthesize
 from fasterseg.base.devices import DeviceConfig
 from fasterseg.base.files import write_text

@@ -1,11 +1,17 @@
 """Entry point of `python -m dataset_tools`."""
 
-from dataset_tools.browse.commands import browse_command
-from dataset_tools.commands import label_ids_command, synthesize_command
+from dataset_tools.checking_commands import browse_command, check_command
+from dataset_tools.commands import (
+    clean_command,
+    label_ids_command,
+    lists,
+    pack_command,
+    pull_command,
+    split_command,
+    synthesize_command,
+    tfrecord,
+)
 from dataset_tools.convert.commands import convert
-from dataset_tools.doctor.commands import check_command
-from dataset_tools.management_commands import clean_command, lists, pull_command, split_command
-from dataset_tools.storage_commands import pack_command, tfrecord
 from fasterseg.base.commandline import Program, run_app
 
 app = Program("Make, convert and check datasets.")
@@ -20,7 +26,6 @@ app.command("clean")(clean_command)
 app.command("pack")(pack_command)
 app.add_typer(lists, name="lists")
 app.add_typer(tfrecord, name="tfrecord")
-
 
 if __name__ == "__main__":
     run_app(app)

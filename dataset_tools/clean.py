@@ -1,8 +1,12 @@
 """Removing what these tools made, and nothing else.
 
-A file goes only when it is known to be ours and unchanged since: it stands in the `made_files.txt` of a folder that a
-command claimed, with the size and time noted there, or it is a pack (its first bytes say so), a part of an unfinished
-download, or what a cut-off command left under a temporary name in a claimed folder. Everything else is kept, and named.
+A file is removed only when one of these holds:
+
+- it stands in the `made_files.txt` of a folder that a command claimed, and has the size and time noted there;
+- it is a pack, by its first bytes;
+- it is a part of an unfinished download, or has a temporary name, in a claimed folder: a command was cut off.
+
+Everything else is kept, and named.
 """
 
 import os
@@ -26,7 +30,7 @@ class CleanPlan:
     Attributes:
         root: The folder.
         files: Files and links that would be removed, with their sizes in bytes.
-        kept: Files and folders that one might expect to go, and why they stay.
+        kept: Files and folders that stay although they may be expected to go, and why.
     """
 
     root: Path

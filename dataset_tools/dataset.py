@@ -1,7 +1,7 @@
 """Samples on disk as (image, label) tensors: what the loaders iterate over.
 
-Reads and checks one pair of files at a time; which pairs there are comes from `description`, what is done to them from
-`transforms`, in which order from `sampler`.
+Reads and checks one pair of files at a time. `description` says which pairs there are, `transforms` what is done to
+them, `loader` in which order.
 """
 
 import math
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset, get_worker_info
 
 from dataset_tools.masks import check_mask_values, read_mask
-from dataset_tools.transforms import Color
+from dataset_tools.transforms import Pair, Transform
 from fasterseg.base.images import described, read_image
 from fasterseg.base.normalization import normalize
 
@@ -47,21 +47,24 @@ class Draw(NamedTuple):
     seed: tuple[int, ...]
 
 
-class Transform(Protocol):
-    """Augments a decoded pair, and knows the normalisation; every random choice comes from the generator."""
+def read_pair(sample: Sample, *, num_classes: int, ignore_index: int) -> Pair:
+    """Reads image and mask of a sample and checks them; see `read_image` and `read_label`.
 
-    @property
-    def mean(self) -> Color:
-        """Mean per RGB channel, for values in 0..1."""
+    Args:
+        sample: The pair; without a mask every pixel is ignored.
+        num_classes: Ids 0..num_classes-1 are allowed.
+        ignore_index: The further value that is allowed.
 
-    @property
-    def std(self) -> Color:
-        """Standard deviation per RGB channel."""
+    Returns:
+        RGB (H, W, 3) uint8, and train ids (H, W).
 
-    def augment(
-        self, image: NDArray[np.uint8], label: NDArray[np.integer], generator: np.random.Generator, /
-    ) -> tuple[NDArray[np.uint8], NDArray[np.integer]]:
-        """Maps (H, W, 3) RGB bytes and (H, W) ids to another such pair."""
+    Raises:
+        FileNotFoundError: A file does not exist.
+        ValueError: A file is unreadable, the sizes differ, or the mask holds a value outside the classes.
+    """
+    image = read_image(sample.image, sample.origin)
+    size = (image.shape[0], image.shape[1])
+    return image, read_label(sample, size, num_classes=num_classes, ignore_index=ignore_index)
 
 
 def read_label(
@@ -98,7 +101,7 @@ def read_label(
 
 
 class PairReader(Protocol):
-    """Gives checked pairs from elsewhere than their files; see `packed.PackedReader`."""
+    """Gives checked pairs from elsewhere than their files; see `pack.PackedReader`."""
 
     def read(self, position: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """(H, W, 3) RGB bytes and (H, W) train ids of the sample of a number."""
@@ -109,7 +112,7 @@ class SegmentationDataset(Dataset[LabeledImage]):
 
     Args:
         samples: What to read.
-        transform: Turns a decoded pair into tensors.
+        transform: Augments a decoded pair; its mean and deviation normalise the image.
         num_classes: Number of classes of the masks.
         ignore_index: The mask value that is no class.
         packed: Reads the samples by their numbers; None for reading their files.
@@ -154,9 +157,8 @@ class SegmentationDataset(Dataset[LabeledImage]):
     def __getitems__(self, keys: Sequence[int | Draw]) -> LabeledImage:
         """Reads a batch; PyTorch's loaders call this where it is there.
 
-        The tensors are allocated once and every item is normalised into its place: to touch new memory is most of the
-        work that there is besides decoding. In a worker they lie in shared memory, through which they go to the
-        training process.
+        The batch is allocated once and every item is normalised into its place: besides decoding, touching new memory
+        is most of the work. In a worker the batch lies in memory that is shared with the training process.
 
         Args:
             keys: Those of its items.
@@ -182,18 +184,15 @@ class SegmentationDataset(Dataset[LabeledImage]):
             label_place.numpy()[...] = label
         return LabeledImage(images, labels, names)
 
-    def _augmented(self, draw: Draw) -> tuple[NDArray[np.uint8], NDArray[np.integer]]:
+    def _augmented(self, draw: Draw) -> Pair:
         """The augmented pair of a draw."""
-        return self.transform.augment(*self._read(draw.position), np.random.default_rng(draw.seed))
-
-    def _read(self, position: int) -> tuple[NDArray[np.uint8], NDArray[np.integer]]:
-        """The pair of a sample, checked."""
-        if self.packed is not None:
-            return self.packed.read(position)
-        sample = self.samples[position]
-        image = read_image(sample.image, sample.origin)
-        size = (image.shape[0], image.shape[1])
-        return image, read_label(sample, size, num_classes=self.num_classes, ignore_index=self.ignore_index)
+        sample = self.samples[draw.position]
+        image, label = (
+            read_pair(sample, num_classes=self.num_classes, ignore_index=self.ignore_index)
+            if self.packed is None
+            else self.packed.read(draw.position)
+        )
+        return self.transform.augment(image, label, np.random.default_rng(draw.seed))
 
 
 def _allocate(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:

@@ -160,7 +160,7 @@ def load_description(root: Path) -> DatasetDescription:
         root: The dataset folder.
 
     Returns:
-        The description. That the files of the lists exist is checked by `doctor.fast.verify_split`, or on reading.
+        The description. That the files of the lists exist is checked by `doctor.examine.verify_split`, or on reading.
 
     Raises:
         FileNotFoundError: There is no dataset.yaml, or a list is missing.

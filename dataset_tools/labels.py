@@ -23,6 +23,7 @@ from typing import Annotated, NamedTuple
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from dataset_tools.lists import read_text
 from fasterseg.base.errors import problems_of
 from fasterseg.base.files import write_text
 
@@ -109,8 +110,7 @@ def load_labels(path: Path) -> tuple[LabelDefinition, ...]:
 
 def _read_csv(path: Path) -> dict[str, object]:
     """Reads the CSV form into what the YAML form holds; that the values are numbers is checked with the model."""
-    # utf-8-sig: spreadsheet programs put a byte order mark in front.
-    rows = csv.DictReader(io.StringIO(path.read_bytes().decode("utf-8-sig"), newline=""), skipinitialspace=True)
+    rows = csv.DictReader(io.StringIO(read_text(path), newline=""), skipinitialspace=True)
     missing = [column for column in _CSV_NEEDED if column not in (rows.fieldnames or ())]
     if missing:
         raise ValueError(

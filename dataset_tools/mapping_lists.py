@@ -16,13 +16,13 @@ from dataset_tools.description import DESCRIPTION_NAME, DatasetDescription, load
 from dataset_tools.labels import LabelDefinition, class_table
 from dataset_tools.lists import quote_names, read_lines, split_mapping_line
 from dataset_tools.split import write_splits
+from fasterseg.base.errors import list_problems
 from fasterseg.base.files import write_text
 from fasterseg.base.images import described
 
 ListStyle = Literal["tab", "space", "quoted"]
 LIST_SUFFIX = "_mapping_list.txt"
 _JOINED = ("train", "val")
-_SHOWN_PROBLEMS = 20
 
 
 def export_lists(
@@ -161,9 +161,7 @@ def import_lists(
             if before is not sample and before.origin.split(":")[0] != sample.origin.split(":")[0]:
                 problems.append(f"{sample.image} is in two splits: {before.origin} and {sample.origin}")
     if problems:
-        shown = problems[:_SHOWN_PROBLEMS]
-        more = [f"... and {len(problems) - len(shown)} more"] if len(problems) > len(shown) else []
-        raise ValueError("mapping lists with problems, nothing was written:\n  " + "\n  ".join([*shown, *more]))
+        raise ValueError(f"mapping lists with problems, nothing was written:{list_problems(problems)}")
     described_as = _base_description(root, labels, name)
     if not dry_run:
         write_splits(described_as, splits, tool="lists import", label="imported")

@@ -5,7 +5,8 @@ ids into other numbers; Pillow returns the stored index.
 """
 
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -34,15 +35,34 @@ def read_mask(path: Path) -> NDArray[np.integer]:
         FileNotFoundError: The file does not exist.
         ValueError: The file cannot be decoded, or holds colours instead of ids.
     """
+    with open_stored(path) as image:
+        _check_mode(path, image)
+        # Palette images give their index here: Pillow applies the palette only on convert().
+        return np.asarray(image)
+
+
+@contextmanager
+def open_stored(path: Path, kind: str = "mask") -> Iterator[Image.Image]:
+    """Opens an image as it is stored, with Pillow.
+
+    Args:
+        path: The file.
+        kind: What it is, for messages.
+
+    Yields:
+        The image; only its header is read so far.
+
+    Raises:
+        FileNotFoundError: The file does not exist.
+        ValueError: It cannot be decoded.
+    """
     if not path.is_file():
-        raise FileNotFoundError(f"mask not found: {path}")
+        raise FileNotFoundError(f"{kind} not found: {path}")
     try:
         with Image.open(path) as image:
-            _check_mode(path, image)
-            # Palette images give their index here: Pillow applies the palette only on convert().
-            return np.asarray(image)
+            yield image
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise ValueError(f"mask cannot be read: {path} ({error}); it is damaged or not an image") from error
+        raise ValueError(f"{kind} cannot be read: {path} ({error}); it is damaged or not an image") from error
 
 
 def _check_mode(path: Path, image: Image.Image) -> None:
@@ -72,18 +92,13 @@ def read_color_mask(path: Path) -> NDArray[np.uint8]:
         FileNotFoundError: The file does not exist.
         ValueError: The file cannot be decoded, or is grey.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"mask not found: {path}")
-    try:
-        with Image.open(path) as image:
-            if image.mode not in COLOR_MODES:
-                raise ValueError(
-                    f"mask {path} has the mode {image.mode}, expected colours (modes {', '.join(COLOR_MODES)}); "
-                    "a grey mask holds class ids: convert it as one of ids"
-                )
-            return np.asarray(image.convert("RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise ValueError(f"mask cannot be read: {path} ({error}); it is damaged or not an image") from error
+    with open_stored(path) as image:
+        if image.mode not in COLOR_MODES:
+            raise ValueError(
+                f"mask {path} has the mode {image.mode}, expected colours (modes {', '.join(COLOR_MODES)}); a grey "
+                "mask holds class ids: convert it as one of ids"
+            )
+        return np.asarray(image.convert("RGB"))
 
 
 def map_ids(mask: NDArray[np.integer], train_ids: Mapping[int, int], source: Path | str) -> NDArray[np.uint8]:

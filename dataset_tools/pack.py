@@ -5,12 +5,15 @@
     at the end      the index, JSON: the classes, and of each sample its names, sizes, places, and the sizes and times
                     that its files had
 
-`packed` reads them for the loader, which uses a pack only while every file that it needs is as it was.
+`write_pack` makes them. `loader` asks `find_packed` whether packs hold all of its samples as they are now, and then
+reads images and masks as views into the memory-mapped file: a crop touches only the pages that it needs.
 """
 
 import hashlib
 import json
+import mmap
 import struct
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -18,13 +21,13 @@ from typing import IO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
-from rich.progress import track
 
-from dataset_tools.dataset import Sample, read_label
+from dataset_tools.dataset import Sample, read_pair
 from dataset_tools.description import DatasetDescription, relative_name
 from dataset_tools.pull.archive import check_room
+from fasterseg.base.console import tracked
 from fasterseg.base.files import replacing
-from fasterseg.base.images import described, read_image
+from fasterseg.base.images import described
 
 PACKS_FOLDER = "packs"
 PACK_SUFFIX = ".pack"
@@ -127,7 +130,15 @@ def _digest(rows: Sequence[object]) -> str:
 
 
 class PackPlan(NamedTuple):
-    """What packing a split would write: its samples with places, and bytes; `is_current` when the pack is there."""
+    """What packing a split would write.
+
+    Attributes:
+        split: Name of the split.
+        path: Where the pack goes.
+        samples: The entries of the index.
+        size_bytes: Size of all but the index.
+        is_current: Whether a pack with just these samples is there.
+    """
 
     split: str
     path: Path
@@ -191,7 +202,9 @@ def _is_current(path: Path, description: DatasetDescription, samples: Sequence[P
 
 
 def write_pack(description: DatasetDescription, plan: PackPlan, *, progress: bool = True) -> None:
-    """Reads, checks and writes every image and mask of a split; a cut leaves the former pack, or none.
+    """Reads, checks and writes every image and mask of a split.
+
+    A run that is cut off leaves the former pack, or none.
 
     Args:
         description: The dataset.
@@ -204,11 +217,8 @@ def write_pack(description: DatasetDescription, plan: PackPlan, *, progress: boo
     check_room(plan.path.parent, plan.size_bytes)
     pairs = list(zip(description.samples(plan.split), plan.samples, strict=True))
     with replacing(plan.path) as temporary, temporary.open("wb") as file:
-        for sample, packed in track(pairs, description=f"pack {plan.split}", disable=not progress):
-            image = read_image(sample.image, sample.origin)
-            label = read_label(
-                sample, packed.size, num_classes=description.num_classes, ignore_index=description.ignore_index
-            )
+        for sample, packed in tracked(pairs, f"pack {plan.split}", disable=not progress):
+            image, label = read_pair(sample, num_classes=description.num_classes, ignore_index=description.ignore_index)
             if image.shape[:2] != packed.size or marks_of(sample) != packed.marks:
                 raise ValueError(f"{described(sample.image, sample.origin)} changed while it was packed; run it again")
             _put(file, packed.image_offset, image)
@@ -232,3 +242,96 @@ def _put(file: IO[bytes], offset: int, array: NDArray[np.uint8]) -> None:
     """Writes an array at its place."""
     file.seek(offset)
     file.write(np.ascontiguousarray(array).data)
+
+
+class PackedReader:
+    """Images and masks of some samples from packs.
+
+    Args:
+        places: The pack and the entry of each sample.
+        ignore_index: Mask value of samples without a mask.
+    """
+
+    def __init__(self, places: Sequence[tuple[Path, PackedSample]], *, ignore_index: int) -> None:
+        self._places = tuple(places)
+        self._ignore_index = ignore_index
+        self._mapped: dict[Path, mmap.mmap] = {}
+
+    def __getstate__(self) -> dict[str, object]:
+        """All but the mapped files, which every process maps for itself."""
+        return {**self.__dict__, "_mapped": {}}
+
+    def read(self, position: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """One sample's pair, read-only.
+
+        Args:
+            position: Number of the sample.
+
+        Returns:
+            RGB (H, W, 3), and train ids (H, W).
+        """
+        path, entry = self._places[position]
+        if path not in self._mapped:
+            with path.open("rb") as file:
+                self._mapped[path] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        data, (height, width) = self._mapped[path], entry.size
+        image = np.frombuffer(data, np.uint8, 3 * height * width, entry.image_offset).reshape(height, width, 3)
+        if entry.mask_offset is None:
+            return image, np.full(entry.size, self._ignore_index, np.uint8)
+        return image, np.frombuffer(data, np.uint8, height * width, entry.mask_offset).reshape(height, width)
+
+
+def find_packed(description: DatasetDescription, samples: Sequence[Sample]) -> PackedReader | None:
+    """Looks for packs that hold all of some samples as they are now.
+
+    Packs that hold some of them, but not all or not as they are now, are not used, and a warning says so.
+
+    Args:
+        description: The dataset.
+        samples: What is to be read.
+
+    Returns:
+        Their reader, or None where there are no packs of them or outdated ones.
+    """
+    problems: list[str] = []
+    entries = _entries(description, problems)
+    if not entries and not problems:
+        return None
+    places, found = [], 0
+    for sample in samples:
+        image, mask = names_of(sample, description.root)
+        held = entries.get(image)
+        if held is None:
+            continue
+        found += 1
+        marks = marks_of(sample)
+        places.extend([place for place in held if (place[1].mask, place[1].marks) == (mask, marks)][:1])
+    if len(places) == len(samples):
+        return PackedReader(places, ignore_index=description.ignore_index)
+    if found:
+        problems.append(f"{len(samples) - found} of {len(samples)} images are not in them")
+        problems.append(f"{found - len(places)} have changed since")
+    if problems:
+        warnings.warn(
+            f"the packs in {description.root / PACKS_FOLDER} are not used ({'; '.join(problems)}), the images are "
+            f"decoded instead, which is slower; renew them: python -m dataset_tools pack {description.root}",
+            stacklevel=2,
+        )
+    return None
+
+
+def _entries(description: DatasetDescription, problems: list[str]) -> dict[str, list[tuple[Path, PackedSample]]]:
+    """The packs and entries of each packed image; packs that cannot be used are added to the problems."""
+    entries: dict[str, list[tuple[Path, PackedSample]]] = {}
+    for path in sorted((description.root / PACKS_FOLDER).glob(f"*{PACK_SUFFIX}")):
+        try:
+            content, samples = read_index(path)
+        except ValueError as error:
+            problems.append(str(error))
+            continue
+        if (content["num_classes"], content["ignore_index"]) != (description.num_classes, description.ignore_index):
+            problems.append(f"{path.name} was made for other classes")
+            continue
+        for sample in samples:
+            entries.setdefault(sample.image, []).append((path, sample))
+    return entries

@@ -1,10 +1,15 @@
-"""Pictures for people: masks laid over images, small enough for a page; shared by the doctor's report and `browse`."""
+"""Pictures of samples and the HTML pages that show them, for the doctor's report and `browse`.
+
+A page stands alone: one file, no scripts, nothing fetched, every text escaped.
+"""
 
 import base64
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
+import jinja2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -14,11 +19,13 @@ from dataset_tools.masks import Rgb, read_mask
 from dataset_tools.transforms import resize_label
 from fasterseg.base import pictures
 from fasterseg.base.images import read_image
+from fasterseg.base.text import printable
 
 # Values that are neither a class nor ignored: a colour that class colours seldom are.
 UNKNOWN_COLOR: Rgb = (255, 0, 255)
 _OPACITY = 0.55
 _JPEG_QUALITY = 85
+_TEMPLATES = Path(__file__).parent / "templates"
 
 
 def shrink(image: NDArray[np.uint8], width_px: int) -> NDArray[np.uint8]:
@@ -91,7 +98,7 @@ def sample_picture(
 
 
 def data_uri(picture: NDArray[np.uint8]) -> str:
-    """A picture as a JPEG inside an address, for a page that needs no other file."""
+    """An RGB picture as the address of an embedded JPEG, for a page that needs no other file."""
     bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
     encoded, data = cv2.imencode(".jpg", bgr, (cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY))
     assert encoded, "OpenCV always encodes 8-bit JPEG"
@@ -113,3 +120,24 @@ def _beside(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> NDArray[np.uin
     width = max(1, round(right.shape[1] * height / right.shape[0]))
     scaled = cv2.resize(right, (width, height), interpolation=cv2.INTER_NEAREST)
     return np.concatenate([left, np.asarray(scaled, np.uint8)], axis=1)
+
+
+def render_page(template: str, **values: Any) -> str:
+    """Fills a template.
+
+    Args:
+        template: Its file name in the folder `templates`.
+        values: What it shows; every text is escaped.
+
+    Returns:
+        The page.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["printable"] = printable
+    return environment.get_template(template).render(values)

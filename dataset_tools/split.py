@@ -1,31 +1,197 @@
 """Dividing a dataset into splits anew: by ratio and seed, stratified by class content, groups kept together.
 
-The files stay where they are. New lists go to a folder of their own, `splits/<name>/`; `dataset.yaml` is replaced last
-and in one step, and its former text stays beside the new lists, so that a cut never leaves half a division and the old
-one can be had back. `lists` writes through here too.
+A group is a set of files that belong together, such as the frames of one drive; a pattern on the file name names it.
+`assign_groups` decides which group goes where, `plan_split` applies it to a dataset, `write_splits` writes the lists.
+
+Images and masks stay where they are. New lists go to a folder of their own, `splits/<name>/`. `dataset.yaml` is
+replaced last and in one step, so that a run that is cut off leaves the old division whole. The former `dataset.yaml`
+stays beside the new lists. `lists` writes through here too.
 """
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.progress import track
 
 from dataset_tools.dataset import Sample
 from dataset_tools.description import DESCRIPTION_NAME, DatasetDescription, save_description
 from dataset_tools.files import claim_folder, record_made
-from dataset_tools.grouping import compile_group_pattern, group_of
 from dataset_tools.masks import check_mask_values, read_mask
-from dataset_tools.stratify import assign_groups
+from fasterseg.base.console import tracked
 from fasterseg.base.files import write_bytes
 from fasterseg.base.images import described
 
 SPLITS_FOLDER = "splits"
 PREVIOUS_NAME = f"previous_{DESCRIPTION_NAME}"
 _SHOWN = 10
+_SWAPS_PER_GROUP = 20
+_MOST_SWAPS = 200_000
+
+
+def compile_group_pattern(text: str) -> re.Pattern[str]:
+    """Reads a group pattern.
+
+    Args:
+        text: A regular expression that is searched in the file name.
+
+    Returns:
+        The pattern.
+
+    Raises:
+        ValueError: It is not a regular expression.
+    """
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise ValueError(
+            f"group pattern {text!r} is not a regular expression: {error}; for example '^[^_]+' takes what stands "
+            "before the first underscore"
+        ) from error
+
+
+def group_of(path: Path, pattern: re.Pattern[str]) -> str | None:
+    """The group of a file.
+
+    Args:
+        path: The file; only its name is searched.
+        pattern: Its bracketed parts, joined by "/", name the group; without brackets, all that matches does.
+
+    Returns:
+        The group, or None where the name does not match.
+    """
+    found = pattern.search(path.name)
+    if found is None:
+        return None
+    return "/".join(part or "" for part in found.groups()) if pattern.groups else found.group()
+
+
+def apportion(count: int, ratios: Sequence[float]) -> tuple[int, ...]:
+    """Divides a number by ratios with the largest-remainder method, so that nothing is lost to rounding.
+
+    Args:
+        count: What to divide.
+        ratios: Parts, above 0; only their proportions count.
+
+    Returns:
+        One number per ratio, together `count`. Each is less than 1 away from its exact part. A part that would be 0
+        gets 1, taken from the largest.
+
+    Raises:
+        ValueError: There are fewer things than parts.
+    """
+    if count < len(ratios):
+        raise ValueError(f"{count} cannot be divided into {len(ratios)} parts of at least 1")
+    exact = np.asarray(ratios, np.float64) * count / sum(ratios)
+    parts = np.floor(exact).astype(np.int64)
+    by_remainder = np.argsort(-(exact - parts), kind="stable")
+    parts[by_remainder[: count - int(parts.sum())]] += 1
+    while parts.min() == 0:
+        parts[parts.argmax()] -= 1
+        parts[parts.argmin()] += 1
+    return tuple(parts.tolist())
+
+
+def assign_groups(
+    sizes: NDArray[np.int64], content: NDArray[np.float64], ratios: Sequence[float], *, seed: int
+) -> NDArray[np.int64]:
+    """Chooses a split for every group.
+
+    Groups are placed one by one, those with the largest share of some class first, each into the split where the
+    shares of all classes come nearest to the ratios. Then random pairs of groups are swapped where that comes nearer
+    still. Groups of one image each are divided exactly as `apportion` says.
+
+    Args:
+        sizes: Images of each group, (G,).
+        content: How much of each class a group holds, (G, C); C may be 0.
+        ratios: Part of each split; they add up to 1.
+        seed: Decides the order of equal groups, and which pairs are tried.
+
+    Returns:
+        Number of the split of each group, (G,). Every split gets at least one group.
+
+    Raises:
+        ValueError: There are fewer groups than splits.
+    """
+    if len(sizes) < len(ratios):
+        raise ValueError(
+            f"{len(sizes)} groups cannot be divided into {len(ratios)} splits without tearing one apart; give fewer "
+            "splits, or a group pattern that tells more groups apart"
+        )
+    generator = np.random.default_rng(seed)
+    features = np.concatenate([sizes[:, None].astype(np.float64), content], axis=1)
+    totals = features.sum(axis=0)
+    shares = features[:, totals > 0] / totals[totals > 0]
+    order = generator.permutation(len(sizes))
+    order = order[np.argsort(-shares[order].max(axis=1), kind="stable")]
+    balance = _Balance(shares, np.asarray(ratios, np.float64))
+    room = np.asarray(apportion(int(sizes.sum()), ratios))
+    for group in order.tolist():
+        fitting = np.flatnonzero(room >= sizes[group])
+        candidates = fitting if len(fitting) else np.arange(len(ratios))
+        split = int(candidates[np.argmin(balance.cost_of_adding(group)[candidates])])
+        balance.place(group, split)
+        room[split] -= sizes[group]
+    _fill_empty(balance, sizes, len(ratios))
+    if shares.shape[1] > 1 or sizes.min() < sizes.max():
+        _swap(balance, generator)
+    return balance.splits
+
+
+class _Balance:
+    """Which split each group is in, and how far every class is from its ratio there.
+
+    The distance is sum over splits and classes of (share - ratio)^2 / ratio, so that small splits count as much.
+    """
+
+    def __init__(self, shares: NDArray[np.float64], ratios: NDArray[np.float64]) -> None:
+        self.shares = shares
+        self.splits = np.full(len(shares), -1, np.int64)
+        self._ratios = ratios[:, None]
+        self._excess = np.repeat(-self._ratios, shares.shape[1], axis=1)
+
+    def cost_of_adding(self, group: int) -> NDArray[np.float64]:
+        """How much the distance grows with the group in each split."""
+        share = self.shares[group]
+        return np.asarray(((2 * self._excess + share) * share / self._ratios).sum(axis=1))
+
+    def place(self, group: int, split: int) -> None:
+        """Puts a group into a split, and takes it out of the one it was in."""
+        if self.splits[group] >= 0:
+            self._excess[self.splits[group]] -= self.shares[group]
+        self._excess[split] += self.shares[group]
+        self.splits[group] = split
+
+    def gain_of_swapping(self, first: int, second: int) -> float:
+        """How much the distance shrinks when two groups change places."""
+        one, other = self.splits[first], self.splits[second]
+        change = self.shares[second] - self.shares[first]
+        growth = (2 * self._excess[one] + change) * change / self._ratios[one]
+        growth += (change - 2 * self._excess[other]) * change / self._ratios[other]
+        return -float(growth.sum())
+
+
+def _fill_empty(balance: _Balance, sizes: NDArray[np.int64], splits: int) -> None:
+    """Moves the smallest group of the split with most groups into each split that has none."""
+    for split in range(splits):
+        counts = np.bincount(balance.splits, minlength=splits)
+        if counts[split] == 0:
+            members = np.flatnonzero(balance.splits == counts.argmax())
+            balance.place(int(members[sizes[members].argmin()]), split)
+
+
+def _swap(balance: _Balance, generator: np.random.Generator) -> None:
+    """Lets random pairs of groups change places where it helps."""
+    count = len(balance.splits)
+    pairs = generator.integers(count, size=(min(_SWAPS_PER_GROUP * count, _MOST_SWAPS), 2))
+    for first, second in pairs.tolist():
+        one, other = int(balance.splits[first]), int(balance.splits[second])
+        if one != other and balance.gain_of_swapping(first, second) > 1e-12:
+            balance.place(first, other)
+            balance.place(second, one)
 
 
 @dataclass(frozen=True)
@@ -86,8 +252,7 @@ def plan_split(
         ratios: Part of each new split; together 1.
         seed: Decides which image goes where.
         stratify: Divide the pixels of every class by the ratios too.
-        group_by: Regular expression on the file name that names the group (the drive, the patient) of an image; a group
-            never straddles splits.
+        group_by: Pattern on the file name that names the group (the drive, the patient); no group straddles splits.
         source_splits: Splits to divide, joined by "+"; the others stay. All when None.
         progress: Show a progress bar while masks are read.
 
@@ -101,10 +266,7 @@ def plan_split(
     """
     names = source_splits.split("+") if source_splits else list(description.splits)
     samples = _pool(description, names)
-    kept = {name: split for name, split in description.splits.items() if name not in names}
-    clash = sorted(kept.keys() & ratios.keys())
-    if clash:
-        raise ValueError(f"the splits {', '.join(clash)} exist and stay; name new ones otherwise, or divide them too")
+    kept = _kept(description, names, ratios)
     keys = [sample.image.as_posix() for sample in samples] if group_by is None else _groups(samples, group_by, kept)
     numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
     member_of = np.array([numbers[key] for key in keys])
@@ -114,14 +276,24 @@ def plan_split(
     chosen = assign_groups(
         np.bincount(member_of), content if stratify else content[:, :0], list(ratios.values()), seed=seed
     )
-    split_of = chosen[member_of]
-    members = [np.flatnonzero(split_of == number) for number in range(len(ratios))]
+    members = [np.flatnonzero(chosen[member_of] == number) for number in range(len(ratios))]
     return SplitPlan(
         splits={name: tuple(samples[i] for i in rows.tolist()) for name, rows in zip(ratios, members, strict=True)},
         kept=kept,
         class_pixels=np.stack([pixels[rows].sum(axis=0) for rows in members]),
         groups=None if group_by is None else tuple(np.bincount(chosen, minlength=len(ratios)).tolist()),
     )
+
+
+def _kept(
+    description: DatasetDescription, names: Sequence[str], ratios: Mapping[str, float]
+) -> dict[str, tuple[Sample, ...]]:
+    """The splits that are not divided; none may have the name of a new one."""
+    kept = {name: split for name, split in description.splits.items() if name not in names}
+    clash = sorted(kept.keys() & ratios.keys())
+    if clash:
+        raise ValueError(f"the splits {', '.join(clash)} exist and stay; name new ones otherwise, or divide them too")
+    return kept
 
 
 def _pool(description: DatasetDescription, names: Sequence[str]) -> list[Sample]:
@@ -164,7 +336,7 @@ def _groups(samples: Sequence[Sample], pattern_text: str, kept: Mapping[str, Seq
 def _class_pixels(description: DatasetDescription, samples: Sequence[Sample], *, progress: bool) -> NDArray[np.int64]:
     """Pixels of each class in each mask, (samples, classes)."""
     counts = np.zeros((len(samples), description.num_classes), np.int64)
-    for row, sample in enumerate(track(samples, description="read masks", disable=not progress)):
+    for row, sample in enumerate(tracked(samples, "read masks", disable=not progress)):
         assert sample.mask is not None, "_pool refuses samples without a mask"
         mask = read_mask(sample.mask)
         source = f"mask {described(sample.mask, sample.origin)}"

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from fasterseg.base.console import CONSOLE, epoch_progress, format_duration
 from fasterseg.base.experiment import Experiment, dataset_num_classes
+from fasterseg.base.locks import FolderLock
 from fasterseg.networks.families import AnyArchitecture, network_specs
 from fasterseg.networks.space import SpaceConfig
 from fasterseg.networks.specs import OperatorSpec
@@ -59,17 +60,18 @@ def run_table(
     path = out / TABLE_NAME
     target = experiment.section("target", TargetConfig)
     classes = dataset_num_classes(experiment) if num_classes is None else num_classes
-    build_table(
-        path,
-        target=target,
-        space=experiment.section("space", SpaceConfig),
-        protocol=experiment.section("latency", LatencyConfig),
-        num_classes=classes,
-        extra_specs=[
-            spec for network in networks for spec in network_specs(network, classes, input_size=target.input_size)
-        ],
-        only_missing=only_missing,
-    )
+    with FolderLock(out):
+        build_table(
+            path,
+            target=target,
+            space=experiment.section("space", SpaceConfig),
+            protocol=experiment.section("latency", LatencyConfig),
+            num_classes=classes,
+            extra_specs=[
+                spec for network in networks for spec in network_specs(network, classes, input_size=target.input_size)
+            ],
+            only_missing=only_missing,
+        )
     return path
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from dataset_tools.crops import check_crop_size
+from dataset_tools.config import check_crop_size
 from fasterseg.base.devices import DeviceConfig
 from fasterseg.base.experiment import Section
 from fasterseg.networks.space import BRANCH_PAIRS, Branches
@@ -37,6 +37,7 @@ class SupernetTrainConfig(Section):
         ohem_min_kept_fraction: Part of the pixels that is kept at least.
         label_stride: Stride at which labels and logits meet in the loss; 8 is the heads' own.
         log_every: Steps whose mean loss is one record of `metrics.jsonl`.
+        save_every_minutes: Minutes between states within an epoch; one is saved after each epoch too.
         device: What the stage runs on.
     """
 
@@ -55,6 +56,7 @@ class SupernetTrainConfig(Section):
     ohem_min_kept_fraction: Fraction = 1 / 16
     label_stride: Count = 8
     log_every: Count = 20
+    save_every_minutes: Positive = 10.0
     device: DeviceConfig = DeviceConfig()
 
     @model_validator(mode="after")

@@ -10,8 +10,7 @@ from torch.utils.data import DataLoader
 from dataset_tools.config import DatasetConfig
 from dataset_tools.dataset import LabeledImage
 from dataset_tools.description import DatasetDescription
-from dataset_tools.loader import TrainLoader, build_eval_loader, build_train_loader
-from dataset_tools.sampler import Subset
+from dataset_tools.loader import Subset, TrainLoader, build_eval_loader, build_train_loader
 from search.config import SearchConfig
 
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from dataset_tools.config import DatasetConfig
 from dataset_tools.dataset import LabeledImage
 from dataset_tools.description import load_description
-from dataset_tools.doctor.fast import verify_split
+from dataset_tools.doctor.examine import verify_split
 from dataset_tools.loader import build_train_loader
 from fasterseg.base.experiment import Experiment
 from fasterseg.engine.devices import build_fabric, seed_everything
@@ -140,8 +140,15 @@ def run_pretrain(experiment: Experiment, *, out: Path) -> Path:
         )
         loss = SupernetLoss(config, ignore_index=description.ignore_index, fabric=fabric)
         stage = PretrainStage(supernet, config=config, loss=loss, fabric=fabric, run_folder=run_folder)
-        epochs = config.epochs
-        result = run_stage(stage, loader, run_folder, fabric=fabric, epochs=epochs, log_every=config.log_every)
-        run_folder.finish({"supernet": run_folder.best.name, "epochs": epochs, "duration_s": result.duration_s})
+        result = run_stage(
+            stage,
+            loader,
+            run_folder,
+            fabric=fabric,
+            epochs=config.epochs,
+            log_every=config.log_every,
+            save_every_minutes=config.save_every_minutes,
+        )
+        run_folder.finish({"supernet": run_folder.best.name, "epochs": config.epochs, "duration_s": result.duration_s})
         fabric.barrier()
     return run_folder.best

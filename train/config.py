@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from dataset_tools.crops import check_crop_size
+from dataset_tools.config import check_crop_size
 from fasterseg.base.devices import DeviceConfig
 from fasterseg.base.experiment import Experiment, Section
 from fasterseg.networks.channels import StemKind
@@ -66,6 +66,7 @@ class TrainConfig(Section):
         validate_every: Epochs between validations; the last epoch is always validated.
         predict_test_every: Epochs between predictions of the test split, written to `test_predictions/`; 0 for never.
         log_every: Steps whose mean loss is one record of `metrics.jsonl`.
+        save_every_minutes: Minutes between states within an epoch; one is saved after each epoch too.
         example_count: Validation images shown with their predictions in TensorBoard.
         device: What the stage runs on.
     """
@@ -96,6 +97,7 @@ class TrainConfig(Section):
     validate_every: Count = 1
     predict_test_every: Annotated[int, Field(ge=0)] = 0
     log_every: Count = 20
+    save_every_minutes: Positive = 10.0
     example_count: Annotated[int, Field(ge=0)] = 4
     device: DeviceConfig = DeviceConfig()
 

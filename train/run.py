@@ -12,7 +12,7 @@ from lightning_fabric import Fabric
 
 from dataset_tools.config import DatasetConfig
 from dataset_tools.description import DatasetDescription, load_description
-from dataset_tools.doctor.fast import verify_split
+from dataset_tools.doctor.examine import verify_split
 from fasterseg.base.experiment import Experiment
 from fasterseg.base.files import file_digest, write_text
 from fasterseg.engine.checkpoint import NetworkCheckpoint, load_network
@@ -132,6 +132,7 @@ def _run(
         epochs=config.epochs,
         validate_every=config.validate_every,
         log_every=config.log_every,
+        save_every_minutes=config.save_every_minutes,
     )
     peak = peak_memory_bytes(fabric.device)
     if peak is not None:

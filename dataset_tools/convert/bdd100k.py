@@ -62,11 +62,4 @@ def read_bdd100k(source: Path) -> SourceDataset:
         need_folders([masks], f"the masks of {folder}")
         splits[folder.name] = pair_folders(folder, masks, make, problems, suffixes=("", suffix))
     refuse(problems, source)
-    return SourceDataset(
-        tool="convert bdd100k",
-        name="BDD100K",
-        root=source,
-        classes=BDD100K_CLASSES,
-        splits=splits,
-        settings={"layout": layout},
-    )
+    return SourceDataset("convert bdd100k", source, BDD100K_CLASSES, splits, {"layout": layout}, name="BDD100K")

@@ -113,14 +113,7 @@ def read_camvid(source: Path) -> SourceDataset:
     else:
         layout, splits = "SegNet", _split_folders(source, "annot", problems)
     refuse(problems, source)
-    return SourceDataset(
-        tool="convert camvid",
-        name="CamVid",
-        root=source,
-        classes=CAMVID_CLASSES,
-        splits=splits,
-        settings={"layout": layout},
-    )
+    return SourceDataset("convert camvid", source, CAMVID_CLASSES, splits, {"layout": layout}, name="CamVid")
 
 
 def _split_folders(source: Path, mask_folder_suffix: str, problems: list[str]) -> dict[str, list[SourceImage]]:

@@ -96,12 +96,7 @@ def read_cityscapes(
             folder, masks, make, problems, suffixes=suffixes, mask_endings=(mask_ending(masks_from),)
         )
     refuse(problems, source)
-    return SourceDataset(
-        tool="convert cityscapes",
-        name="Cityscapes" if labels is None else source.resolve().name,
-        root=source,
-        classes=class_table(definitions, labels or "Cityscapes"),
-        splits=splits,
-        settings={"masks_from": masks_from, "annotations": annotations, "labels": plain_labels(definitions)},
-        skipped=skipped,
-    )
+    settings = {"masks_from": masks_from, "annotations": annotations, "labels": plain_labels(definitions)}
+    classes = class_table(definitions, labels or "Cityscapes")
+    name = "Cityscapes" if labels is None else None
+    return SourceDataset("convert cityscapes", source, classes, splits, settings, skipped, name)

@@ -325,7 +325,7 @@ def _list_source(
     make: Callable[[Path, _Json, Sequence[_Json] | None], MaskSource | None],
     settings: Mapping[str, object],
 ) -> SourceDataset:
-    """Lists the images of all annotation files, whose contents are given up one by one.
+    """Lists the images of all annotation files; each content is dropped once it is listed, to free its memory.
 
     Args:
         tool: The command.
@@ -347,15 +347,7 @@ def _list_source(
             name = Path(image["file_name"])
             images.append(SourceImage(name.with_suffix("").as_posix(), place.images / name, mask))
     plain = {split: [str(path.resolve()) for path in place] for split, place in found.items()}
-    return SourceDataset(
-        tool=tool,
-        name=source.resolve().name,
-        root=source,
-        classes=classes,
-        splits=listed,
-        settings={**settings, "splits": plain},
-        skipped=skipped,
-    )
+    return SourceDataset(tool, source, classes, listed, {**settings, "splits": plain}, skipped)
 
 
 def read_categories(found: Mapping[str, CocoSplit], contents: Mapping[str, _Json]) -> list[NamedClass]:

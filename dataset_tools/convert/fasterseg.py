@@ -18,7 +18,6 @@ from dataset_tools.convert.source import (
     MaskSource,
     SourceDataset,
     SourceImage,
-    list_problems,
     need_folders,
     pair_folders,
     refuse,
@@ -27,6 +26,7 @@ from dataset_tools.convert.source import (
 )
 from dataset_tools.labels import class_table, load_labels
 from dataset_tools.lists import read_lines, split_mapping_line
+from fasterseg.base.errors import list_problems
 
 CustomMasksFrom = Literal["polygons", "labelTrainIds"]
 IMAGE_SUFFIX = "_raw"
@@ -67,15 +67,8 @@ def read_fasterseg(
     use_lists = bool(files) if lists is None else lists
     make = partial(labelled_mask, masks_from=masks_from, labels=definitions)
     splits = _from_lists(source, files, masks_from, make) if use_lists else _from_folders(source, masks_from, make)
-    return SourceDataset(
-        tool="convert fasterseg",
-        name=source.resolve().name,
-        root=source,
-        classes=class_table(definitions, labels),
-        splits=splits,
-        settings={"masks_from": masks_from, "lists": use_lists, "labels": plain_labels(definitions)},
-        skipped=skipped,
-    )
+    settings = {"masks_from": masks_from, "lists": use_lists, "labels": plain_labels(definitions)}
+    return SourceDataset("convert fasterseg", source, class_table(definitions, labels), splits, settings, skipped)
 
 
 def _find_labels(source: Path) -> Path:

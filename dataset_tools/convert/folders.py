@@ -95,15 +95,8 @@ def read_folders(
             skipped["masks without an image (--unmatched skip)"] += len(without_image)
         splits[split] = match(images, masks, make, [] if unmatched_files == "skip" else problems)
     refuse(problems, source)
-    return SourceDataset(
-        tool="convert folders",
-        name=source.resolve().name,
-        root=source,
-        classes=class_table(definitions, labels),
-        splits=splits,
-        settings={**names._asdict(), "encoding": encoding, "values": values},
-        skipped=+skipped,
-    )
+    settings = {**names._asdict(), "encoding": encoding, "values": values}
+    return SourceDataset("convert folders", source, class_table(definitions, labels), splits, settings, skipped)
 
 
 def _mask_maker(

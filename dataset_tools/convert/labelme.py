@@ -40,11 +40,11 @@ from dataset_tools.convert.source import (
     PaintedMask,
     SourceDataset,
     SourceImage,
-    list_problems,
     read_json_object,
     standard_split,
 )
 from dataset_tools.polygons import check_points
+from fasterseg.base.errors import list_problems
 
 IGNORE_LABEL = "__ignore__"
 LABELME_OPTIONS = ShapeOptions(order="file")
@@ -201,13 +201,7 @@ def read_labelme(
         mask = LabelmeMask(file.path, plan, class_ids, widths)
         splits.setdefault(split, []).append(SourceImage(name, file.image, mask))
     return SourceDataset(
-        tool="convert labelme",
-        name=source.resolve().name,
-        root=source,
-        classes=plan.table,
-        splits=splits,
-        settings={**options.settings(), **widths._asdict()},
-        skipped=+skipped,
+        "convert labelme", source, plan.table, splits, {**options.settings(), **widths._asdict()}, +skipped
     )
 
 

@@ -69,15 +69,9 @@ def read_mapillary(
         need_folders([masks], f"the masks of {split}")
         splits[standard_split(split)] = pair_folders(images, masks, make, problems)
     refuse(problems, source)
-    return SourceDataset(
-        tool="convert mapillary",
-        name=f"Mapillary Vistas {version}",
-        root=source,
-        classes=plan.table,
-        splits=splits,
-        settings={"version": version, "ignore": sorted(ignore), "all_labels": all_labels},
-        skipped={reason: len(left_out)} if left_out else {},
-    )
+    settings = {"version": version, "ignore": sorted(ignore), "all_labels": all_labels}
+    name, skipped = f"Mapillary Vistas {version}", {reason: len(left_out)}
+    return SourceDataset("convert mapillary", source, plan.table, splits, settings, skipped, name)
 
 
 def _read_labels(config: Path) -> tuple[list[NamedClass], list[str]]:

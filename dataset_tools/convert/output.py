@@ -17,11 +17,12 @@ from typing import Literal, NamedTuple, TypeVar
 from PIL import Image, UnidentifiedImageError
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from dataset_tools.convert.source import SourceDataset, SourceImage, list_problems
+from dataset_tools.convert.source import SourceDataset, SourceImage
 from dataset_tools.dataset import Sample
 from dataset_tools.description import DatasetDescription, save_description
 from dataset_tools.files import claim_folder
-from dataset_tools.masks import write_mask
+from dataset_tools.masks import open_stored, write_mask
+from fasterseg.base.errors import list_problems
 from fasterseg.base.files import write_bytes
 from fasterseg.base.machine import available_cores
 
@@ -122,7 +123,7 @@ def write_dataset(dataset: SourceDataset, out: Path, options: OutputOptions | No
         )
     description = DatasetDescription(
         root=out,
-        name=dataset.name,
+        name=dataset.name or dataset.root.resolve().name,
         class_names=dataset.classes.names,
         colors=dataset.classes.colors,
         label_ids=dataset.classes.label_ids,
@@ -146,7 +147,7 @@ def _summary_of(
         made=sum(found.made for found in converted),
         kept=sum(found.kept for found in converted),
         without_mask=sum(found.sample.mask is None for found in converted),
-        skipped=dict(skipped),
+        skipped=dict(+skipped),
     )
 
 
@@ -282,10 +283,5 @@ def read_image_size(path: Path) -> tuple[int, int]:
         FileNotFoundError: The file does not exist.
         ValueError: It is no image.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"image not found: {path}")
-    try:
-        with Image.open(path) as image:
-            return image.height, image.width
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise ValueError(f"image cannot be read: {path} ({error}); it is damaged or not an image") from error
+    with open_stored(path, "image") as image:
+        return image.height, image.width

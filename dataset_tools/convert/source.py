@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from dataset_tools.labels import IGNORE_TRAIN_ID, ClassTable, LabelDefinition, find_label
 from dataset_tools.masks import Rgb, distinct_colors, map_colors, map_ids, read_color_mask, read_mask
 from dataset_tools.polygons import load_polygons, paint_mask
+from fasterseg.base.errors import list_problems
 
 Encoding = Literal["index", "color"]
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 MASK_ENDINGS = (".png", ".bmp", ".tif", ".tiff", ".gif")
-SHOWN_PROBLEMS = 20
 _STANDARD_SPLITS = {"training": "train", "validation": "val", "valid": "val", "testing": "test"}
 
 
@@ -68,21 +68,21 @@ class SourceDataset:
 
     Attributes:
         tool: The command, as the user types it after `python -m dataset_tools`.
-        name: Name of the dataset.
         root: The folder that is read.
         classes: What a network learns.
         splits: The images of each split.
         settings: Plain values that decide the masks, with the names of the command's options.
-        skipped: What was left out while listing, with counts.
+        skipped: What was left out while listing, with counts, which may be 0.
+        name: Name of the dataset; the folder's when None.
     """
 
     tool: str
-    name: str
     root: Path
     classes: ClassTable
     splits: Mapping[str, Sequence[SourceImage]]
     settings: Mapping[str, object] = field(default_factory=dict)
     skipped: Mapping[str, int] = field(default_factory=dict)
+    name: str | None = None
 
 
 @dataclass(frozen=True)
@@ -250,12 +250,6 @@ def subfolders(folder: Path) -> list[Path]:
 def standard_split(name: str) -> str:
     """`training` to `train`, `validation` and `valid` to `val`, `testing` to `test`; other names stay."""
     return _STANDARD_SPLITS.get(name, name)
-
-
-def list_problems(problems: Sequence[str]) -> str:
-    """The first problems, one per line and indented, and the number of the others."""
-    more = [f"... and {len(problems) - SHOWN_PROBLEMS} more"] if len(problems) > SHOWN_PROBLEMS else []
-    return "".join(f"\n  {problem}" for problem in [*problems[:SHOWN_PROBLEMS], *more])
 
 
 def refuse(problems: Sequence[str], source: Path) -> None:

@@ -8,11 +8,10 @@ Masks hold indices (VOC's own: palette images, 255 is the border that is not eva
 Source: the development kit of the PASCAL VOC challenge 2012; CVAT's documentation of its segmentation mask format.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
-
-from PIL import Image, UnidentifiedImageError
 
 from dataset_tools.convert.source import (
     IMAGE_ENDINGS,
@@ -32,7 +31,7 @@ from dataset_tools.convert.source import (
 )
 from dataset_tools.labels import IGNORE_TRAIN_ID
 from dataset_tools.lists import read_lines
-from dataset_tools.masks import Rgb, distinct_colors
+from dataset_tools.masks import Rgb, distinct_colors, open_stored
 
 EncodingChoice = Literal["auto", "index", "color"]
 VOC_NAMES = (
@@ -113,7 +112,7 @@ def read_voc(source: Path, *, encoding: EncodingChoice = "auto", ignore: Sequenc
     images = find_files("image", source / "JPEGImages", IMAGE_ENDINGS, problems)
     masks = find_files("mask", source / "SegmentationClass", (".png",), problems)
     make = _MaskMaker(found, plan, encoding, has_map)
-    skipped: dict[str, int] = {}
+    skipped: Counter[str] = Counter()
     splits: dict[str, list[SourceImage]] = {}
     for split, stems in _read_lists(source, masks, skipped).items():
         problems.extend(f"{split}: no image for {stem}" for stem in stems if stem not in images.by_name)
@@ -122,17 +121,9 @@ def read_voc(source: Path, *, encoding: EncodingChoice = "auto", ignore: Sequenc
         splits[split] = [SourceImage(stem, images.by_name[stem], make(masks.by_name[stem])) for stem in both]
     refuse(problems, source)
     listed = {item.name for split in splits.values() for item in split}
-    unlisted = len(images.by_name.keys() - listed)
-    if unlisted:
-        skipped["images that no list names"] = unlisted
+    skipped["images that no list names"] = len(images.by_name.keys() - listed)
     return SourceDataset(
-        tool="convert voc",
-        name=source.resolve().name,
-        root=source,
-        classes=plan.table,
-        splits=splits,
-        settings={"encoding": encoding, "ignore": sorted(ignore)},
-        skipped=skipped,
+        "convert voc", source, plan.table, splits, {"encoding": encoding, "ignore": sorted(ignore)}, +skipped
     )
 
 
@@ -156,16 +147,13 @@ class _MaskMaker:
         """What a mask holds."""
         if self._encoding != "auto":
             return self._encoding
-        try:
-            with Image.open(path) as image:
-                mode = image.mode
-        except (UnidentifiedImageError, OSError, SyntaxError) as error:
-            raise ValueError(f"mask cannot be read: {path} ({error}); it is damaged or not an image") from error
+        with open_stored(path) as image:
+            mode = image.mode
         colored = ("RGB", "RGBA", "P") if self._has_map else ("RGB", "RGBA")
         return "color" if mode in colored else "index"
 
 
-def _read_lists(source: Path, masks: NamedFiles, skipped: dict[str, int]) -> dict[str, list[str]]:
+def _read_lists(source: Path, masks: NamedFiles, skipped: Counter[str]) -> dict[str, list[str]]:
     """The stems of each split."""
     lists = {path.stem: path for path in sorted((source / "ImageSets" / "Segmentation").glob("*.txt"))}
     if not lists:

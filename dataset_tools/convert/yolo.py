@@ -23,10 +23,10 @@ from dataset_tools.convert.source import (
     PaintedMask,
     SourceDataset,
     SourceImage,
-    list_problems,
     standard_split,
 )
 from dataset_tools.lists import read_lines
+from fasterseg.base.errors import list_problems
 
 Boxes = Literal["error", "paint", "skip"]
 Unlabelled = Literal["error", "background"]
@@ -132,14 +132,8 @@ def read_yolo(
             f"{source}: images without labels:{list_problems(problems)}\nif they show background alone, say so with "
             "--unlabelled background"
         )
-    return SourceDataset(
-        tool="convert yolo",
-        name=source.resolve().name,
-        root=source,
-        classes=plan.table,
-        splits=splits,
-        settings={**options.settings(), "boxes": boxes, "unlabelled": unlabelled},
-    )
+    settings = {**options.settings(), "boxes": boxes, "unlabelled": unlabelled}
+    return SourceDataset("convert yolo", source, plan.table, splits, settings)
 
 
 def _find_data_file(source: Path) -> Path:

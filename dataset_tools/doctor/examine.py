@@ -1,31 +1,43 @@
-"""Runs all checks over a dataset: the lists first, then every pair once, in worker processes and bounded memory."""
+"""Runs the checks over a dataset, all of them or the fast part.
+
+`examine` checks the lists, then reads every pair once, in worker processes and bounded memory. `verify_split` is the
+fast part, which the training stages run before they start, so that a missing file is named after seconds and not after
+hours of training: it looks for every file of the lists and reads an evenly spaced sample of the pairs. It caches
+nothing, because files may change between two runs.
+"""
 
 import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
 import cv2
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from dataset_tools.crops import Crop
+from dataset_tools.config import Crop
 from dataset_tools.dataset import Sample
 from dataset_tools.description import DESCRIPTION_NAME, DatasetDescription, load_description
-from dataset_tools.doctor import list_checks
-from dataset_tools.doctor.class_checks import ClassCounts
-from dataset_tools.doctor.findings import Findings
-from dataset_tools.doctor.inspection import Observation, inspect_pairs
-from dataset_tools.doctor.leakage import DuplicateCheck, NearDuplicateCheck, check_groups
-from dataset_tools.doctor.list_checks import Splits
-from dataset_tools.doctor.pair_checks import ChannelCheck, CropCheck, pair_problems
-from dataset_tools.doctor.perceptual import DEFAULT_DISTANCE
+from dataset_tools.doctor import pair_checks
+from dataset_tools.doctor.dataset_checks import (
+    DEFAULT_DISTANCE,
+    ClassCounts,
+    DuplicateCheck,
+    NearDuplicateCheck,
+    check_groups,
+)
+from dataset_tools.doctor.findings import Findings, Severity
+from dataset_tools.doctor.inspection import Observation, inspect_pair, inspect_pairs, missing_files
+from dataset_tools.doctor.pair_checks import ChannelCheck, CropCheck, Splits, pair_problems
 from dataset_tools.doctor.report import Report
+from dataset_tools.masks import Rgb
+from fasterseg.base.console import tracked
+from fasterseg.base.text import printable
 
+DEFAULT_SAMPLE_LIMIT = 32
 _PAIRS_PER_JOB = 16
 # Starting a process costs seconds: below this many pairs one is faster.
 _MIN_PAIRS_FOR_POOL = 512
@@ -86,8 +98,8 @@ def examine(description: DatasetDescription, splits: Splits, options: CheckOptio
     options = options or CheckOptions()
     findings = Findings()
     check_lists(splits, findings)
-    list_checks.check_shared_files(splits, findings)
-    list_checks.check_unlisted(description, findings)
+    pair_checks.check_shared_files(splits, findings)
+    pair_checks.check_unlisted(description, findings)
     if options.group_pattern is not None:
         check_groups(splits, options.group_pattern, findings)
     crop_check, channels = CropCheck(options.crops), ChannelCheck()
@@ -111,9 +123,9 @@ def examine(description: DatasetDescription, splits: Splits, options: CheckOptio
 
 def check_lists(splits: Splits, findings: Findings) -> None:
     """The checks of the lists that the training stages run too."""
-    list_checks.check_repeats(splits, findings)
-    list_checks.check_shared_masks(splits, findings)
-    list_checks.check_missing_masks(splits, findings)
+    pair_checks.check_repeats(splits, findings)
+    pair_checks.check_shared_masks(splits, findings)
+    pair_checks.check_missing_masks(splits, findings)
 
 
 def load_or_report(root: Path) -> DatasetDescription | Report:
@@ -158,23 +170,14 @@ def _observations(
     description: DatasetDescription, places: Sequence[Place], options: CheckOptions
 ) -> Iterator[Observation]:
     """Reads the pairs, in order."""
-    parts = [
-        tuple(place.sample for place in places[start : start + _PAIRS_PER_JOB])
-        for start in range(0, len(places), _PAIRS_PER_JOB)
-    ]
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    # On the error stream, so that the report can be piped.
-    with Progress(*columns, console=Console(stderr=True), disable=not options.progress) as bar:
-        task = bar.add_task("check", total=len(places))
-        for observations in _run(parts, description.colors, options.workers):
-            yield from observations
-            bar.advance(task, len(observations))
+    samples = [place.sample for place in places]
+    parts = [tuple(samples[start : start + _PAIRS_PER_JOB]) for start in range(0, len(samples), _PAIRS_PER_JOB)]
+    observations = chain.from_iterable(_run(parts, description.colors, options.workers))
+    return tracked(observations, "check", total=len(places), disable=not options.progress)
 
 
-def _run(
-    parts: Sequence[tuple[Sample, ...]], colors: tuple[tuple[int, int, int], ...], workers: int
-) -> Iterator[list[Observation]]:
-    """Inspects the parts in this process or in others, a few parts ahead of what is asked for."""
+def _run(parts: Sequence[tuple[Sample, ...]], colors: tuple[Rgb, ...], workers: int) -> Iterator[list[Observation]]:
+    """Inspects the parts in this process, or in others a few parts ahead of what is asked for."""
     if workers == 1 or len(parts) * _PAIRS_PER_JOB < _MIN_PAIRS_FOR_POOL:
         for part in parts:
             yield inspect_pairs(part, colors)
@@ -188,3 +191,69 @@ def _run(
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+def examine_fast(
+    description: DatasetDescription, splits: Splits, *, sample_limit: int | None = DEFAULT_SAMPLE_LIMIT
+) -> Report:
+    """Checks the lists, that every file exists, and a sample of the pairs.
+
+    Args:
+        description: The dataset.
+        splits: What to examine.
+        sample_limit: How many pairs of all splits together are read; None reads all.
+
+    Returns:
+        The findings.
+    """
+    findings = Findings()
+    check_lists(splits, findings)
+    present: list[Sample] = []
+    for sample in (sample for samples in splits.values() for sample in samples):
+        missing = missing_files(sample)
+        for problem in missing:
+            findings.add(problem.code, problem.detail, sample)
+        if not missing:
+            present.append(sample)
+    chosen = _spread(present, sample_limit)
+    for sample in chosen:
+        for problem in pair_problems(description, sample, inspect_pair(sample, description.colors)):
+            findings.add(problem.code, problem.detail, sample)
+    counts = {split: len(samples) for split, samples in splits.items()}
+    return Report(description.root, description.name, counts, len(chosen), tuple(findings))
+
+
+def verify_split(
+    description: DatasetDescription, split: str, *, sample_limit: int | None = DEFAULT_SAMPLE_LIMIT
+) -> None:
+    """Refuses a split with errors; what every stage calls first.
+
+    Args:
+        description: The dataset.
+        split: Its name, or several joined by "+".
+        sample_limit: How many pairs are read to check decoding, sizes and mask values; None reads all.
+
+    Raises:
+        ValueError: The split is unknown or empty, or at least one pair is wrong; the message lists the first problems
+            of each kind and says how to mend them.
+    """
+    report = examine_fast(description, select_splits(description, split), sample_limit=sample_limit)
+    lines = []
+    for finding in report.findings:
+        if finding.kind.severity is not Severity.ERROR:
+            continue
+        lines += [printable(example.detail) for example in finding.examples]
+        if finding.count > len(finding.examples):
+            lines.append(f"... and {finding.count - len(finding.examples)} more")
+        lines.append(f"mend: {finding.kind.mend}")
+    if lines:
+        raise ValueError(f"split {split!r} of the dataset {description.root} has problems:\n  " + "\n  ".join(lines))
+
+
+def _spread(samples: Sequence[Sample], limit: int | None) -> Sequence[Sample]:
+    """At most `limit` samples, evenly spaced and with the first and the last among them."""
+    if limit is None or len(samples) <= limit:
+        return samples
+    if limit < 2:
+        return samples[:limit]
+    return [samples[index * (len(samples) - 1) // (limit - 1)] for index in range(limit)]

@@ -10,7 +10,10 @@ MAX_EXAMPLES = 10
 
 
 class Severity(StrEnum):
-    """How bad a finding is: training goes wrong or cannot be judged; it may suffer; it is worth knowing."""
+    """How bad a finding is.
+
+    An error makes training go wrong or its scores worthless; a warning may make them worse; a note is worth knowing.
+    """
 
     ERROR = "error"
     WARNING = "warning"

@@ -1,4 +1,4 @@
-"""The doctor's report as data: for the terminal, as JSON, and for the HTML page."""
+"""The doctor's report: as data, on the terminal, as JSON, and as an HTML page that stands alone."""
 
 import json
 from collections import Counter
@@ -10,12 +10,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dataset_tools.doctor.class_checks import WEIGHT_FORMULA, ClassShare
+from dataset_tools.description import DatasetDescription
+from dataset_tools.doctor.dataset_checks import WEIGHT_FORMULA, ClassShare
 from dataset_tools.doctor.findings import Finding, Severity
+from dataset_tools.pictures import data_uri, render_page, sample_picture
 from fasterseg.base.text import printable
 
 _STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.NOTE: "cyan"}
 _TERMINAL_EXAMPLES = 4
+_PICTURES_PER_FINDING = 8
+_PICTURE_WIDTH_PX = 360
 
 
 @dataclass(frozen=True)
@@ -124,3 +128,45 @@ def _class_table(report: Report) -> Table:
         images = (str(number) for number in share.images.values())
         table.add_row(Text(printable(share.name)), *images, f"{100 * share.share:.3f}", f"{share.weight:.2f}")
     return table
+
+
+def report_page(report: Report, description: DatasetDescription | None) -> str:
+    """Makes the HTML page, with the first files of each finding as pictures.
+
+    Args:
+        report: What was found.
+        description: The dataset; None where dataset.yaml cannot be read.
+
+    Returns:
+        The HTML.
+    """
+    return render_page(
+        "doctor.html.j2",
+        report=report,
+        findings=[
+            {
+                "kind": finding.kind,
+                "count": finding.count,
+                "details": [example.detail for example in finding.examples],
+                "hidden": finding.count - len(finding.examples),
+                "pictures": [] if description is None else _pictures(finding, description),
+            }
+            for finding in report.findings
+        ],
+        largest_share=max((share.share for share in report.classes), default=0) or 1,
+        weight_formula=WEIGHT_FORMULA,
+    )
+
+
+def _pictures(finding: Finding, description: DatasetDescription) -> list[dict[str, str]]:
+    """The first files of a finding; those that cannot be shown are left out."""
+    pictures = []
+    samples = dict.fromkeys(sample for example in finding.examples for sample in example.samples)
+    for sample in list(samples)[:_PICTURES_PER_FINDING]:
+        picture = sample_picture(
+            sample, description.colors, ignore_index=description.ignore_index, width_px=_PICTURE_WIDTH_PX
+        )
+        if picture is not None:
+            caption = f"{sample.image.name} {sample.origin}".strip()
+            pictures.append({"source": data_uri(picture), "caption": caption})
+    return pictures

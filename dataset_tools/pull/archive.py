@@ -20,6 +20,7 @@ from typing import IO, Literal, NamedTuple, Protocol
 from rich.progress import track
 
 from dataset_tools.files import CLAIM_NAME, MADE_NAME
+from fasterseg.base.errors import list_problems
 from fasterseg.base.files import replacing
 
 MemberKind = Literal["file", "folder", "link", "other"]
@@ -127,9 +128,8 @@ def check_members(members: Iterable[Member], source: object) -> None:
         if behind:
             problems.append(f"{name!r} lies behind {behind[0]!r}, which is no folder")
     if problems:
-        shown = problems[:_SHOWN_PROBLEMS]
-        more = [f"... and {len(problems) - len(shown)} more"] if len(problems) > len(shown) else []
-        raise ValueError(f"{source} is refused, nothing was written:\n  " + "\n  ".join([*shown, *more]))
+        shown = list_problems(problems, shown=_SHOWN_PROBLEMS)
+        raise ValueError(f"{source} is refused, nothing was written:{shown}")
 
 
 def _problem_of_name(name: str) -> str | None:

@@ -1,20 +1,63 @@
-"""Shapes of the things that stand on the street: cars, people, trees, poles and signs.
+"""The things that stand on the street: cars, people, trees, poles and signs; and the colours of the synthetic world.
 
 Each function places one thing at (x, z) metres and returns its outlines in pixels with their surfaces, back to front.
+
+The colours of the classes overlap on purpose: a building may be as blue as the sky or as green as a hedge, a car and a
+coat may have any colour, and road, pavement and poles share their greys. A classifier that sees one pixel at a time
+must fail.
 """
 
 from typing import NamedTuple
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from dataset_tools.synthesis import palette
-from dataset_tools.synthesis.camera import Camera
-from dataset_tools.synthesis.palette import Color, draw_color
-from dataset_tools.synthesis.texture import Detail, Grain, Solid, Surface
+from dataset_tools.synthesis.surfaces import (
+    Camera,
+    Color,
+    Detail,
+    Grain,
+    Palette,
+    Points,
+    Solid,
+    Surface,
+    draw_color,
+    draw_offset,
+)
 
-Points = NDArray[np.float64]
+BUILDING: Palette = (
+    (0.55, 0.30, 0.22), (0.75, 0.68, 0.55), (0.50, 0.50, 0.50), (0.86, 0.86, 0.84), (0.52, 0.64, 0.80),
+    (0.26, 0.26, 0.28), (0.80, 0.70, 0.38), (0.42, 0.52, 0.36), (0.40, 0.30, 0.20), (0.70, 0.52, 0.48),
+)  # fmt: skip
+VEGETATION: Palette = (
+    (0.20, 0.42, 0.12), (0.40, 0.44, 0.15), (0.62, 0.42, 0.14), (0.40, 0.30, 0.17), (0.12, 0.26, 0.12),
+    (0.40, 0.47, 0.36), (0.50, 0.58, 0.32), (0.28, 0.50, 0.20), (0.34, 0.46, 0.16), (0.16, 0.34, 0.10),
+)  # fmt: skip
+ROAD: Palette = ((0.30, 0.30, 0.32), (0.42, 0.42, 0.42), (0.55, 0.54, 0.52), (0.36, 0.33, 0.30), (0.48, 0.50, 0.54))
+SIDEWALK: Palette = (
+    (0.40, 0.40, 0.41), (0.52, 0.52, 0.51), (0.66, 0.64, 0.61), (0.56, 0.45, 0.40), (0.56, 0.58, 0.62),
+)  # fmt: skip
+PAINT: Palette = (
+    (0.10, 0.10, 0.11), (0.85, 0.85, 0.86), (0.50, 0.51, 0.53), (0.65, 0.10, 0.10), (0.12, 0.22, 0.55),
+    (0.16, 0.36, 0.20), (0.72, 0.62, 0.18), (0.35, 0.25, 0.18), (0.48, 0.60, 0.74), (0.30, 0.31, 0.33),
+)  # fmt: skip
+CLOTHES: Palette = (
+    (0.12, 0.12, 0.15), (0.80, 0.80, 0.78), (0.18, 0.26, 0.52), (0.62, 0.16, 0.16), (0.24, 0.40, 0.22),
+    (0.55, 0.45, 0.32), (0.50, 0.50, 0.52), (0.75, 0.60, 0.20), (0.45, 0.58, 0.72), (0.40, 0.22, 0.40),
+)  # fmt: skip
+SKIN: Palette = ((0.85, 0.66, 0.54), (0.62, 0.44, 0.32), (0.36, 0.24, 0.18))
+POLE: Palette = (
+    (0.55, 0.56, 0.57), (0.28, 0.29, 0.30), (0.75, 0.75, 0.74), (0.20, 0.30, 0.22), (0.46, 0.48, 0.50),
+)  # fmt: skip
+SIGN: Palette = (
+    (0.12, 0.26, 0.62), (0.70, 0.12, 0.12), (0.85, 0.72, 0.15), (0.88, 0.88, 0.86), (0.12, 0.42, 0.24),
+    (0.55, 0.56, 0.58),
+)  # fmt: skip
+_CAR_GLASS: Palette = ((0.12, 0.14, 0.17), (0.45, 0.52, 0.60))
+_CAR_LIGHT: Palette = ((0.65, 0.10, 0.08), (0.90, 0.88, 0.75))
+_BARK: Palette = ((0.30, 0.22, 0.15), (0.42, 0.38, 0.34))
+# Corners of a person's outline around the head: X in metres, Y as a part of the height.
+_HEAD = ((-0.10, 0.86), (-0.13, 0.93), (-0.07, 1.0), (0.07, 1.0), (0.13, 0.93), (0.10, 0.86))
 
 
 class SceneObject(NamedTuple):
@@ -32,14 +75,14 @@ class Place(NamedTuple):
     z_m: float
 
 
-def noise_offset(generator: np.random.Generator) -> tuple[float, float]:
-    """A random offset into the noise, 0..1."""
-    return generator.random(), generator.random()
+def _foot(camera: Camera, place: Place) -> tuple[Points, float]:
+    """Where a thing stands in the image, and how many pixels a metre is there."""
+    return camera.project((place.x_m, 0.0, place.z_m)), camera.focal_px / place.z_m
 
 
-def _box(x: tuple[float, float], y: tuple[float, float], z: tuple[float, float]) -> Points:
-    """The eight corners of a box, shape (8, 3)."""
-    return np.array([(a, b, c) for a in x for b in y for c in z])
+def _box(x: tuple[float, float], y: tuple[float, float], z: tuple[float, float]) -> list[tuple[float, float, float]]:
+    """The eight corners of a box."""
+    return [(a, b, c) for a in x for b in y for c in z]
 
 
 def car(camera: Camera, place: Place, generator: np.random.Generator) -> list[SceneObject]:
@@ -51,33 +94,29 @@ def car(camera: Camera, place: Place, generator: np.random.Generator) -> list[Sc
     left, right = place.x_m - half, place.x_m + half
     body = _box((left, right), (0.0, belt), (near, near + length))
     top = _box((left + inset, right - inset), (roof, roof), (near + slope, near + length - 1.3))
-    corners = camera.project(np.concatenate([body, top])).astype(np.float32)
-    outline = cv2.convexHull(corners).reshape(-1, 2).astype(np.float64)
-    color = draw_color(generator, palette.PAINT)
-    glass = draw_color(generator, ((0.12, 0.14, 0.17), (0.45, 0.52, 0.60)), 0.04)
-    light = draw_color(generator, ((0.65, 0.10, 0.08), (0.90, 0.88, 0.75)), 0.03)
-    dark = np.full(3, 0.06, np.float32)
+    outline = cv2.convexHull(camera.project(body + top).astype(np.float32)).reshape(-1, 2).astype(np.float64)
+    color = draw_color(generator, PAINT)
+    glass, light = draw_color(generator, _CAR_GLASS, 0.04), draw_color(generator, _CAR_LIGHT, 0.03)
 
-    def patch(corners_m: list[tuple[float, float, float]], patch_color: Color) -> Detail:
-        return Detail(camera.project(np.array(corners_m)), patch_color)
+    def patch(x: tuple[float, float], y: tuple[float, float], patch_color: Color) -> Detail:
+        """A rectangle of the end that faces the camera."""
+        corners = [(x[0], y[0], near), (x[1], y[0], near), (x[1], y[1], near), (x[0], y[1], near)]
+        return Detail(camera.project(corners), patch_color)
 
-    details = _car_side(camera, (left, right), (near, near + length), (belt, roof), (color, glass))
-    details += [
-        patch([(left, 0, near), (right, 0, near), (right, 0.28, near), (left, 0.28, near)], dark),
-        patch([(left, 0.28, near), (right, 0.28, near), (right, belt, near), (left, belt, near)], color * 0.9),
-        patch(
-            [
-                (left + inset, belt, near + 0.1), (right - inset, belt, near + 0.1),
-                (right - 1.6 * inset, roof * 0.95, near + slope), (left + 1.6 * inset, roof * 0.95, near + slope),
-            ],
-            glass,
-        ),
+    window = [
+        (left + inset, belt, near + 0.1), (right - inset, belt, near + 0.1),
+        (right - 1.6 * inset, roof * 0.95, near + slope), (left + 1.6 * inset, roof * 0.95, near + slope),
     ]  # fmt: skip
-    for edge, inner in ((left, left + 0.35), (right, right - 0.35)):
-        details.append(patch([(edge, 0.5, near), (inner, 0.5, near), (inner, 0.75, near), (edge, 0.75, near)], light))
-    surface = Solid(
-        camera.image_size, color, near, noise_offset(generator), noise=0.04, fall_off=0.12, details=tuple(details)
+    details = (
+        *_car_side(camera, (left, right), (near, near + length), (belt, roof), (color, glass)),
+        patch((left, right), (0, 0.28), np.full(3, 0.06, np.float32)),
+        patch((left, right), (0.28, belt), color * 0.9),
+        Detail(camera.project(window), glass),
+        patch((left, left + 0.35), (0.5, 0.75), light),
+        patch((right, right - 0.35), (0.5, 0.75), light),
     )
+    offset = draw_offset(generator)
+    surface = Solid(camera.image_size, color, near, offset, noise=0.04, fall_off=0.12, details=details)
     return [SceneObject("car", outline, surface)]
 
 
@@ -89,26 +128,18 @@ def _car_side(
     colors: tuple[Color, Color],
 ) -> list[Detail]:
     """The flank, side window and wheels that face the camera; none for a car straight ahead."""
-    if sides[0] > 0:
-        side = sides[0]
-    elif sides[1] < 0:
-        side = sides[1]
-    else:
+    if sides[0] <= 0 <= sides[1]:
         return []
+    side = sides[0] if sides[0] > 0 else sides[1]
     (near, far), (belt, roof), (color, glass) = ends, heights, colors
-    length = far - near
-    flank = np.array([(side, 0.2, near), (side, 0.2, far), (side, belt, far), (side, belt, near)])
-    window = np.array(
-        [
-            (side, belt, near + 0.5),
-            (side, belt, far - 1.2),
-            (side, roof * 0.93, far - 1.7),
-            (side, roof * 0.93, near + 0.9),
-        ]
-    )
+    flank = [(side, 0.2, near), (side, 0.2, far), (side, belt, far), (side, belt, near)]
+    window = [
+        (side, belt, near + 0.5), (side, belt, far - 1.2),
+        (side, roof * 0.93, far - 1.7), (side, roof * 0.93, near + 0.9),
+    ]  # fmt: skip
     details = [Detail(camera.project(flank), color * 0.75), Detail(camera.project(window), glass * 0.8)]
     angles = np.linspace(0, 2 * np.pi, 10, endpoint=False)
-    for middle in (near + 0.2 * length, near + 0.8 * length):
+    for middle in (near + 0.2 * (far - near), near + 0.8 * (far - near)):
         wheel = np.stack([np.full(10, side), 0.33 + 0.33 * np.sin(angles), middle + 0.33 * np.cos(angles)], axis=1)
         details.append(Detail(camera.project(wheel), np.full(3, 0.07, np.float32)))
     return details
@@ -116,29 +147,23 @@ def _car_side(
 
 def person(camera: Camera, place: Place, generator: np.random.Generator) -> list[SceneObject]:
     """A person who stands or walks."""
-    height = generator.uniform(1.55, 1.95)
-    girth = generator.uniform(1.05, 1.45)
-    stride = generator.uniform(0.05, 0.3)
+    height, girth, stride = generator.uniform(1.55, 1.95), generator.uniform(1.05, 1.45), generator.uniform(0.05, 0.3)
     shoulder, hip = 0.29 * girth, 0.2 * girth
     shape = np.array(
         [
-            (-0.10, 0.86), (-0.13, 0.93), (-0.07, 1.0), (0.07, 1.0), (0.13, 0.93), (0.10, 0.86), (shoulder, 0.82),
-            (shoulder + 0.06, 0.48), (hip + 0.03, 0.48), (hip + stride, 0.0), (hip + stride - 0.2, 0.0),
-            (0.0, 0.36), (-hip - stride + 0.2, 0.0), (-hip - stride, 0.0), (-hip - 0.03, 0.48),
+            *_HEAD, (shoulder, 0.82), (shoulder + 0.06, 0.48),
+            (hip + 0.03, 0.48), (hip + stride, 0.0), (hip + stride - 0.2, 0.0), (0.0, 0.36),
+            (-hip - stride + 0.2, 0.0), (-hip - stride, 0.0), (-hip - 0.03, 0.48),
             (-shoulder - 0.06, 0.48), (-shoulder, 0.82),
         ]
     )  # fmt: skip
-    foot = camera.project(np.array((place.x_m, 0.0, place.z_m)))
-    per_metre = camera.focal_px / place.z_m
+    foot, per_metre = _foot(camera, place)
     pixels = np.stack([shape[:, 0], -shape[:, 1] * height], axis=1) * per_metre + foot
-    top, bottom = draw_color(generator, palette.CLOTHES), draw_color(generator, palette.CLOTHES)
-    skin, hair = draw_color(generator, palette.SKIN, 0.04), draw_color(generator, palette.SKIN, 0.12) * 0.5
-    legs = pixels[[8, 9, 10, 11, 12, 13, 14]]
-    head, cap = pixels[:6], pixels[1:5]
-    details = (Detail(legs, bottom), Detail(head, skin), Detail(cap, hair))
-    surface = Solid(
-        camera.image_size, top, place.z_m, noise_offset(generator), noise=0.05, fall_off=0.08, details=details
-    )
+    top, bottom = draw_color(generator, CLOTHES), draw_color(generator, CLOTHES)
+    skin, hair = draw_color(generator, SKIN, 0.04), draw_color(generator, SKIN, 0.12) * 0.5
+    details = (Detail(pixels[8:15], bottom), Detail(pixels[:6], skin), Detail(pixels[1:5], hair))
+    offset = draw_offset(generator)
+    surface = Solid(camera.image_size, top, place.z_m, offset, noise=0.05, fall_off=0.08, details=details)
     return [SceneObject("person", pixels, surface)]
 
 
@@ -153,76 +178,53 @@ def foliage(camera: Camera, distance_m: float, color: Color, generator: np.rando
     """Leaves: rough texture, coarser when near, lighter at the top."""
     grain: Grain = "medium" if distance_m < 25 else "fine"
     noise = generator.uniform(0.25, 0.38)
-    return Solid(camera.image_size, color, distance_m, noise_offset(generator), grain=grain, noise=noise, fall_off=0.25)
+    return Solid(camera.image_size, color, distance_m, draw_offset(generator), grain=grain, noise=noise, fall_off=0.25)
 
 
 def tree(camera: Camera, place: Place, generator: np.random.Generator) -> list[SceneObject]:
     """A street tree; its trunk is vegetation too, as in Cityscapes."""
+    (x, z), (_, per_metre) = place, _foot(camera, place)
     crown_bottom, radius = generator.uniform(2.0, 3.0), generator.uniform(1.1, 2.0)
     crown_height = radius * generator.uniform(0.8, 1.4)
     thick = generator.uniform(0.16, 0.26)
-    trunk_m = np.array(
-        [
-            (place.x_m - thick, 0, place.z_m), (place.x_m + thick, 0, place.z_m),
-            (place.x_m + thick * 0.7, crown_bottom + 0.5, place.z_m),
-            (place.x_m - thick * 0.7, crown_bottom + 0.5, place.z_m),
-        ]
-    )  # fmt: skip
-    bark = draw_color(generator, ((0.30, 0.22, 0.15), (0.42, 0.38, 0.34)), 0.05)
-    trunk = Solid(camera.image_size, bark, place.z_m, noise_offset(generator), grain="medium", noise=0.2, round=True)
-    center = camera.project(np.array((place.x_m, crown_bottom + crown_height, place.z_m)))
-    per_metre = camera.focal_px / place.z_m
+    top = crown_bottom + 0.5
+    trunk = [(x - thick, 0, z), (x + thick, 0, z), (x + thick * 0.7, top, z), (x - thick * 0.7, top, z)]
+    color, offset = draw_color(generator, _BARK, 0.05), draw_offset(generator)
+    bark = Solid(camera.image_size, color, z, offset, grain="medium", noise=0.2, round=True)
+    center = camera.project((x, crown_bottom + crown_height, z))
     crown = blob(center, (radius * per_metre, crown_height * per_metre), generator)
-    leaves = foliage(camera, place.z_m, draw_color(generator, palette.VEGETATION), generator)
-    return [
-        SceneObject("vegetation", camera.project(trunk_m), trunk),
-        SceneObject("vegetation", crown, leaves),
-    ]
-
-
-def _upright(center: Points, half_width: float, top: float, bottom: float) -> Points:
-    """A vertical bar in pixels."""
-    x = float(center[0])
-    return np.array([(x - half_width, bottom), (x - half_width, top), (x + half_width, top), (x + half_width, bottom)])
+    leaves = foliage(camera, z, draw_color(generator, VEGETATION), generator)
+    return [SceneObject("vegetation", camera.project(trunk), bark), SceneObject("vegetation", crown, leaves)]
 
 
 def pole(camera: Camera, place: Place, generator: np.random.Generator) -> list[SceneObject]:
     """A lamp post, or a post with a traffic sign. Never thinner than 5 pixels of a 128-row image."""
-    per_metre = camera.focal_px / place.z_m
+    (x, bottom), per_metre = _foot(camera, place)
     signed = generator.random() < 0.7
     height = generator.uniform(2.6, 3.4) if signed else generator.uniform(4.5, 6.5)
     half_width = max(0.2 * per_metre, 2.5 * camera.unit_px)
-    foot = camera.project(np.array((place.x_m, 0.0, place.z_m)))
-    top = float(foot[1]) - height * per_metre
-    post = Solid(
-        camera.image_size,
-        draw_color(generator, palette.POLE),
-        place.z_m,
-        noise_offset(generator),
-        noise=0.04,
-        round=True,
-    )
-    objects = [SceneObject("pole", _upright(foot, half_width, top, float(foot[1])), post)]
+    top = bottom - height * per_metre
+    color, offset = draw_color(generator, POLE), draw_offset(generator)
+    post = Solid(camera.image_size, color, place.z_m, offset, noise=0.04, round=True)
+    left, right = x - half_width, x + half_width
+    bar = SceneObject("pole", np.array([(left, bottom), (left, top), (right, top), (right, bottom)]), post)
     if signed:
-        objects += _sign(camera, place, np.array((foot[0], top)), generator)
-    else:
-        reach = -np.sign(place.x_m) * generator.uniform(0.9, 1.5) * per_metre
-        arm = np.array([(0, 0), (reach, 0), (reach, 2.2 * half_width), (0, 1.2 * half_width)])
-        objects.append(SceneObject("pole", arm + (foot[0], top), post))
-    return objects
+        return [bar, _sign(camera, place, np.array((x, top)), generator)]
+    reach = -np.sign(place.x_m) * generator.uniform(0.9, 1.5) * per_metre
+    arm = np.array([(0, 0), (reach, 0), (reach, 2.2 * half_width), (0, 1.2 * half_width)])
+    return [bar, SceneObject("pole", arm + (x, top), post)]
 
 
-def _sign(camera: Camera, place: Place, center: Points, generator: np.random.Generator) -> list[SceneObject]:
+def _sign(camera: Camera, place: Place, center: Points, generator: np.random.Generator) -> SceneObject:
     """A plate, round, triangular, square or turned, with a rim and a symbol."""
     radius = generator.uniform(0.55, 0.8) * camera.focal_px / place.z_m
     corners, turn = ((14, 0.0), (3, -np.pi / 2), (4, np.pi / 4), (4, 0.0), (8, np.pi / 8))[int(generator.integers(5))]
     angles = turn + np.linspace(0, 2 * np.pi, corners, endpoint=False)
     plate = np.stack([np.cos(angles), np.sin(angles)], axis=1) * (radius * (1.2 if corners < 5 else 1.0))
-    face, rim = draw_color(generator, palette.SIGN, 0.04), draw_color(generator, palette.SIGN, 0.04)
-    mark = draw_color(generator, palette.SIGN, 0.04)
+    face, rim, mark = (draw_color(generator, SIGN, 0.04) for _ in range(3))
     bar = np.array([(-0.45, -0.14), (0.45, -0.14), (0.45, 0.14), (-0.45, 0.14)]) * radius
     if generator.random() < 0.5:
         bar = bar[:, ::-1]
     details = (Detail(center + 0.74 * plate, face), Detail(center + bar, mark))
-    surface = Solid(camera.image_size, rim, place.z_m, noise_offset(generator), noise=0.03, details=details)
-    return [SceneObject("traffic sign", center + plate, surface)]
+    surface = Solid(camera.image_size, rim, place.z_m, draw_offset(generator), noise=0.03, details=details)
+    return SceneObject("traffic sign", center + plate, surface)

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from dataset_tools.polygons import LabeledPolygon, PolygonImage, fill_polygon
 from dataset_tools.synthesis.scene import Scene, build_scene
-from dataset_tools.synthesis.texture import SKY_DISTANCE_M, FloatArray, Window
+from dataset_tools.synthesis.surfaces import SKY_DISTANCE_M, FloatArray
 from dataset_tools.synthesis.weather import apply_weather
+from dataset_tools.transforms import Window
 
 # Outlines near the camera reach far outside the image; cut there, they keep their slope inside it.
 _OUTSIDE_LIMIT = 8
@@ -59,7 +60,7 @@ def render_image(image_size: tuple[int, int], seed: tuple[int, ...]) -> Rendered
 
 
 def _to_pixels(outline: NDArray[np.float64], image_size: tuple[int, int]) -> NDArray[np.int32]:
-    """Whole pixels, no further out than a few images."""
+    """An outline in whole pixels, cut at a few image sizes outside the image."""
     limit = _OUTSIDE_LIMIT * max(image_size)
     return np.rint(np.clip(outline, -limit, limit)).astype(np.int32)
 
@@ -72,12 +73,12 @@ def _shade(
     color = np.zeros((height, width, 3), np.float32)
     distance_m = np.full((height, width), SKY_DISTANCE_M, np.float32)
     for number in np.flatnonzero(visible).tolist():
-        left, top = np.clip(outlines[number].min(axis=0), 0, (width - 1, height - 1)).tolist()
-        right, bottom = np.clip(outlines[number].max(axis=0) + 1, (left + 1, top + 1), (width, height)).tolist()
-        shown = owner[top:bottom, left:right] == number
-        shading = scene.objects[number].surface.shade(Window(top, left, bottom - top, right - left))
-        np.copyto(color[top:bottom, left:right], shading.color, where=shown[:, :, None])
-        np.copyto(distance_m[top:bottom, left:right], shading.distance_m, where=shown)
+        left, top, box_width, box_height = cv2.boundingRect(outlines[number])
+        window = Window(top, left, box_height, box_width).inside((height, width))
+        shown = owner[window.place] == number
+        shading = scene.objects[number].surface.shade(window)
+        np.copyto(color[window.place], shading.color, where=shown[:, :, None])
+        np.copyto(distance_m[window.place], shading.distance_m, where=shown)
     return color, distance_m
 
 

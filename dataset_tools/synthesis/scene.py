@@ -8,13 +8,25 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dataset_tools.synthesis import objects, palette
-from dataset_tools.synthesis.camera import Camera
-from dataset_tools.synthesis.objects import Place, Points, SceneObject, noise_offset
-from dataset_tools.synthesis.palette import draw_color
-from dataset_tools.synthesis.texture import Ground, Sky, Solid, Stripe, Wall, WindowGrid
+from dataset_tools.synthesis import objects
+from dataset_tools.synthesis.objects import Place, SceneObject
+from dataset_tools.synthesis.surfaces import (
+    Camera,
+    Ground,
+    Palette,
+    Points,
+    Sky,
+    Solid,
+    Stripe,
+    Wall,
+    WindowGrid,
+    draw_color,
+    draw_offset,
+)
 from dataset_tools.synthesis.weather import Weather, draw_weather
 
+_HOUSE_GLASS: Palette = ((0.16, 0.19, 0.24), (0.50, 0.58, 0.68), (0.30, 0.32, 0.34))
+_HOUSE_LAMP: Palette = ((1.0, 0.85, 0.5), (0.95, 0.92, 0.8))
 _FAR_M = 400.0
 
 
@@ -23,6 +35,14 @@ class Street(NamedTuple):
 
     road: tuple[float, float]
     fronts: tuple[float, float]
+
+
+class _Foot(NamedTuple):
+    """The rectangle on the ground that a thing stands on, in metres."""
+
+    place: Place
+    half_width: float
+    length: float
 
 
 class Scene(NamedTuple):
@@ -42,7 +62,7 @@ class Scene(NamedTuple):
 
 
 def build_scene(image_size: tuple[int, int], generator: np.random.Generator) -> Scene:
-    """Draws one street.
+    """Draws camera, weather, street, fronts and things of one image.
 
     Args:
         image_size: (height, width) in pixels; at least 64 rows.
@@ -71,14 +91,18 @@ def build_scene(image_size: tuple[int, int], generator: np.random.Generator) -> 
 
 
 def _sky(camera: Camera, weather: Weather, generator: np.random.Generator) -> list[SceneObject]:
+    surface = Sky(camera, weather.zenith, weather.horizon, weather.cloud, weather.cover, draw_offset(generator))
+    return [SceneObject("sky", _full_width(camera, 0, camera.horizon_px + 2 * camera.unit_px), surface)]
+
+
+def _full_width(camera: Camera, top: float, bottom: float) -> Points:
+    """Outline of a stretch of rows from border to border of the image."""
     width = camera.image_size[1]
-    surface = Sky(camera, weather.zenith, weather.horizon, weather.cloud, weather.cover, noise_offset(generator))
-    bottom = camera.horizon_px + 2 * camera.unit_px
-    return [SceneObject("sky", np.array([(0, 0), (width, 0), (width, bottom), (0, bottom)], np.float64), surface)]
+    return np.array([(0, top), (width, top), (width, bottom), (0, bottom)], np.float64)
 
 
 def _far_end(camera: Camera, generator: np.random.Generator) -> list[SceneObject]:
-    """What closes the street at the horizon: houses, trees or nothing."""
+    """What stands at the far end of the street: houses, trees or nothing."""
     kind = generator.random()
     if kind < 0.25:
         return []
@@ -91,13 +115,13 @@ def _far_end(camera: Camera, generator: np.random.Generator) -> list[SceneObject
     distance = generator.uniform(60, 120)
     if kind < 0.6:
         outline = np.concatenate([[(0, base)], np.stack([x, tops], axis=1), [(camera.image_size[1], base)]])
-        leaves = objects.foliage(camera, distance, draw_color(generator, palette.VEGETATION), generator)
+        leaves = objects.foliage(camera, distance, draw_color(generator, objects.VEGETATION), generator)
         return [SceneObject("vegetation", outline, leaves)]
     houses = []
     for left, right, top in zip(x[:-1], x[1:], tops[1:], strict=True):
         outline = np.array([(left, base), (left, top), (right, top), (right, base)])
-        color = draw_color(generator, palette.BUILDING)
-        surface = Solid(camera.image_size, color, distance, noise_offset(generator), grain="medium", noise=0.08)
+        color = draw_color(generator, objects.BUILDING)
+        surface = Solid(camera.image_size, color, distance, draw_offset(generator), grain="medium", noise=0.08)
         houses.append(SceneObject("building", outline, surface))
     return houses
 
@@ -105,20 +129,16 @@ def _far_end(camera: Camera, generator: np.random.Generator) -> list[SceneObject
 def _band(camera: Camera, left_m: float, right_m: float) -> Points:
     """Outline of a strip of ground along the whole street."""
     z = np.geomspace(1.0, _FAR_M, 14)
-    sides = [camera.project(np.stack([np.full(14, x), np.zeros(14), z], axis=1)) for x in (left_m, right_m)]
-    return np.concatenate([sides[0], sides[1][::-1]])
+    return np.concatenate([camera.line(left_m, 0, z), camera.line(right_m, 0, z)[::-1]])
 
 
 def _ground(camera: Camera, street: Street, generator: np.random.Generator) -> list[SceneObject]:
     """The pavement from border to border, and the road upon it."""
-    height, width = camera.image_size
     slab = generator.uniform(0.6, 1.1)
-    top = camera.horizon_px + 1
-    everything = np.array([(0, top), (width, top), (width, height), (0, height)], np.float64)
     sidewalk = Ground(
         camera,
-        draw_color(generator, palette.SIDEWALK),
-        noise_offset(generator),
+        draw_color(generator, objects.SIDEWALK),
+        draw_offset(generator),
         noise=generator.uniform(0.05, 0.1),
         slab_m=slab,
         curb_m=street.road,
@@ -131,13 +151,14 @@ def _ground(camera: Camera, street: Street, generator: np.random.Generator) -> l
         stripes = []
     road = Ground(
         camera,
-        draw_color(generator, palette.ROAD),
-        noise_offset(generator),
+        draw_color(generator, objects.ROAD),
+        draw_offset(generator),
         noise=generator.uniform(0.03, 0.09),
         stripes=tuple(stripes),
         crossing_m=generator.uniform(6, 14) if generator.random() < 0.25 else 0.0,
         paint=generator.uniform(0.6, 0.9),
     )
+    everything = _full_width(camera, camera.horizon_px + 1, camera.image_size[0])
     return [SceneObject("sidewalk", everything, sidewalk), SceneObject("road", _band(camera, *street.road), road)]
 
 
@@ -162,9 +183,7 @@ def _fronts(
 def _upright_strip(camera: Camera, x: float, span: tuple[float, float], height_m: float) -> Points:
     """Outline of a wall along the street."""
     z = np.geomspace(*span, 5)
-    foot = camera.project(np.stack([np.full(5, x), np.zeros(5), z], axis=1))
-    top = camera.project(np.stack([np.full(5, x), np.full(5, height_m), z], axis=1))
-    return np.concatenate([foot, top[::-1]])
+    return np.concatenate([camera.line(x, 0, z), camera.line(x, height_m, z)[::-1]])
 
 
 def _house(
@@ -172,21 +191,19 @@ def _house(
 ) -> list[SceneObject]:
     """A house: the face towards the camera, then the front along the street."""
     light, dusk = lighting
-    height, color = generator.uniform(3.5, 10.0), draw_color(generator, palette.BUILDING)
+    height, color = generator.uniform(3.5, 10.0), draw_color(generator, objects.BUILDING)
     grid = WindowGrid(
         step_m=(generator.uniform(1.6, 2.8), generator.uniform(2.5, 3.2)),
         share=(generator.uniform(0.4, 0.65), generator.uniform(0.4, 0.65)),
-        glass=draw_color(generator, ((0.16, 0.19, 0.24), (0.50, 0.58, 0.68), (0.30, 0.32, 0.34))),
-        lamp=draw_color(generator, ((1.0, 0.85, 0.5), (0.95, 0.92, 0.8))),
+        glass=draw_color(generator, _HOUSE_GLASS),
+        lamp=draw_color(generator, _HOUSE_LAMP),
         lit=generator.uniform(0.2, 0.6) if dusk else 0.03,
         shop=generator.random() < 0.4,
     )
     outer = x + np.sign(x) * 12
-    face = camera.project(
-        np.array([(x, 0, span[0]), (x, height, span[0]), (outer, height, span[0]), (outer, 0, span[0])])
-    )
-    along = Wall(camera, color, x, span, grid, light, noise_offset(generator))
-    towards = Wall(camera, color, x, (span[0], span[0]), grid, 0.88, noise_offset(generator))
+    face = camera.project([(x, 0, span[0]), (x, height, span[0]), (outer, height, span[0]), (outer, 0, span[0])])
+    along = Wall(camera, color, x, span, grid, light, draw_offset(generator))
+    towards = Wall(camera, color, x, (span[0], span[0]), grid, 0.88, draw_offset(generator))
     return [
         SceneObject("building", face, towards),
         SceneObject("building", _upright_strip(camera, x, span, height), along),
@@ -195,12 +212,12 @@ def _house(
 
 def _hedge(camera: Camera, x: float, span: tuple[float, float], generator: np.random.Generator) -> list[SceneObject]:
     """A hedge, often with trees that rise behind it."""
-    color, distance = draw_color(generator, palette.VEGETATION), (span[0] + span[1]) / 2
+    color, distance = draw_color(generator, objects.VEGETATION), (span[0] + span[1]) / 2
     made = []
     if generator.random() < 0.7:
         for _ in range(2):
             z = generator.uniform(max(span[0], 4.0), max(span[1], 5.0))
-            center = camera.project(np.array((x + np.sign(x) * 2.5, generator.uniform(2.5, 4.5), z)))
+            center = camera.project((x + np.sign(x) * 2.5, generator.uniform(2.5, 4.5), z))
             radius = generator.uniform(1.8, 3.2) * camera.focal_px / z
             crown = objects.blob(center, (radius, radius * generator.uniform(0.8, 1.2)), generator)
             made.append(SceneObject("vegetation", crown, objects.foliage(camera, z, color, generator)))
@@ -209,15 +226,13 @@ def _hedge(camera: Camera, x: float, span: tuple[float, float], generator: np.ra
     return [*made, SceneObject("vegetation", low, objects.foliage(camera, distance, color, generator))]
 
 
-def _things(
-    camera: Camera, street: Street, generator: np.random.Generator
-) -> tuple[list[SceneObject], list[tuple[Place, float, float]]]:
-    """Cars, people, trees and poles, back to front, and their footprints (place, half width, length in metres)."""
+def _things(camera: Camera, street: Street, generator: np.random.Generator) -> tuple[list[SceneObject], list[_Foot]]:
+    """Cars, people, trees and poles, back to front, and their footprints."""
     placed: list[tuple[float, list[SceneObject]]] = []
-    feet: list[tuple[Place, float, float]] = []
+    feet: list[_Foot] = []
     for place in _car_places(street, generator):
         placed.append((place.z_m, objects.car(camera, place, generator)))
-        feet.append((place, 1.1, 4.4))
+        feet.append(_Foot(place, 1.1, 4.4))
     for _ in range(int(generator.integers(2, 6))):
         side = int(generator.integers(2))
         x = street.road[side] + (street.fronts[side] * 0.95 - street.road[side]) * generator.random()
@@ -225,19 +240,19 @@ def _things(
             x = generator.uniform(*street.road)
         place = Place(x, generator.uniform(3.6, 9.0))
         placed.append((place.z_m, objects.person(camera, place, generator)))
-        feet.append((place, 0.35, 0.35))
+        feet.append(_Foot(place, 0.35, 0.35))
     for make, low, high, setback in ((objects.pole, 3, 6, 0.5), (objects.tree, 0, 3, 1.0)):
         for _ in range(int(generator.integers(low, high))):
             edge = street.road[int(generator.integers(2))]
             place = Place(edge + np.sign(edge) * setback, generator.uniform(4.2, 10.5))
             placed.append((place.z_m, make(camera, place, generator)))
-            feet.append((place, 0.25, 0.3))
+            feet.append(_Foot(place, 0.25, 0.3))
     placed.sort(key=lambda item: -item[0])
     return [part for _, parts in placed for part in parts], feet
 
 
 def _car_places(street: Street, generator: np.random.Generator) -> list[Place]:
-    """Parked cars along both edges and moving ones on the road, none inside another."""
+    """Parked cars along both edges, and perhaps one that drives; no car stands inside another parked one."""
     places: list[Place] = []
     for edge in street.road:
         z = generator.uniform(4.5, 11)
@@ -251,25 +266,19 @@ def _car_places(street: Street, generator: np.random.Generator) -> list[Place]:
 
 
 def _shadows(
-    camera: Camera,
-    weather: Weather,
-    street: Street,
-    feet: list[tuple[Place, float, float]],
-    generator: np.random.Generator,
+    camera: Camera, weather: Weather, street: Street, feet: list[_Foot], generator: np.random.Generator
 ) -> list[tuple[Points, float]]:
     """Shadows under things, and in the sun those of the fronts on one side."""
     shadows = []
-    for place, half_width, length in feet:
-        x, z = place
-        base = [(x - half_width, 0, z - 0.2), (x + half_width, 0, z - 0.2)]
-        base += [(x + half_width, 0, z + length), (x - half_width, 0, z + length)]
-        shadows.append((camera.project(np.array(base)), 0.55))
+    for (x, z), half_width, length in feet:
+        left, right = x - half_width, x + half_width
+        base = [(left, 0, z - 0.2), (right, 0, z - 0.2), (right, 0, z + length), (left, 0, z + length)]
+        shadows.append((camera.project(base), 0.55))
     if weather.shadow < 1:
-        # The fronts of the side that the sun stands behind keep it from the street.
+        # The fronts on the sun's side throw their shadow on the street.
         front = street.fronts[1 if weather.sun_left else 0]
         along = np.array([1.0, *np.sort(generator.uniform(3, 40, 7)), 60.0])
         reach = front - np.sign(front) * generator.uniform(1.5, 6.5, 9)
-        border = camera.project(np.stack([reach, np.zeros(9), along], axis=1))
-        wall = camera.project(np.stack([np.full(9, front), np.zeros(9), along], axis=1))
-        shadows.append((np.concatenate([border, wall[::-1]]), weather.shadow))
+        outline = np.concatenate([camera.line(reach, 0, along), camera.line(front, 0, along)[::-1]])
+        shadows.append((outline, weather.shadow))
     return shadows

@@ -1,53 +1,60 @@
 """Light and air of a synthetic scene: the sky's colours before, and haze, tint, rain and noise after the rendering."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
 
-from dataset_tools.synthesis.palette import Color, draw_color
-from dataset_tools.synthesis.texture import FloatArray
+from dataset_tools.synthesis.surfaces import Color, FloatArray, Palette, draw_color
 
 Kind = Literal["clear", "overcast", "fog", "rain", "dusk"]
-KINDS: tuple[Kind, ...] = ("clear", "overcast", "fog", "rain", "dusk")
-_KIND_SHARES = (0.35, 0.25, 0.12, 0.14, 0.14)
 
-_ZENITH: dict[Kind, tuple[tuple[float, float, float], ...]] = {
-    "clear": ((0.25, 0.45, 0.78), (0.42, 0.62, 0.88), (0.55, 0.68, 0.80)),
-    "overcast": ((0.62, 0.63, 0.65), (0.48, 0.49, 0.52), (0.78, 0.78, 0.78)),
-    "fog": ((0.66, 0.67, 0.68), (0.56, 0.56, 0.55)),
-    "rain": ((0.40, 0.43, 0.47), (0.30, 0.32, 0.36)),
-    "dusk": ((0.30, 0.28, 0.48), (0.52, 0.34, 0.40), (0.36, 0.40, 0.55)),
-}
-_HORIZON: dict[Kind, tuple[tuple[float, float, float], ...]] = {
-    "clear": ((0.72, 0.80, 0.90), (0.80, 0.78, 0.70)),
-    "overcast": ((0.70, 0.70, 0.71), (0.55, 0.55, 0.56)),
-    "fog": ((0.66, 0.66, 0.66), (0.58, 0.57, 0.55)),
-    "rain": ((0.50, 0.52, 0.55), (0.38, 0.39, 0.42)),
-    "dusk": ((0.90, 0.55, 0.28), (0.80, 0.45, 0.35), (0.70, 0.55, 0.45)),
-}
-_TINT: dict[Kind, tuple[float, float, float]] = {
-    "clear": (1.02, 1.0, 0.97),
-    "overcast": (0.97, 0.98, 1.0),
-    "fog": (1.0, 1.0, 1.0),
-    "rain": (0.88, 0.95, 1.04),
-    "dusk": (1.05, 0.88, 0.80),
-}
-_BRIGHTNESS: dict[Kind, tuple[float, float]] = {
-    "clear": (0.85, 1.2),
-    "overcast": (0.75, 1.05),
-    "fog": (0.8, 1.05),
-    "rain": (0.6, 0.9),
-    "dusk": (0.5, 0.8),
-}
-_SIGHT_M: dict[Kind, tuple[float, float]] = {
-    "clear": (200.0, 500.0),
-    "overcast": (100.0, 300.0),
-    "fog": (18.0, 45.0),
-    "rain": (45.0, 120.0),
-    "dusk": (100.0, 300.0),
-}
+
+class _Climate(NamedTuple):
+    """What is drawn for a kind of weather.
+
+    Attributes:
+        share: Part of the images.
+        zenith: Sky colours at the top.
+        horizon: Sky colours at the horizon.
+        tint: Factor per channel on everything but the sky.
+        brightness: Range of a factor on top of it.
+        sight_m: Range of the distance at which a thing has faded to 1/e.
+    """
+
+    share: float
+    zenith: Palette
+    horizon: Palette
+    tint: tuple[float, float, float]
+    brightness: tuple[float, float]
+    sight_m: tuple[float, float]
+
+
+_CLIMATES: dict[Kind, _Climate] = {
+    "clear": _Climate(
+        0.35, ((0.25, 0.45, 0.78), (0.42, 0.62, 0.88), (0.55, 0.68, 0.80)), ((0.72, 0.80, 0.90), (0.80, 0.78, 0.70)),
+        (1.02, 1.0, 0.97), (0.85, 1.2), (200.0, 500.0),
+    ),
+    "overcast": _Climate(
+        0.25, ((0.62, 0.63, 0.65), (0.48, 0.49, 0.52), (0.78, 0.78, 0.78)), ((0.70, 0.70, 0.71), (0.55, 0.55, 0.56)),
+        (0.97, 0.98, 1.0), (0.75, 1.05), (100.0, 300.0),
+    ),
+    "fog": _Climate(
+        0.12, ((0.66, 0.67, 0.68), (0.56, 0.56, 0.55)), ((0.66, 0.66, 0.66), (0.58, 0.57, 0.55)),
+        (1.0, 1.0, 1.0), (0.8, 1.05), (18.0, 45.0),
+    ),
+    "rain": _Climate(
+        0.14, ((0.40, 0.43, 0.47), (0.30, 0.32, 0.36)), ((0.50, 0.52, 0.55), (0.38, 0.39, 0.42)),
+        (0.88, 0.95, 1.04), (0.6, 0.9), (45.0, 120.0),
+    ),
+    "dusk": _Climate(
+        0.14, ((0.30, 0.28, 0.48), (0.52, 0.34, 0.40), (0.36, 0.40, 0.55)),
+        ((0.90, 0.55, 0.28), (0.80, 0.45, 0.35), (0.70, 0.55, 0.45)), (1.05, 0.88, 0.80), (0.5, 0.8), (100.0, 300.0),
+    ),
+}  # fmt: skip
+KINDS = tuple(_CLIMATES)
+_FAIR_CLOUDS: Palette = ((0.9, 0.9, 0.9), (0.6, 0.6, 0.62))
 
 
 @dataclass(frozen=True)
@@ -79,18 +86,18 @@ class Weather:
 
 def draw_weather(generator: np.random.Generator) -> Weather:
     """Draws the weather of one image."""
-    kind = KINDS[int(generator.choice(len(KINDS), p=_KIND_SHARES))]
-    sunny = kind in ("clear", "dusk")
-    tint = np.asarray(_TINT[kind]) * generator.uniform(*_BRIGHTNESS[kind]) * generator.uniform(0.94, 1.06, 3)
+    kind = KINDS[int(generator.choice(len(KINDS), p=[climate.share for climate in _CLIMATES.values()]))]
+    climate = _CLIMATES[kind]
+    tint = np.asarray(climate.tint) * generator.uniform(*climate.brightness) * generator.uniform(0.94, 1.06, 3)
     return Weather(
         kind=kind,
-        zenith=draw_color(generator, _ZENITH[kind]),
-        horizon=draw_color(generator, _HORIZON[kind]),
-        cloud=draw_color(generator, ((0.9, 0.9, 0.9), (0.6, 0.6, 0.62)) if kind == "clear" else _HORIZON[kind]),
+        zenith=draw_color(generator, climate.zenith),
+        horizon=draw_color(generator, climate.horizon),
+        cloud=draw_color(generator, _FAIR_CLOUDS if kind == "clear" else climate.horizon),
         cover=generator.uniform(0.1, 0.7),
         tint=tint.astype(np.float32),
-        sight_m=generator.uniform(*_SIGHT_M[kind]),
-        shadow=generator.uniform(0.5, 0.75) if sunny else 1.0,
+        sight_m=generator.uniform(*climate.sight_m),
+        shadow=generator.uniform(0.5, 0.75) if kind in ("clear", "dusk") else 1.0,
         sun_left=generator.random() < 0.5,
     )
 

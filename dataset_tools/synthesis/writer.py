@@ -7,21 +7,21 @@
 Images are independent of each other, so a run that was cut off goes on, and several processes can share the work.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
 import cv2
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from dataset_tools.config import SPLITS, Split, SynthesizeConfig
 from dataset_tools.files import claim_folder, record_made
 from dataset_tools.labels import CITYSCAPES_LABELS, LabelDefinition, save_labels
 from dataset_tools.masks import write_mask
 from dataset_tools.polygons import POLYGON_SUFFIX, load_polygons, mask_path_of, paint_mask, polygons_to_json
-from dataset_tools.synthesis.config import SPLITS, Split, SynthesizeConfig
 from dataset_tools.synthesis.render import render_image
+from fasterseg.base.console import tracked
 from fasterseg.base.files import write_bytes, write_text
 
 # Changes whenever the same settings give other images, so that an older folder is not silently continued.
@@ -90,22 +90,15 @@ def list_jobs(root: Path, config: SynthesizeConfig, split: Split) -> list[ImageJ
     return jobs
 
 
-def make_images(jobs: list[ImageJob]) -> int:
-    """Renders images and writes their files; the mask is painted from the polygon file as it was written.
-
-    Returns:
-        How many were made.
-    """
-    for job in jobs:
-        rendered = render_image(job.image_size, job.seed)
-        bgr = cv2.cvtColor(rendered.image, cv2.COLOR_RGB2BGR)
-        written, data = cv2.imencode(".png", bgr, _PNG_OPTIONS)
-        assert written, "OpenCV always encodes 8-bit PNG"
-        write_bytes(job.image, data.tobytes())
-        write_text(job.polygons, polygons_to_json(rendered.polygons))
-        mask = paint_mask(load_polygons(job.polygons), SYNTHETIC_LABELS, source=str(job.polygons))
-        write_mask(job.mask, mask)
-    return len(jobs)
+def make_image(job: ImageJob) -> None:
+    """Renders an image and writes its files; the mask is painted from the polygon file as it was written."""
+    rendered = render_image(job.image_size, job.seed)
+    bgr = cv2.cvtColor(rendered.image, cv2.COLOR_RGB2BGR)
+    written, data = cv2.imencode(".png", bgr, _PNG_OPTIONS)
+    assert written, "OpenCV always encodes 8-bit PNG"
+    write_bytes(job.image, data.tobytes())
+    write_text(job.polygons, polygons_to_json(rendered.polygons))
+    write_mask(job.mask, paint_mask(load_polygons(job.polygons), SYNTHETIC_LABELS, source=str(job.polygons)))
 
 
 def synthesize(root: Path, config: SynthesizeConfig, *, workers: int = 1, progress: bool = True) -> int:
@@ -128,24 +121,20 @@ def synthesize(root: Path, config: SynthesizeConfig, *, workers: int = 1, progre
     claim_folder(root, tool="synthesize", settings={**config.model_dump(), "generator_version": GENERATOR_VERSION})
     jobs = {split: list_jobs(root, config, split) for split in SPLITS if config.count(split)}
     todo = [job for split_jobs in jobs.values() for job in split_jobs if not job.done]
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, disable=not (progress and todo)) as bar:
-        task = bar.add_task("synthesize", total=len(todo))
-        for count in _run(todo, workers):
-            bar.advance(task, count)
+    for _ in tracked(_made(todo, workers), "synthesize", total=len(todo), disable=not (progress and todo)):
+        pass
     _describe(root, jobs)
     return len(todo)
 
 
-def _run(todo: list[ImageJob], workers: int) -> Iterator[int]:
-    """Makes the images in this process or in others, and yields the size of each finished part."""
-    parts = [todo[start : start + _IMAGES_PER_JOB] for start in range(0, len(todo), _IMAGES_PER_JOB)]
-    if workers == 1 or len(parts) < 2:
-        yield from map(make_images, parts)
+def _made(todo: list[ImageJob], workers: int) -> Iterable[None]:
+    """Makes the images in this process or in others, and yields after each."""
+    if workers == 1 or len(todo) <= _IMAGES_PER_JOB:
+        yield from map(make_image, todo)
         return
     # Spawned, not forked: a forked copy of a process that runs PyTorch or OpenCV threads may hang.
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(make_images, parts)
+        yield from pool.map(make_image, todo, chunksize=_IMAGES_PER_JOB)
 
 
 def _describe(root: Path, jobs: dict[Split, list[ImageJob]]) -> None:

@@ -5,9 +5,10 @@ messages do not tear each other apart.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from operator import length_hint
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -25,7 +26,11 @@ class SafeConsole(Console):
 
 
 CONSOLE = SafeConsole(highlight=False, markup=False, soft_wrap=True)
+# For progress beside output that is piped into a file or another program.
+ERROR_CONSOLE = SafeConsole(highlight=False, markup=False, soft_wrap=True, stderr=True)
 _LINE_INTERVAL_S = 30.0
+
+ItemT = TypeVar("ItemT")
 
 
 def format_duration(duration_s: float) -> str:
@@ -43,12 +48,22 @@ class ProgressReporter:
         total: How many steps there are.
         completed: How many were done before, in an earlier run.
         bar: The terminal's bar, or None to print lines.
+        console: Where the lines go.
     """
 
-    def __init__(self, description: str, total: int, *, completed: int = 0, bar: Progress | None = None) -> None:
+    def __init__(
+        self,
+        description: str,
+        total: int,
+        *,
+        completed: int = 0,
+        bar: Progress | None = None,
+        console: Console = CONSOLE,
+    ) -> None:
         self.description = description
         self.total = total
         self.completed = completed
+        self._console = console
         self._completed_before = completed
         self._started_s = time.monotonic()
         self._printed_s = self._started_s
@@ -84,11 +99,13 @@ class ProgressReporter:
         if now - self._printed_s >= _LINE_INTERVAL_S:
             self._printed_s = now
             parts = [f"{self.description}: {self.completed}/{self.total}", left, note or ""]
-            CONSOLE.print(", ".join(part for part in parts if part))
+            self._console.print(", ".join(part for part in parts if part))
 
 
 @contextmanager
-def epoch_progress(description: str, total: int, *, completed: int = 0) -> Iterator[ProgressReporter]:
+def epoch_progress(
+    description: str, total: int, *, completed: int = 0, console: Console = CONSOLE
+) -> Iterator[ProgressReporter]:
     """Shows the progress of `total` steps while the block runs.
 
     On a terminal a bar with the time left; elsewhere a line every half minute, so that logs stay short.
@@ -97,10 +114,11 @@ def epoch_progress(description: str, total: int, *, completed: int = 0) -> Itera
         description: What is going on.
         total: How many steps there are.
         completed: How many an earlier run has done already.
+        console: Where the bar or the lines go.
     """
     description = printable(description)
-    if not CONSOLE.is_terminal or CONSOLE.quiet:
-        yield ProgressReporter(description, total, completed=completed)
+    if not console.is_terminal or console.quiet:
+        yield ProgressReporter(description, total, completed=completed, console=console)
         return
     columns = (
         TextColumn("{task.description}"),
@@ -110,5 +128,28 @@ def epoch_progress(description: str, total: int, *, completed: int = 0) -> Itera
         TextColumn("{task.fields[left]}"),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=CONSOLE, transient=True, refresh_per_second=4) as bar:
+    with Progress(*columns, console=console, transient=True, refresh_per_second=4) as bar:
         yield ProgressReporter(description, total, completed=completed, bar=bar)
+
+
+def tracked(
+    items: Iterable[ItemT], description: str, *, total: int | None = None, disable: bool = False
+) -> Iterator[ItemT]:
+    """Yields items one by one and shows how many are done.
+
+    The progress goes to the error stream, so that the output of the command can be piped.
+
+    Args:
+        items: What to go through.
+        description: What is going on.
+        total: How many items there are; the length of `items` when not given.
+        disable: Show nothing.
+    """
+    if disable:
+        yield from items
+        return
+    count = length_hint(items) if total is None else total
+    with epoch_progress(description, count, console=ERROR_CONSOLE) as reporter:
+        for item in items:
+            yield item
+            reporter.advance()

@@ -81,6 +81,12 @@ def problems_of(source: Path | str, error: ValidationError, model: type[BaseMode
     return f"{source}:\n  " + "\n  ".join(describe_validation(error, model))
 
 
+def list_problems(problems: Sequence[str], *, shown: int = 20) -> str:
+    """The first problems, one per line and indented, and the number of the others."""
+    more = [f"... and {len(problems) - shown} more"] if len(problems) > shown else []
+    return "".join(f"\n  {problem}" for problem in [*problems[:shown], *more])
+
+
 def differences(found: Any, wanted: Any, name: str = "") -> Iterator[str]:
     """Each setting that differs between two groups of plain data, with both values, by its full name."""
     if isinstance(found, Mapping) and isinstance(wanted, Mapping):

@@ -112,16 +112,18 @@ def has_content(folder: Path, *, besides: tuple[str, ...] = ()) -> bool:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Removes our temporary files whose owner is gone, in the folder itself.
+    """Removes our temporary files whose owner is gone, in the folder and those in it; what cannot be removed stays.
 
     An owner holds the operating system's lock on its file as long as it lives, also from another container or machine
     that shares the folder. So a file is left over when nobody has it locked and no other process here has its number.
     Numbers are given again, and some file systems cannot lock: such a file is left over when nothing was written to it
     for a day.
     """
-    for path in folder.iterdir():
-        if is_temporary(path) and _is_left_over(path):
-            path.unlink(missing_ok=True)
+    for place, _, names in os.walk(folder):
+        for path in (Path(place) / name for name in names if name.endswith(".tmp")):
+            with suppress(OSError):
+                if is_temporary(path) and _is_left_over(path):
+                    path.unlink()
 
 
 def check_writable(path: Path) -> None:
@@ -194,20 +196,18 @@ def _try_lock(descriptor: int) -> bool | None:
 
 def _is_left_over(path: Path) -> bool:
     """Whether a temporary file's owner is gone; see `remove_leftovers`."""
-    with suppress(FileNotFoundError, PermissionError):
-        descriptor = os.open(path, os.O_RDWR)
-        try:
-            free = _try_lock(descriptor)
-        finally:
-            os.close(descriptor)
-        if free is False:
-            return False
-        match = _TEMPORARY_NAME.fullmatch(path.name)
-        assert match is not None
-        if free and not _runs_here(int(match["pid"])):
-            return True
-        return time.time() - path.stat().st_mtime > _SURELY_LEFT_S
-    return False
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        free = _try_lock(descriptor)
+    finally:
+        os.close(descriptor)
+    if free is False:
+        return False
+    match = _TEMPORARY_NAME.fullmatch(path.name)
+    assert match is not None
+    if free and not _runs_here(int(match["pid"])):
+        return True
+    return time.time() - path.stat().st_mtime > _SURELY_LEFT_S
 
 
 def _runs_here(pid: int) -> bool:

@@ -58,11 +58,11 @@ def _check_events(text: str, source: str) -> None:
     anchors: list[str | None] = []
     sizes: dict[str, int] = {}
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        where = f"{source}, line {event.start_mark.line + 1}"
+        where = f"{source}, line {event.start_mark.line + 1 if event.start_mark else '?'}"
         if isinstance(event, yaml.AliasEvent):
             if event.anchor in anchors:
                 raise ValueError(f"{where}: *{event.anchor} stands inside of what it repeats")
-            counts[-1] += sizes.get(event.anchor, 1)
+            counts[-1] += sizes.get(event.anchor or "", 1)
         elif isinstance(event, yaml.ScalarEvent):
             counts[-1] += 1
             if event.anchor is not None:
@@ -88,7 +88,7 @@ def _check_scalar(event: yaml.ScalarEvent, where: str) -> None:
     _check_tag(event.tag, where)
     if not event.implicit[0]:
         return
-    tag = _RESOLVER.resolve(yaml.ScalarNode, event.value, event.implicit)
+    tag = _RESOLVER.resolve(yaml.ScalarNode, event.value, event.implicit)  # type: ignore[no-untyped-call]
     if tag not in _COMPUTED_TAGS:
         return
     shown = event.value if len(event.value) <= _LONGEST_NUMBER else event.value[:_LONGEST_NUMBER] + "..."

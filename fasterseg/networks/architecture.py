@@ -5,16 +5,23 @@ to list its operator specifications without building it.
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from fasterseg.base.errors import describe_validation
 from fasterseg.base.files import write_text
+from fasterseg.base.jsonfile import read_json
 from fasterseg.networks.operators import operator_class
 from fasterseg.networks.space import STRIDES
 
 FORMAT = "fasterseg-architecture"
 FORMAT_VERSION = 1
+
+Width = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+Whole = Annotated[int, Field(strict=True)]
 
 
 @dataclass(frozen=True)
@@ -28,10 +35,12 @@ class CellChoice:
         width: Width multiplier of the map the cell puts out; a branch's last cell puts out the head width.
     """
 
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
     operator: str
-    scale: int
-    stride: int
-    width: float
+    scale: Whole
+    stride: Whole
+    width: Width
 
     @property
     def out_scale(self) -> int:
@@ -54,11 +63,11 @@ class Architecture:
         ValueError: The branches do not chain up (see `_problems`).
     """
 
-    base_channels: int
-    stem_width: float
-    head_width: float
+    base_channels: Annotated[Whole, Field(ge=1)]
+    stem_width: Width
+    head_width: Width
     branches: tuple[tuple[CellChoice, ...], ...]
-    shared_cells: int = 0
+    shared_cells: Whole = 0
 
     def __post_init__(self) -> None:
         problems = self._problems()
@@ -115,15 +124,12 @@ class Architecture:
                 "write it again with `python -m search search`"
             )
         try:
-            return Architecture(
-                base_channels=int(data["base_channels"]),
-                stem_width=float(data["stem_width"]),
-                head_width=float(data["head_width"]),
-                branches=tuple(tuple(CellChoice(**cell) for cell in branch) for branch in data["branches"]),
-                shared_cells=int(data["shared_cells"]),
+            return _FIELDS.validate_python(
+                {field.name: data[field.name] for field in fields(Architecture) if field.name in data}
             )
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{source} is not a usable architecture: {error}") from error
+        except ValidationError as error:
+            problems = "; ".join(describe_validation(error))
+            raise ValueError(f"{source} is not a usable architecture: {problems}") from error
 
     def save(self, path: Path) -> None:
         """Writes the architecture as JSON."""
@@ -139,8 +145,7 @@ class Architecture:
         """
         if not path.is_file():
             raise FileNotFoundError(f"no architecture at {path}; `python -m search search` writes one")
-        try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path} is not valid JSON: {error}") from error
-        return Architecture.from_dict(data, str(path))
+        return Architecture.from_dict(read_json(path), str(path))
+
+
+_FIELDS = TypeAdapter(Architecture)

@@ -4,13 +4,13 @@ An architecture is frozen plain data. Its JSON opens with a `format`, which name
 table, export and comparison see only `Network` and `OperatorSpec`.
 """
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from fasterseg.base.jsonfile import read_json
 from fasterseg.networks.architecture import FORMAT as DERIVED_FORMAT
 from fasterseg.networks.architecture import Architecture
 from fasterseg.networks.derived import DerivedNetwork, derived_specs
@@ -83,7 +83,7 @@ def architecture_from_dict(data: Any, source: str = "architecture") -> AnyArchit
         ValueError: The data is of an unknown format or another version, incomplete or inconsistent.
     """
     found = data.get("format") if isinstance(data, dict) else None
-    if found not in _READERS:
+    if not isinstance(found, str) or found not in _READERS:
         raise ValueError(
             f"{source} is not an architecture: its format is {found!r}, expected one of {', '.join(_READERS)}"
         )
@@ -102,8 +102,4 @@ def load_architecture(path: Path) -> AnyArchitecture:
             f"no architecture at {path}; `python -m search search` writes one, `fasterseg import` makes one of the "
             "published files"
         )
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid JSON: {error}") from error
-    return architecture_from_dict(data, str(path))
+    return architecture_from_dict(read_json(path), str(path))

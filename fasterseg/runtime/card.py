@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pydantic import TypeAdapter, ValidationError
 
 from fasterseg.base.errors import describe_validation
+from fasterseg.base.jsonfile import load_json
 from fasterseg.engine.checkpoint import DatasetFacts, NetworkCheckpoint
 from fasterseg.networks import Size, measure_size
 from fasterseg.networks.families import AnyArchitecture, architecture_from_dict
@@ -61,10 +62,7 @@ class ModelCard:
         Raises:
             ValueError: It is no JSON, of another format or version, or fields are missing or of another type.
         """
-        try:
-            data = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{source}: the '{METADATA_KEY}' metadata is not valid JSON: {error}") from error
+        data = load_json(text, f"{source}: the '{METADATA_KEY}' metadata")
         if not isinstance(data, dict) or data.get("format") != FORMAT:
             raise ValueError(f"{source}: the '{METADATA_KEY}' metadata is not of format '{FORMAT}'")
         if data.get("version") != FORMAT_VERSION:

@@ -4,11 +4,11 @@ from pathlib import Path
 import pytest
 
 from dataset_tools.clean import plan_clean, run_clean
+from dataset_tools.config import SynthesizeConfig
 from dataset_tools.description import DatasetDescription, load_description
 from dataset_tools.pack import plan_pack, write_pack
 from dataset_tools.pull.fetch import pull
 from dataset_tools.split import plan_split, write_splits
-from dataset_tools.synthesis.config import SynthesizeConfig
 from dataset_tools.synthesis.writer import synthesize
 
 MakeDataset = Callable[..., DatasetDescription]

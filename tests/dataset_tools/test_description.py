@@ -54,6 +54,27 @@ def test_malformed_lines_are_all_named(tmp_path: Path) -> None:
         load_description(write(tmp_path, lines="a b c\nok.png m.png\nd'or.png m.png\n"))
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("lines", ["image,mask\nä 1.png,ä 1 mask.png\nb.png\n", "'ä 1.png' 'ä 1 mask.png'\nb.png\n"])
+def test_lists_of_both_forms_in_all_readable_encodings(tmp_path: Path, lines: str, encoding: str) -> None:
+    root = write(tmp_path, lines="")
+    (root / "train.txt").write_bytes(lines.encode(encoding))
+    samples = load_description(root).samples("train")
+    assert [sample[:2] for sample in samples] == [(root / "ä 1.png", root / "ä 1 mask.png"), (root / "b.png", None)]
+
+
+def test_a_list_in_another_encoding_is_refused_by_file_and_line(tmp_path: Path) -> None:
+    root = write(tmp_path)
+    (root / "train.txt").write_bytes("a.png b.png\nGebäude.png b.png\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"train\.txt:2: the byte 0xE4 is not UTF-8; save the file as UTF-8"):
+        load_description(root)
+
+
+def test_lists_are_written_as_csv(make_dataset: Callable[..., DatasetDescription]) -> None:
+    description = make_dataset(train=1, val=0)
+    assert (description.root / "train.txt").read_text() == "image,mask\ntrain/street 0.png,trainannot/street 0.png\n"
+
+
 def test_splits(make_dataset: Callable[..., DatasetDescription]) -> None:
     description = make_dataset(train=2, val=0)
     with pytest.raises(ValueError, match="no split 'test'; it has train, val"):

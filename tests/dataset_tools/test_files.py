@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from dataset_tools.files import CLAIM_NAME, claim_folder, mark_of, read_made, record_made
+from dataset_tools.files import CLAIM_NAME, FileMark, claim_folder, mark_of, read_made, record_made
 from fasterseg.base.files import write_bytes, write_text
 
 
@@ -27,6 +27,30 @@ def test_claim_is_found_again(tmp_path: Path) -> None:
     folder = tmp_path / "out"
     assert not claim_folder(folder, tool="t", settings={"size": (1, 2)})
     assert claim_folder(folder, tool="t", settings={"size": (1, 2)})
+
+
+@pytest.mark.parametrize("left", [f".{CLAIM_NAME}.4194305.tmp", CLAIM_NAME])
+def test_a_kill_at_the_claim_leaves_a_folder_that_can_be_filled(tmp_path: Path, left: str) -> None:
+    (tmp_path / left).touch()
+    assert not claim_folder(tmp_path, tool="t", settings={})
+    assert [path.name for path in tmp_path.iterdir()] == [CLAIM_NAME]
+    assert claim_folder(tmp_path, tool="t", settings={})
+
+
+def test_what_a_kill_left_half_written_is_removed(tmp_path: Path) -> None:
+    claim_folder(tmp_path, tool="t", settings={})
+    write_text(tmp_path / "images" / "a.png", "a")
+    (tmp_path / "images" / ".b.png.4194305.tmp").write_text("half")
+    claim_folder(tmp_path, tool="t", settings={})
+    assert [path.name for path in (tmp_path / "images").iterdir()] == ["a.png"]
+
+
+def test_an_empty_claim_over_files_names_itself_and_what_to_do(tmp_path: Path) -> None:
+    claim_folder(tmp_path, tool="t", settings={})
+    (tmp_path / "dataset.yaml").touch()
+    (tmp_path / CLAIM_NAME).write_text("")
+    with pytest.raises(ValueError, match=rf"{CLAIM_NAME} is damaged .*; restore it, or remove"):
+        claim_folder(tmp_path, tool="t", settings={})
 
 
 def test_claim_refuses_files_of_the_user(tmp_path: Path) -> None:
@@ -73,3 +97,8 @@ def test_record_of_what_was_made(tmp_path: Path) -> None:
     assert read_made(tmp_path / "ours") == made
     record_made(tmp_path / "ours", ours)
     assert read_made(tmp_path / "ours")["a b"].size_bytes == 5
+
+
+def test_a_record_of_the_older_form_is_read(tmp_path: Path) -> None:
+    (tmp_path / "made_files.txt").write_text("12 345 'a b'\n6 7 $'two\\nlines'\n")
+    assert read_made(tmp_path) == {"a b": FileMark(12, 345), "two\nlines": FileMark(6, 7)}

@@ -87,6 +87,15 @@ def test_csv(tmp_path: Path) -> None:
     assert [train_id_or_ignore(label) for label in labels] == [255, 1, 0, 0, 255]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_csv_of_spreadsheet_programs(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "labels.csv").write_bytes(CSV.replace("floor", "Fußboden").encode(encoding))
+    assert [label.name for label in load_labels(tmp_path / "labels.csv")][2] == "Fußboden"
+    (tmp_path / "labels.csv").write_bytes(CSV.replace("floor", "Fußboden").encode("latin-1"))
+    with pytest.raises(ValueError, match=r"labels\.csv:4: the byte 0xDF is not UTF-8"):
+        load_labels(tmp_path / "labels.csv")
+
+
 def test_csv_round_trip(tmp_path: Path) -> None:
     save_labels(tmp_path / "labels.csv", CITYSCAPES_LABELS)
     assert load_labels(tmp_path / "labels.csv") == CITYSCAPES_LABELS

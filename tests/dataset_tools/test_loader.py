@@ -1,3 +1,4 @@
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -8,9 +9,83 @@ import torch
 
 from dataset_tools.dataset import LabeledImage, SegmentationDataset
 from dataset_tools.description import DatasetDescription
-from dataset_tools.loader import TrainLoader, build_eval_loader, build_train_loader
+from dataset_tools.loader import EndlessSampler, TrainLoader, build_eval_loader, build_train_loader, select_subset
 from dataset_tools.masks import read_mask
 from dataset_tools.pack import plan_pack, write_pack
+
+
+def test_halves_are_disjoint_and_complete() -> None:
+    items = [f"image {number}" for number in range(11)]
+    first, second = (select_subset(items, half, seed=4) for half in ("first_half", "second_half"))
+    assert len(first) == 5
+    assert not set(first) & set(second)
+    assert set(first) | set(second) == set(items)
+    assert first == select_subset(items, "first_half", seed=4)
+    assert first != select_subset(items, "first_half", seed=5)
+    assert select_subset(items, "all", seed=4) == tuple(items)
+
+
+def test_halves_need_two_images() -> None:
+    with pytest.raises(ValueError, match="1 images cannot be divided"):
+        select_subset(["a"], "first_half", seed=0)
+    with pytest.raises(ValueError, match="expected all, first_half or second_half"):
+        select_subset(["a", "b"], "third", seed=0)  # type: ignore[arg-type]
+
+
+def draws(sampler: EndlessSampler, epoch: int) -> list[tuple[int, tuple[int, ...]]]:
+    sampler.start_epoch(epoch)
+    return [(draw.position, draw.seed) for draw in sampler]
+
+
+def test_stream_goes_on_over_epochs() -> None:
+    sampler = EndlessSampler(10, draws_per_epoch=4, seed=1)
+    stream = [draw for epoch in range(10) for draw in draws(sampler, epoch)]
+    for start in range(0, 40, 10):
+        assert sorted(position for position, _ in stream[start : start + 10]) == list(range(10))
+    assert len({seed for _, seed in stream}) == 40
+    assert [position for position, _ in stream[:10]] != [position for position, _ in stream[10:20]]
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_an_epoch_can_start_anywhere(world_size: int) -> None:
+    for rank in range(world_size):
+        sampler = EndlessSampler(7, draws_per_epoch=6, seed=1, rank=rank, world_size=world_size)
+        whole = draws(sampler, 2)
+        for first in range(len(whole) + 1):
+            sampler.start_epoch(2, first_draw=first)
+            assert [(draw.position, draw.seed) for draw in sampler] == whole[first:]
+            assert len(sampler) == len(whole)
+
+
+def test_the_draws_of_a_seed_are_those_recorded() -> None:
+    """Recorded runs repeat only while the order, the seeds of the augmentation and the halves stay."""
+    sampler = EndlessSampler(7, draws_per_epoch=5, seed=3)
+    for epoch, positions in ((0, [2, 1, 4, 0, 5]), (2, [0, 2, 6, 1, 4])):
+        assert draws(sampler, epoch) == [(at, (3, 2, 5 * epoch + number)) for number, at in enumerate(positions)]
+    assert select_subset(range(9), "first_half", seed=3) == (1, 3, 5, 8)
+
+
+def test_epoch_longer_than_the_split() -> None:
+    sampler = EndlessSampler(3, draws_per_epoch=10, seed=1)
+    counts = Counter(position for position, _ in draws(sampler, 0))
+    assert sorted(counts.values()) == [3, 3, 4]
+
+
+def test_epochs_are_repeatable_and_different() -> None:
+    one, two = (EndlessSampler(20, draws_per_epoch=20, seed=7) for _ in range(2))
+    draws(one, 0)
+    assert draws(one, 3) == draws(two, 3)
+    assert draws(one, 3) != draws(one, 4)
+    assert draws(one, 3) != draws(EndlessSampler(20, draws_per_epoch=20, seed=8), 3)
+
+
+def test_processes_divide_an_epoch() -> None:
+    whole = draws(EndlessSampler(9, draws_per_epoch=12, seed=2), 1)
+    parts = [draws(EndlessSampler(9, draws_per_epoch=12, seed=2, rank=rank, world_size=3), 1) for rank in range(3)]
+    assert [part[number] for number in range(4) for part in parts] == whole
+    with pytest.raises(ValueError, match="not divisible"):
+        EndlessSampler(9, draws_per_epoch=10, seed=2, world_size=3)
+
 
 MakeDataset = Callable[..., DatasetDescription]
 
@@ -57,6 +132,16 @@ def test_batches_do_not_depend_on_workers(make_dataset: MakeDataset) -> None:
     alone, helped = (build(description, iterations_per_epoch=3, num_workers=workers) for workers in (0, 2))
     for epoch in (0, 1, 4):
         assert equal(epoch_of(alone, epoch), epoch_of(helped, epoch))
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_an_epoch_gone_on_with_gives_the_batches_that_were_left(make_dataset: MakeDataset, num_workers: int) -> None:
+    loader = build(make_dataset(), iterations_per_epoch=3, num_workers=num_workers)
+    whole = epoch_of(loader, 1)
+    loader.set_epoch(1, 2)
+    assert len(loader) == 3
+    assert equal(list(loader), whole[2:])
+    assert equal(epoch_of(loader, 1), whole)
 
 
 def test_epochs_and_seeds_differ(make_dataset: MakeDataset) -> None:

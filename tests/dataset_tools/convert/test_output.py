@@ -1,5 +1,6 @@
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def make_source(tmp_path: Path, picture: Callable[..., Path]) -> Callable[..., S
                 write_mask(mask, np.full((4, 6), 7, np.uint8))
             images.append(SourceImage(name, root / "images" / f"{name}.jpg", IndexMask(mask, {7: 1, 9: 0})))
         table = ClassTable(("road", "car"), ((1, 2, 3), (4, 5, 6)), (9, 7))
-        return SourceDataset("convert test", "tiny", root, table, {split: images}, settings or {})
+        return SourceDataset("convert test", root, table, {split: images}, settings or {}, name="tiny")
 
     return build
 
@@ -134,7 +135,7 @@ def test_missing_files_are_errors(make_source: Callable[..., SourceDataset], tmp
 def test_names_that_lead_out_are_refused(make_source: Callable[..., SourceDataset], tmp_path: Path, name: str) -> None:
     source = make_source("a")
     item = source.splits["train"][0]._replace(name=name)
-    outside = SourceDataset(source.tool, source.name, source.root, source.classes, {"train": [item]})
+    outside = replace(source, splits={"train": [item]})
     with pytest.raises(ValueError, match="leads out of the dataset folder"):
         write_dataset(outside, tmp_path / "out", QUIET)
     assert not (tmp_path / "out").exists()
@@ -145,9 +146,7 @@ def test_twins_and_empty_sources_are_refused(make_source: Callable[..., SourceDa
         write_dataset(make_source("a", "a"), tmp_path / "out", QUIET)
     source = make_source("a")
     with pytest.raises(ValueError, match="there are no images"):
-        write_dataset(
-            SourceDataset(source.tool, source.name, source.root, source.classes, {"train": []}), tmp_path / "out", QUIET
-        )
+        write_dataset(replace(source, splits={"train": []}), tmp_path / "out", QUIET)
 
 
 def test_the_number_of_workers_does_not_matter(make_source: Callable[..., SourceDataset], tmp_path: Path) -> None:

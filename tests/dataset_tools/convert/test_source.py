@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from dataset_tools.convert.source import IndexMask, find_files, list_problems, match, standard_split
+from dataset_tools.convert.source import IndexMask, find_files, match, standard_split
 
 
 def make(path: Path) -> IndexMask:
@@ -55,11 +55,6 @@ def test_twins_and_empty_folders(tmp_path: Path) -> None:
     match(empty, empty, make, problems)
     assert "two images of one name" in problems[0]
     assert "no images in" in problems[1]
-
-
-def test_problems_are_cut(tmp_path: Path) -> None:
-    text = list_problems([f"p{number}" for number in range(25)])
-    assert "p19" in text and "p20" not in text and "... and 5 more" in text
 
 
 @pytest.mark.parametrize(("name", "split"), [("training", "train"), ("valid", "val"), ("mine", "mine")])

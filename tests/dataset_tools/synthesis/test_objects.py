@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from dataset_tools.synthesis import objects
-from dataset_tools.synthesis.camera import Camera
 from dataset_tools.synthesis.objects import Place, SceneObject
+from dataset_tools.synthesis.surfaces import Camera
 
 CAMERA = Camera((128, 256), focal_px=130.0, horizon_px=52.0, vanishing_px=128.0, height_m=1.7, bend=0.0)
 Make = Callable[[Camera, Place, np.random.Generator], list[SceneObject]]

@@ -4,13 +4,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dataset_tools.config import SynthesizeConfig
 from dataset_tools.description import load_description
-from dataset_tools.doctor.fast import verify_split
+from dataset_tools.doctor.examine import verify_split
 from dataset_tools.files import MADE_NAME
 from dataset_tools.labels import load_labels
 from dataset_tools.masks import read_mask
 from dataset_tools.polygons import load_polygons, paint_mask
-from dataset_tools.synthesis.config import SynthesizeConfig
 from dataset_tools.synthesis.writer import SYNTHETIC_LABELS, synthesize
 from fasterseg.base.images import read_image
 

@@ -1,10 +1,12 @@
 """Progress off a terminal: sparse lines with the time left."""
 
+from collections.abc import Iterator
+
 import pytest
 from rich.table import Table
 
 from fasterseg.base import console
-from fasterseg.base.console import epoch_progress, format_duration
+from fasterseg.base.console import epoch_progress, format_duration, tracked
 
 
 def test_durations() -> None:
@@ -29,6 +31,25 @@ def test_lines_are_sparse(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "student: 30/100, 1:10 left, loss 0.5"
     assert len(lines) == 3
+
+
+def test_tracked_items_report_to_the_error_stream(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+
+    def clocked() -> Iterator[int]:
+        for item in range(40):
+            now[0] += 1
+            yield item
+
+    assert list(tracked(clocked(), "masks", disable=True)) == list(range(40))
+    assert list(tracked(clocked(), "masks", total=40)) == list(range(40))
+    assert list(tracked([3, 4], "few")) == [3, 4]
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.splitlines() == ["masks: 30/40, 0:10 left"]
 
 
 def test_no_text_reaches_the_terminal_as_an_escape(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ from fasterseg.base.errors import (
     describe_memory_error,
     describe_os_error,
     differences,
+    list_problems,
     problems_of,
     summarize_differences,
 )
@@ -86,3 +87,8 @@ def test_memory_errors_of_all_libraries_are_told_from_others() -> None:
         assert said is not None and said.startswith("out of memory: ") and "\n" not in said
     assert describe_memory_error(ValueError("out of memory")) is None
     assert describe_memory_error(RuntimeError("shapes differ")) is None
+
+
+def test_problems_are_cut() -> None:
+    text = list_problems([f"p{number}" for number in range(25)])
+    assert "p19" in text and "p20" not in text and "... and 5 more" in text

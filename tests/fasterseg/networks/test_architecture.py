@@ -66,8 +66,16 @@ def without(key: str) -> dict[str, Any]:
         ([], "x.json is not an architecture: expected a JSON object with format 'fasterseg-architecture'"),
         ({"format": "other"}, "is not an architecture"),
         ({**released_student().to_dict(), "version": 99}, "version 99, this release reads version 1"),
-        (without("branches"), "x.json is not a usable architecture: 'branches'"),
-        ({**released_student().to_dict(), "branches": [[{"operator": "conv"}]]}, "not a usable architecture.*missing"),
+        (without("branches"), "x.json is not a usable architecture: branches: required"),
+        ({**released_student().to_dict(), "base_channels": 0}, "base_channels: got 0"),
+        ({**released_student().to_dict(), "base_channels": True}, "base_channels: got True"),
+        ({**released_student().to_dict(), "base_channels": float("inf")}, "base_channels: got inf"),
+        ({**released_student().to_dict(), "head_width": float("nan")}, "head_width: got nan"),
+        ({**released_student().to_dict(), "stem_width": float("inf")}, "stem_width: got inf"),
+        (
+            {**released_student().to_dict(), "branches": [[{"operator": "conv"}]]},
+            "not a usable architecture.*scale: required",
+        ),
         ({**released_student().to_dict(), "shared_cells": 30}, "not a usable architecture.*shared_cells is 30"),
     ],
 )
@@ -80,6 +88,9 @@ def test_absent_file_and_broken_json(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no architecture at .*a\.json; `python -m search search` writes one"):
         Architecture.load(tmp_path / "a.json")
     (tmp_path / "a.json").write_text('{"format": ')
+    with pytest.raises(ValueError, match=r"a\.json is not valid JSON"):
+        Architecture.load(tmp_path / "a.json")
+    (tmp_path / "a.json").write_bytes(b"\xff")
     with pytest.raises(ValueError, match=r"a\.json is not valid JSON"):
         Architecture.load(tmp_path / "a.json")
 

@@ -1,1 +1,0 @@
-"""Looking at a dataset: contact sheets of images with their masks laid over, before and after augmentation."""
