@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dataset_tools.dataset import read_label
 from dataset_tools.description import DatasetDescription, load_description
+from dataset_tools.samples import read_label
 from fasterseg.base.files import write_text
 from fasterseg.base.images import read_image
 

@@ -22,9 +22,9 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from dataset_tools.dataset import Sample
 from dataset_tools.files import record_made
 from dataset_tools.lists import read_table, table_text
+from dataset_tools.samples import Sample
 from dataset_tools.transforms import IMAGENET_MEAN, IMAGENET_STD, Color
 from fasterseg.base.errors import problems_of
 from fasterseg.base.files import write_text

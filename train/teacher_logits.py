@@ -14,7 +14,7 @@ import torch
 from lightning_fabric import Fabric
 from PIL import Image
 
-from dataset_tools.dataset import Sample
+from dataset_tools.samples import Sample
 from dataset_tools.transforms import scaled_size
 from fasterseg.base.files import replacing
 from fasterseg.engine.devices import use_channels_last

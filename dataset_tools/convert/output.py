@@ -18,10 +18,10 @@ from PIL import Image, UnidentifiedImageError
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from dataset_tools.convert.source import SourceDataset, SourceImage
-from dataset_tools.dataset import Sample
 from dataset_tools.description import DatasetDescription, save_description
 from dataset_tools.files import claim_folder
 from dataset_tools.masks import open_stored, write_mask
+from dataset_tools.samples import Sample
 from fasterseg.base.errors import list_problems
 from fasterseg.base.files import write_bytes
 from fasterseg.base.machine import available_cores

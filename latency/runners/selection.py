@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import torch
 
+from fasterseg.base.machine import crowding
 from latency.config import TargetConfig
 from latency.runners.base import Runner
 from latency.runners.onnxruntime import OnnxRuntimeRunner
@@ -95,7 +96,9 @@ def _selection(runner_class: type[Runner], device: str, target: TargetConfig, re
         engine_cache=target.engine_cache,
     )
     mode = "" if runner.mode in ("default", device) else f", {runner.mode}"
-    return RunnerSelection(runner, f"{runner.name} on {device}{mode} ({reason})")
+    crowded = crowding(target.threads, "target.threads") if device == "cpu" else None
+    warning = "" if crowded is None else f"; warning: {crowded}, so times are not those of {target.threads} cores"
+    return RunnerSelection(runner, f"{runner.name} on {device}{mode} ({reason}){warning}")
 
 
 def _require_packages(runner_class: type[Runner], asked_by: str) -> None:
