@@ -5,13 +5,12 @@ import pytest
 
 from fasterseg.base.experiment import Experiment, load_experiment
 from fasterseg.networks import SpaceConfig
-from latency import pace
+from fasterseg.networks.reachable import reachable_specs
+from latency import timing
 from latency.build import SECTIONS
 from latency.config import LatencyConfig, TargetConfig
-from latency.reachable import reachable_specs
-from latency.records import TableEntry, TableTarget
 from latency.runners.base import Conditions
-from latency.table import LatencyTable
+from latency.table import LatencyTable, TableEntry, TableTarget
 
 NUM_CLASSES = 3
 INPUT_SIZE = (64, 96)
@@ -21,7 +20,7 @@ SMALL_REFERENCE = {"cpu": (8, 16), "cuda": (256, 512)}
 @pytest.fixture(autouse=True)
 def small_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     """A reference network of microseconds, since it is timed more often than anything else."""
-    monkeypatch.setattr(pace, "_SIZES", SMALL_REFERENCE)
+    monkeypatch.setattr(timing, "_REFERENCE_SIZES", SMALL_REFERENCE)
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from fasterseg.networks import SpaceConfig
+from fasterseg.networks.sampling import random_architecture
 from latency.__main__ import app
 from latency.runners.base import LayerTime
 from latency.runners.openvino import OpenVinoSession
-from latency.sampling import random_architecture
 from latency.table import LatencyTable
 
 

@@ -15,7 +15,7 @@ from fasterseg.networks import OperatorSpec
 from fasterseg.networks.icnet import ICNetArchitecture
 from train.prune import budget
 from train.prune.budget import Budget, fit_budget
-from train.prune.ranking import Ranking
+from train.prune.filters import Ranking
 from train.prune.run import SECTIONS, PruneRequest
 
 FACTS = DatasetFacts(
