@@ -6,7 +6,6 @@ ever grows. Of a run that was killed in the middle of a line, that line is cut o
 """
 
 import json
-import os
 import statistics
 import time
 from collections import defaultdict
@@ -19,8 +18,11 @@ from typing import Any
 from pydantic import BaseModel
 
 from fasterseg.base.console import CONSOLE, epoch_progress, format_duration
+from fasterseg.base.errors import DamagedFileError
 from fasterseg.base.experiment import Experiment, dataset_num_classes
 from fasterseg.base.files import write_text
+from fasterseg.base.lines import append_json_lines, read_json_lines
+from fasterseg.base.locks import FolderLock
 from fasterseg.networks.families import AnyArchitecture, network_specs
 from fasterseg.networks.reachable import reachable_specs
 from fasterseg.networks.space import SpaceConfig
@@ -73,17 +75,18 @@ def run_table(
     path = out / TABLE_NAME
     target = experiment.section("target", TargetConfig)
     classes = dataset_num_classes(experiment) if num_classes is None else num_classes
-    build_table(
-        path,
-        target=target,
-        space=experiment.section("space", SpaceConfig),
-        protocol=experiment.section("latency", LatencyConfig),
-        num_classes=classes,
-        extra_specs=[
-            spec for network in networks for spec in network_specs(network, classes, input_size=target.input_size)
-        ],
-        only_missing=only_missing,
-    )
+    with FolderLock(out):
+        build_table(
+            path,
+            target=target,
+            space=experiment.section("space", SpaceConfig),
+            protocol=experiment.section("latency", LatencyConfig),
+            num_classes=classes,
+            extra_specs=[
+                spec for network in networks for spec in network_specs(network, classes, input_size=target.input_size)
+            ],
+            only_missing=only_missing,
+        )
     return path
 
 
@@ -182,45 +185,30 @@ class EntryJournal:
         self.path = path
         self.entries: dict[OperatorSpec, TableEntry] = {}
         text = json.dumps(header, sort_keys=True)
-        lines = self._complete_lines()
+        # a line that was cut off is measured again
+        if path.is_file():
+            append_json_lines(path, [])
+        try:
+            lines = read_json_lines(path)
+        except DamagedFileError as error:
+            raise DamagedFileError(f"{error}, or move it away if it is not a table's journal") from error
         if not lines:
             write_text(path, text + "\n")
             return
         self._check_header(lines[0], json.loads(text))
         for number, line in enumerate(lines[1:], start=2):
             try:
-                spec, entry = entry_from_data(json.loads(line))
+                spec, entry = entry_from_data(line)
             except ValueError as error:
                 raise ValueError(f"{path}, line {number} is damaged ({error}); remove the file") from error
             self.entries[spec] = entry
 
     def append(self, entries: Mapping[OperatorSpec, TableEntry]) -> None:
         """Keeps further entries, on disk when this returns."""
-        lines = [json.dumps(entry_to_data(spec, entry)) + "\n" for spec, entry in entries.items()]
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write("".join(lines))
-            file.flush()
-            os.fsync(file.fileno())
+        append_json_lines(self.path, (entry_to_data(spec, entry) for spec, entry in entries.items()), synced=True)
         self.entries.update(entries)
 
-    def _complete_lines(self) -> list[str]:
-        """The lines up to the last line break; what was cut off after it is taken off the file."""
-        if not self.path.is_file():
-            return []
-        data = self.path.read_bytes()
-        complete = data[: data.rfind(b"\n") + 1]
-        if len(complete) < len(data):
-            os.truncate(self.path, len(complete))
-        try:
-            return complete.decode("utf-8").splitlines()
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{self.path} is not a table's journal ({error}); remove the file") from error
-
-    def _check_header(self, line: str, header: dict[str, Any]) -> None:
-        try:
-            found = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{self.path} is not a table's journal ({error}); remove the file") from error
+    def _check_header(self, found: Any, header: dict[str, Any]) -> None:
         if not isinstance(found, dict) or not all(isinstance(found.get(section), dict) for section in header):
             raise ValueError(f"{self.path} is not a table's journal: its first line is no header; remove the file")
         asked = {f"{section}.{name}": value for section, values in header.items() for name, value in values.items()}

@@ -119,7 +119,7 @@ class HeldOutNetwork:
         raw_ms: Its measured time as the machine ran.
         spread: Interquartile range of the rounds' medians over their median.
         stable: Whether that is within the bound, and every round had undisturbed calls.
-        measured_again_ms: Likewise the second time an outlier was measured; None where it was measured once.
+        measured_again_ms: What an outlier took the second time, at the same speed; None where it was measured once.
     """
 
     index: int

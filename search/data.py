@@ -33,10 +33,10 @@ class HalvesLoader:
         assert len(weights) == len(architecture)
         self._weights, self._architecture = weights, architecture
 
-    def set_epoch(self, epoch: int) -> None:
-        """Chooses the epoch that the next iteration gives, counted from 0."""
-        self._weights.set_epoch(epoch)
-        self._architecture.set_epoch(epoch)
+    def set_epoch(self, epoch: int, start: int = 0) -> None:
+        """Chooses the epoch that the next iteration gives, and its first batch; both are counted from 0."""
+        self._weights.set_epoch(epoch, start)
+        self._architecture.set_epoch(epoch, start)
 
     def __iter__(self) -> Iterator[SearchBatch]:
         for architecture, weights in zip(self._architecture, self._weights, strict=True):

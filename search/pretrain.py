@@ -128,8 +128,15 @@ def run_pretrain(experiment: Experiment, *, out: Path) -> Path:
         loader = data.train_loader(config, fabric, seed=experiment.seed)
         loss = SupernetLoss(config, ignore_index=data.description.ignore_index, fabric=fabric)
         stage = PretrainStage(supernet, config=config, loss=loss, fabric=fabric, run_folder=run_folder)
-        epochs = config.epochs
-        result = run_stage(stage, loader, run_folder, fabric=fabric, epochs=epochs, log_every=config.log_every)
-        run_folder.finish({"supernet": run_folder.best.name, "epochs": epochs, "duration_s": result.duration_s})
+        result = run_stage(
+            stage,
+            loader,
+            run_folder,
+            fabric=fabric,
+            epochs=config.epochs,
+            log_every=config.log_every,
+            save_every_minutes=config.save_every_minutes,
+        )
+        run_folder.finish({"supernet": run_folder.best.name, "epochs": config.epochs, "duration_s": result.duration_s})
         fabric.barrier()
     return run_folder.best

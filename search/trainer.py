@@ -94,8 +94,16 @@ def run_search(experiment: Experiment, *, out: Path, table_path: Path, pretraine
             fabric=fabric,
             run_folder=run_folder,
         )
-        every = {"validate_every": config.validate_every, "log_every": config.log_every}
-        result = run_stage(stage, stage.data.training, run_folder, fabric=fabric, epochs=config.epochs, **every)
+        result = run_stage(
+            stage,
+            stage.data.training,
+            run_folder,
+            fabric=fabric,
+            epochs=config.epochs,
+            validate_every=config.validate_every,
+            log_every=config.log_every,
+            save_every_minutes=config.save_every_minutes,
+        )
         run_folder.finish(summarize(result, fitter.budget_ms))
         fabric.barrier()
     return run_folder.path

@@ -109,7 +109,8 @@ def run_follow(experiment: Experiment, following: Following, *, out: Path) -> li
                 changed_ns = now_ns
                 state = load_state(training.last)
                 epoch = int(state["loop"]["epoch"])
-                if epoch > seen:
+                # a state of the middle of an epoch is not the network after it
+                if epoch > seen and not state["loop"].get("steps_in_epoch"):
                     network = _restore(architecture, state, description, source=training.last)
                     _evaluate(network.to(following.device), epoch, experiment, config, run_folder=run_folder)
                     evaluated.append(epoch)

@@ -168,8 +168,16 @@ def train_network(
             run_folder=run_folder,
             distillation=distillation,
         )
-        every = {"validate_every": config.validate_every, "log_every": config.log_every}
-        result = run_stage(network, stage_data.training, run_folder, fabric=fabric, epochs=config.epochs, **every)
+        result = run_stage(
+            network,
+            stage_data.training,
+            run_folder,
+            fabric=fabric,
+            epochs=config.epochs,
+            validate_every=config.validate_every,
+            log_every=config.log_every,
+            save_every_minutes=config.save_every_minutes,
+        )
         peak = peak_memory_bytes(fabric.device)
         if peak is not None:
             saving = "on" if config.memory_saving else "off"

@@ -5,11 +5,13 @@ checkpoint (`best.pt`), which carries all that deployment needs: architecture, w
 normalisation and the hashes of what it came from.
 """
 
+import errno
 import io
 import math
 import pickle
 import struct
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -18,8 +20,8 @@ from typing import Any
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from fasterseg.base.errors import describe_validation
-from fasterseg.base.files import replacing
+from fasterseg.base.errors import DamagedFileError, describe_validation
+from fasterseg.base.files import keep_previous, replacing
 from fasterseg.networks.families import AnyArchitecture, architecture_from_dict, build_network
 from fasterseg.networks.network import Network
 from fasterseg.networks.resizing import Size
@@ -28,6 +30,8 @@ FORMAT = "fasterseg-checkpoint"
 FORMAT_VERSION = 1
 _LARGEST_COLOR = 255
 _LARGEST_SIDE_PX = 2**16
+_FOLDER_FLAG = 0x10
+_UNREADABLE = "cannot be read as a checkpoint of tensors and plain values (damaged, or of another program)"
 
 
 @dataclass(frozen=True)
@@ -115,39 +119,83 @@ def check_facts(dataset: DatasetFacts, input_size: Size, source: str) -> None:
         raise ValueError(f"{source}: {'; '.join(problems)}")
 
 
-def save_state(path: Path, state: Mapping[str, Any]) -> None:
-    """Writes tensors and plain values as a checkpoint, through a temporary name."""
+def save_state(path: Path, state: Mapping[str, Any], *, previous: Path | None = None) -> None:
+    """Writes tensors and plain values as a checkpoint, through a temporary name.
+
+    Args:
+        path: The file.
+        state: What it holds.
+        previous: Where the file that stood at `path` is kept, if anywhere.
+    """
     # through memory: torch.save would put the temporary file's name into the archive, and equal states would differ
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, "version": FORMAT_VERSION, **state}, buffer)
     with replacing(path) as temporary:
         temporary.write_bytes(buffer.getbuffer())
+        if previous is not None:
+            keep_previous(path, previous)
 
 
 def load_state(path: Path) -> dict[str, Any]:
-    """Reads a checkpoint onto the CPU without executing anything in it.
+    """Reads a checkpoint onto the CPU without executing anything in it, after a look at its checksums.
+
+    The checksums cost one more pass over the file, 100 MB in 0.05 s from memory.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file is damaged, holds more than tensors and plain values, or is of another format or version.
+        DamagedFileError: It is torn, empty or rotten.
+        ValueError: It holds more than tensors and plain values, or is of another format or version.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}")
+    verify_archive(path)
     try:
-        # torch.save writes zip archives; what is none goes to a legacy reader that fails in many ways
-        if not zipfile.is_zipfile(path):
-            raise ValueError("it is no zip archive")
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, LookupError, struct.error) as error:
-        raise ValueError(
-            f"{path} cannot be read as a checkpoint of tensors and plain values (damaged, or of another program): "
-            f"{str(error).splitlines()[0] if str(error) else type(error).__name__}"
-        ) from error
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{path} {_UNREADABLE}: {reason}") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise ValueError(f"{path} is not a {FORMAT}; expected a last.pt or best.pt that this toolkit wrote")
     if state.get("version") != FORMAT_VERSION:
         raise ValueError(f"{path} has format version {state.get('version')}, this release reads {FORMAT_VERSION}")
     return state
+
+
+def verify_archive(path: Path) -> None:
+    """Reads a checkpoint's archive through and compares every part with its checksum, which PyTorch does not.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        DamagedFileError: It is torn, empty or rotten, or no archive.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}")
+    reason = _find_damage(path)
+    if reason is not None:
+        remedy = "restore it from a copy, or run the stage that wrote it again"
+        raise DamagedFileError(f"{path} {_UNREADABLE}: {reason}; {remedy}")
+
+
+def _find_damage(path: Path) -> str | None:
+    """What is wrong with an archive; None where nothing is."""
+    if not path.stat().st_size:
+        return "it is empty"
+    try:
+        # torch.save writes zip archives; what is none goes to a legacy reader that fails in many ways
+        if not zipfile.is_zipfile(path):
+            return "it is no zip archive"
+        with zipfile.ZipFile(path) as archive:
+            rotten = archive.testzip()
+            # PyTorch gives a part with this flag as memory that nothing was read into
+            folders = [part.filename for part in archive.infolist() if part.external_attr & _FOLDER_FLAG]
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, LookupError, struct.error, RuntimeError) as error:
+        return str(error) or type(error).__name__
+    except OSError as error:
+        # a place in the file that cannot be; anything else is the disk's matter
+        if error.errno != errno.EINVAL:
+            raise
+        return str(error)
+    if folders:
+        return f"{folders[0]} is marked as a folder"
+    return None if rotten is None else f"{rotten} does not match its checksum"
 
 
 def save_network(path: Path, checkpoint: NetworkCheckpoint) -> None:

@@ -37,6 +37,7 @@ class TrainingConfig(Section):
         ohem: Hard example mining.
         label_stride: Stride at which labels and logits meet in the loss; 1 is full resolution, larger is cheaper.
         log_every: Steps whose mean loss is one record of `metrics.jsonl`.
+        save_every_minutes: Minutes between states within an epoch; one is saved after each epoch too.
         device: What the stage runs on.
     """
 
@@ -49,4 +50,5 @@ class TrainingConfig(Section):
     ohem: OhemConfig = OhemConfig()
     label_stride: Count = 1
     log_every: Count = 20
+    save_every_minutes: Positive = 10.0
     device: DeviceConfig = DeviceConfig()

@@ -5,7 +5,8 @@ with one synchronisation at the end: events are part of the stream and see the w
 (`TorchStream`), or pycuda's for TensorRT (`PycudaStream`), which brings no tensors or streams.
 
 pycuda works in the CUDA context that PyTorch uses too. A CUDA device has one primary context, and PyTorch works in it.
-A second context, such as `pycuda.autoinit` makes, would have memory and streams that PyTorch and TensorRT do not see. So the primary context is retained once, and pushed for as long as pycuda works.
+A second context, such as `pycuda.autoinit` makes, would have memory and streams that PyTorch and TensorRT do not see.
+So the primary context is retained once, and pushed for as long as pycuda works.
 """
 
 import shutil

@@ -1,3 +1,4 @@
+import zipfile
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -5,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from fasterseg.base.errors import DamagedFileError
 from fasterseg.engine.checkpoint import (
     DatasetFacts,
     NetworkCheckpoint,
@@ -12,6 +14,7 @@ from fasterseg.engine.checkpoint import (
     load_state,
     save_network,
     save_state,
+    verify_archive,
 )
 from fasterseg.networks import Architecture, CellChoice, DerivedNetwork
 
@@ -95,6 +98,40 @@ def test_damaged_files_are_refused(checkpoint: NetworkCheckpoint, tmp_path: Path
     (tmp_path / "best.pt").write_bytes(data[: int(len(data) * part)])
     with pytest.raises(ValueError, match=r"best\.pt cannot be read as a checkpoint.*damaged"):
         load_network(tmp_path / "best.pt")
+
+
+def test_a_flipped_bit_is_found_and_named(checkpoint: NetworkCheckpoint, tmp_path: Path) -> None:
+    path = tmp_path / "best.pt"
+    save_network(path, checkpoint)
+    data = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        largest = max(archive.infolist(), key=lambda each: each.file_size)
+        start = data.find(archive.read(largest))
+    data[start + largest.file_size // 2] ^= 1
+    path.write_bytes(data)
+    message = (
+        rf"best\.pt cannot be read.*{largest.filename} does not match its checksum; restore it from a copy, or run"
+    )
+    for load in (load_network, verify_archive):
+        with pytest.raises(DamagedFileError, match=message):
+            load(path)
+
+
+def test_no_flipped_bit_changes_what_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    save_state(path, {"weights": torch.randn(20), "epoch": 3})
+    data, expected = path.read_bytes(), load_state(path)
+    refused = 0
+    for place in range(2, len(data), 3):  # a byte of each kind
+        path.write_bytes(data[:place] + bytes([data[place] ^ 16]) + data[place + 1 :])
+        try:
+            found = load_state(path)
+        except ValueError:
+            refused += 1
+        else:
+            assert torch.equal(found.pop("weights"), expected["weights"]), place
+            assert found == {name: value for name, value in expected.items() if name != "weights"}, place
+    assert refused > len(data) // 6
 
 
 def test_text_is_no_checkpoint(tmp_path: Path) -> None:
