@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.options import benchmark_parser, write_rows
-from dataset_tools.dataset import read_label
 from dataset_tools.description import DatasetDescription, load_description
+from dataset_tools.samples import read_label
 from fasterseg.base.images import read_image
 
 FIELDS = ("dataset", "train_images", "val_images", "pixels", "balanced", "mean_iou", "iou_per_class")

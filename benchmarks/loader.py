@@ -29,10 +29,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.options import benchmark_parser, write_rows
 from dataset_tools.config import SynthesizeConfig
-from dataset_tools.dataset import LabeledImage, Sample
+from dataset_tools.dataset import LabeledImage
 from dataset_tools.description import DatasetDescription, load_description, save_description
 from dataset_tools.loader import build_train_loader
 from dataset_tools.pack import plan_pack, write_pack
+from dataset_tools.samples import Sample
 from dataset_tools.synthesis.writer import synthesize
 from dataset_tools.transforms import DEFAULT_SCALES
 from fasterseg.base.files import replacing

@@ -22,12 +22,13 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from dataset_tools.dataset import Sample
 from dataset_tools.files import record_made
 from dataset_tools.lists import read_table, table_text
+from dataset_tools.samples import Sample
 from dataset_tools.transforms import IMAGENET_MEAN, IMAGENET_STD, Color
 from fasterseg.base.errors import problems_of
 from fasterseg.base.files import write_text
+from fasterseg.base.yamlfile import read_yaml
 
 DESCRIPTION_NAME = "dataset.yaml"
 LIST_HEADER = ("image", "mask")
@@ -197,9 +198,7 @@ def load_description(root: Path) -> DatasetDescription:
 def _parse(path: Path) -> _DescriptionFile:
     """Reads dataset.yaml; every malformed field is named in one message."""
     try:
-        return _DescriptionFile.model_validate(yaml.safe_load(path.read_bytes()))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not valid YAML: {error}") from error
+        return _DescriptionFile.model_validate(read_yaml(path))
     except ValidationError as error:
         raise ValueError(problems_of(path, error, _DescriptionFile)) from error
 

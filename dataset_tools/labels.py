@@ -26,6 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from dataset_tools.lists import read_text
 from fasterseg.base.errors import problems_of
 from fasterseg.base.files import write_text
+from fasterseg.base.yamlfile import read_yaml
 
 UNLABELED = "unlabeled"
 IGNORE_TRAIN_ID = 255
@@ -95,10 +96,8 @@ def load_labels(path: Path) -> tuple[LabelDefinition, ...]:
     if not path.is_file():
         raise FileNotFoundError(f"label definitions not found: {path}")
     try:
-        content = _read_csv(path) if path.suffix.lower() == ".csv" else yaml.safe_load(path.read_bytes())
+        content = _read_csv(path) if path.suffix.lower() == ".csv" else read_yaml(path)
         labels = _LabelFile.model_validate(content).labels
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not valid YAML: {error}") from error
     except ValidationError as error:
         raise ValueError(problems_of(path, error, _LabelFile)) from error
     names = [label.name for label in labels]

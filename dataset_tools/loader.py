@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from dataset_tools.dataset import Draw, LabeledImage, Sample, SegmentationDataset
+from dataset_tools.dataset import Draw, LabeledImage, SegmentationDataset
 from dataset_tools.description import DatasetDescription
 from dataset_tools.pack import find_packed
+from dataset_tools.samples import Sample
 from dataset_tools.transforms import DEFAULT_SCALES, EvalTransform, TrainTransform, Transform
 from fasterseg.base.stopping import leave_stopping_to_parent
 

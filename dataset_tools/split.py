@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dataset_tools.dataset import Sample
 from dataset_tools.description import DESCRIPTION_NAME, DatasetDescription, save_description
 from dataset_tools.files import claim_folder, record_made
 from dataset_tools.masks import check_mask_values, read_mask
+from dataset_tools.samples import Sample
 from fasterseg.base.console import tracked
 from fasterseg.base.errors import list_problems
 from fasterseg.base.files import write_bytes

@@ -17,11 +17,11 @@ from typing import IO, NamedTuple, cast
 
 import numpy as np
 
-from dataset_tools.dataset import Sample, read_label
 from dataset_tools.description import DatasetDescription, relative_name, save_description
 from dataset_tools.files import claim_folder, record_made
 from dataset_tools.labels import IGNORE_TRAIN_ID, LabelDefinition, class_table, load_labels, save_labels
 from dataset_tools.masks import encode_mask
+from dataset_tools.samples import Sample, read_label
 from fasterseg.base.console import tracked
 from fasterseg.base.files import replacing, write_bytes
 from fasterseg.base.images import described, read_image

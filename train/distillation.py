@@ -16,8 +16,8 @@ import torch
 from lightning_fabric import Fabric
 from PIL import Image
 
-from dataset_tools.dataset import Sample
 from dataset_tools.experiment_data import ExperimentData
+from dataset_tools.samples import Sample
 from dataset_tools.transforms import scaled_size
 from fasterseg.base.files import file_digest, replacing
 from fasterseg.engine.checkpoint import load_network

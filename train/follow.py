@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 import torch
-import yaml
 
 from dataset_tools.description import DatasetDescription
 from dataset_tools.experiment_data import ExperimentData
 from fasterseg.base.devices import Device
 from fasterseg.base.experiment import Experiment
+from fasterseg.base.yamlfile import read_yaml
 from fasterseg.engine.checkpoint import load_state
 from fasterseg.engine.evaluation import ExamplePictures, LabeledBatch, evaluate
 from fasterseg.engine.losses import OhemCrossEntropy, head_loss
@@ -64,7 +64,7 @@ class Following:
         Raises:
             ValueError: It is no training stage.
         """
-        config = yaml.safe_load((self.run / CONFIG_NAME).read_text(encoding="utf-8"))
+        config = read_yaml(self.run / CONFIG_NAME)
         name = str(config.get("stage") if isinstance(config, dict) else None).rpartition(".")[2]
         if name not in get_args(StageName):
             raise ValueError(

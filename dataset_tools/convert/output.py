@@ -16,10 +16,10 @@ from typing import Literal, NamedTuple, TypeVar
 from PIL import Image, UnidentifiedImageError
 
 from dataset_tools.convert.source import SourceDataset, SourceImage
-from dataset_tools.dataset import Sample
 from dataset_tools.description import DatasetDescription, save_description
 from dataset_tools.files import claim_folder
 from dataset_tools.masks import open_stored, write_mask
+from dataset_tools.samples import Sample
 from fasterseg.base.console import tracked
 from fasterseg.base.errors import list_problems
 from fasterseg.base.files import write_bytes

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import yaml
 
 from dataset_tools.convert.painting import Canvas, ShapeOptions, ShapePlan, plan_shapes, trace_polygons
 from dataset_tools.convert.source import (
@@ -27,6 +26,7 @@ from dataset_tools.convert.source import (
 )
 from dataset_tools.lists import read_lines
 from fasterseg.base.errors import list_problems
+from fasterseg.base.yamlfile import read_yaml
 
 Boxes = Literal["error", "paint", "skip"]
 Unlabelled = Literal["error", "background"]
@@ -150,10 +150,7 @@ def _read_data_file(path: Path) -> dict[str, Any]:
     """Reads a data file."""
     if not path.is_file():
         raise FileNotFoundError(f"data file not found: {path}")
-    try:
-        content = yaml.safe_load(path.read_bytes())
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not valid YAML: {error}") from error
+    content = read_yaml(path)
     return content if isinstance(content, dict) else {}
 
 

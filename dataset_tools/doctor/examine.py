@@ -19,7 +19,6 @@ from typing import NamedTuple
 import cv2
 
 from dataset_tools.config import Crop
-from dataset_tools.dataset import Sample
 from dataset_tools.description import DESCRIPTION_NAME, DatasetDescription, load_description
 from dataset_tools.doctor import pair_checks
 from dataset_tools.doctor.dataset_checks import (
@@ -34,6 +33,7 @@ from dataset_tools.doctor.inspection import Observation, inspect_pair, inspect_p
 from dataset_tools.doctor.pair_checks import ChannelCheck, CropCheck, Splits, pair_problems
 from dataset_tools.doctor.report import Report
 from dataset_tools.masks import Rgb
+from dataset_tools.samples import Sample
 from fasterseg.base.console import tracked
 from fasterseg.base.text import printable
 

@@ -16,10 +16,12 @@ from typing import NamedTuple
 import cv2
 
 from dataset_tools.config import SPLITS, Split, SynthesizeConfig
+from dataset_tools.description import DatasetDescription, save_description
 from dataset_tools.files import claim_folder, record_made
 from dataset_tools.labels import CITYSCAPES_LABELS, LabelDefinition, save_labels
 from dataset_tools.masks import write_mask
 from dataset_tools.polygons import POLYGON_SUFFIX, load_polygons, mask_path_of, paint_mask, polygons_to_json
+from dataset_tools.samples import Sample
 from dataset_tools.synthesis.render import render_image
 from fasterseg.base.console import tracked
 from fasterseg.base.files import write_bytes, write_text
@@ -139,10 +141,6 @@ def _made(todo: list[ImageJob], workers: int) -> Iterable[None]:
 
 def _describe(root: Path, jobs: dict[Split, list[ImageJob]]) -> None:
     """Writes labels.yaml, dataset.yaml and the lists."""
-    # Imported here because it brings PyTorch, which the worker processes do without.
-    from dataset_tools.dataset import Sample
-    from dataset_tools.description import DatasetDescription, save_description
-
     save_labels(root / "labels.yaml", SYNTHETIC_LABELS)
     description = DatasetDescription(
         root=root,

@@ -4,13 +4,14 @@ Aliases let a short text stand for data without end, and nesting can exhaust the
 as a stream of events, which is cheap, before anything is built of it.
 """
 
+import codecs
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-MOST_BYTES = 2**18
-MOST_NODES = 10_000
+MOST_BYTES = 2**20
+MOST_NODES = 20_000
 MOST_LEVELS = 32
 _LONGEST_NUMBER = 60
 _STANDARD_TAGS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:seq", "tag:yaml.org,2002:map", "!")
@@ -29,7 +30,8 @@ def read_yaml(path: Path) -> Any:
     if path.stat().st_size > MOST_BYTES:
         raise ValueError(f"{path} has {path.stat().st_size} bytes, expected at most {MOST_BYTES}")
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        data = path.read_bytes()
+        text = data.decode("utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not valid YAML: it is not UTF-8 text: {error}") from error
     return load_yaml(text, str(path))

@@ -32,6 +32,7 @@ from fasterseg.base.files import has_content, remove_leftovers, write_text
 from fasterseg.base.lines import append_json_lines, append_text_line, read_json_lines
 from fasterseg.base.locks import LOCK_NAME, FolderLock
 from fasterseg.base.machine import available_cores, processor_name
+from fasterseg.base.yamlfile import read_yaml
 from fasterseg.engine.distributed import run_in_first
 
 CONFIG_NAME = "config.yaml"
@@ -350,8 +351,8 @@ def _read_config(path: Path) -> dict[str, Any]:
     if _is_blank(path):
         raise DamagedFileError(f"{path} is empty, as a power cut leaves a file; {remedy}")
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        config = read_yaml(path)
+    except ValueError as error:
         raise DamagedFileError(f"{path} is damaged ({error}); {remedy}") from error
     if not isinstance(config, dict) or not {"stage", "settings"} <= set(config):
         raise ValueError(f"{path} was not written by a stage; choose another --out")

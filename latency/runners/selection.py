@@ -9,6 +9,7 @@ from typing import NamedTuple, get_args
 import torch
 from pydantic import ValidationError
 
+from fasterseg.base.machine import crowding
 from latency.config import AUTO, Mode, RunnerChoice, TargetConfig, find_devices, find_problem
 from latency.runners.base import Runner
 from latency.runners.onnxruntime import OnnxRuntimeRunner
@@ -135,7 +136,9 @@ def _selection(runner_class: type[Runner], device: str, target: TargetConfig, re
         engine_cache=target.engine_cache,
     )
     mode = "" if runner.mode in ("default", device) else f", {runner.mode}"
-    return RunnerSelection(runner, f"{runner.name} on {device}{mode} ({reason})")
+    crowded = crowding(target.threads, "target.threads") if device == "cpu" else None
+    warning = "" if crowded is None else f"; warning: {crowded}, so times are not those of {target.threads} cores"
+    return RunnerSelection(runner, f"{runner.name} on {device}{mode} ({reason}){warning}")
 
 
 def _require_packages(runner_class: type[Runner], asked_by: str) -> None:

@@ -1,5 +1,5 @@
 import zipfile
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -154,4 +154,44 @@ def test_files_of_other_programs_and_versions_are_refused(tmp_path: Path) -> Non
         load_state(path)
     save_state(path, {"epoch": 1})
     with pytest.raises(ValueError, match="is a training state, not a network"):
+        load_network(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dataset": None}, "is damaged: dataset: got None"),
+        ({"dataset": {**asdict(FACTS), "class_names": ["a", 2]}}, "is damaged: dataset.class_names.1: got 2"),
+        ({"dataset": {**asdict(FACTS), "class_names": ["a", "a"]}}, "class_names are .'a', 'a'., expected different"),
+        ({"dataset": {**asdict(FACTS), "mean": [1, 2]}}, "is damaged: dataset.mean.2: required, but not set"),
+        ({"dataset": {**asdict(FACTS), "std": [0.2, 0.0, 0.2]}}, "expected finite numbers, std above 0"),
+        ({"dataset": {**asdict(FACTS), "mean": [0.2, float("nan"), 0.2]}}, "expected finite numbers"),
+        ({"dataset": {**asdict(FACTS), "colors": [[0, 0, 999], [1, 1, 1]]}}, "expected three values from 0 to 255"),
+        ({"dataset": {**asdict(FACTS), "label_ids": [1]}}, "label_ids lists 1 entries for 2 classes"),
+        ({"input_size": [0, 64]}, r"input_size is \[0, 64\], expected sides from 1"),
+        ({"input_size": [64, 2**40]}, "expected sides from 1 to 65536"),
+        ({"scores": None}, "is damaged: scores: got None"),
+        ({"origins": {"a": 1}}, "is damaged: origins.a: got 1"),
+        ({"weights": [1]}, "weights is list, expected tensors by name"),
+        ({"weights": {1: torch.zeros(1)}}, "1 in weights is Tensor, expected a tensor"),
+        ({"weights": {"a": torch.tensor([0.0, float("nan")])}}, "the weight a holds values that are no numbers"),
+        ({"architecture": None}, "is not an architecture"),
+    ],
+)
+def test_damaged_values_are_named(
+    checkpoint: NetworkCheckpoint, tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    path = tmp_path / "best.pt"
+    save_network(path, checkpoint)
+    save_state(path, {**load_state(path), **change})
+    with pytest.raises(ValueError, match=rf"best\.pt.*{message}"):
+        load_network(path)
+
+
+@pytest.mark.parametrize("name", ["dataset", "architecture", "input_size", "weights", "origins", "scores"])
+def test_what_a_checkpoint_lacks_is_named(checkpoint: NetworkCheckpoint, tmp_path: Path, name: str) -> None:
+    path = tmp_path / "best.pt"
+    save_network(path, checkpoint)
+    save_state(path, {key: value for key, value in load_state(path).items() if key != name})
+    with pytest.raises(ValueError, match=rf"best\.pt.*{name}"):
         load_network(path)
