@@ -85,6 +85,7 @@ def run_tiny_stage(
     path: Path,
     *,
     epochs: int = EPOCHS,
+    devices: int = 1,
     log_every: int = 2,
     save_every_minutes: float = 10.0,
     loader: EpochLoader[torch.Tensor] | None = None,
@@ -94,8 +95,8 @@ def run_tiny_stage(
     """Runs the stage in that folder, or goes on with it."""
     seed_everything(3)
     stage = TinyStage(on_step=on_step, nan_at=nan_at)
-    fabric = build_fabric(DeviceConfig(accelerator="cpu"))
-    with open_run_folder(path, stage="student", settings={"seed": 3}) as folder:
+    fabric = build_fabric(DeviceConfig(accelerator="cpu", devices=devices))
+    with open_run_folder(path, stage="student", settings={"seed": 3}, fabric=fabric) as folder:
         result = run_stage(
             stage,
             loader or TinyLoader(),

@@ -25,6 +25,7 @@ from dataset_tools.samples import Sample
 from dataset_tools.synthesis.render import render_image
 from fasterseg.base.console import tracked
 from fasterseg.base.files import write_bytes, write_text
+from fasterseg.base.stopping import leave_stopping_to_parent
 
 # Changes whenever the same settings give other images, so that an older folder is not silently continued.
 GENERATOR_VERSION = 2
@@ -135,7 +136,7 @@ def _made(todo: list[ImageJob], workers: int) -> Iterable[None]:
         yield from map(make_image, todo)
         return
     # Spawned, not forked: a forked copy of a process that runs PyTorch or OpenCV threads may hang.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=leave_stopping_to_parent) as pool:
         yield from pool.map(make_image, todo, chunksize=_IMAGES_PER_JOB)
 
 

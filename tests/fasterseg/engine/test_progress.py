@@ -222,15 +222,49 @@ def test_workers_give_the_same_after_a_signal(tmp_path: Path) -> None:
     assert same_end(tmp_path / "none", tmp_path / "two") and same_end(tmp_path / "two", tmp_path / "whole")
 
 
-def main(path: Path, workers: int) -> None:
-    """A run that takes a while, as a program of its own."""
+def main(path: Path, what: str) -> None:
+    """A run as a program of its own: a slow one, or one of two processes of which the second gets a signal."""
     from fasterseg.base.commandline import run_app
 
     def tell(step: int) -> None:
         print(f"step {step}", flush=True)
         time.sleep(0.3)
 
-    run_app(lambda **_: run_tiny_stage(path, loader=WorkerLoader(workers), on_step=tell))  # type: ignore[arg-type]
+    def signal_second(step: int) -> None:
+        if step == 7 and os.environ.get("LOCAL_RANK") == "1" and what == "signal":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    if what == "slow":
+        run_app(lambda **_: run_tiny_stage(path, loader=WorkerLoader(2), on_step=tell))  # type: ignore[arg-type]
+    else:
+        run_app(lambda **_: run_tiny_stage(path, devices=2, on_step=signal_second))  # type: ignore[arg-type]
+
+
+def run_main(path: Path, what: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, str(Path(__file__)), str(path), what],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def test_two_processes_stop_after_the_same_step_and_go_on(whole: Path, tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    process = run_main(path, "signal")
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 143, errors
+    assert "holds everything up to step 8: run the same command again" in errors and "Traceback" not in errors
+    loop = load_state(path / "last.pt")["loop"]
+    assert (loop["epoch"], loop["steps_in_epoch"]) == (1, 3)
+    process = run_main(path, "go on")
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    assert "goes on after step 3 of 5 of epoch 2" in output
+    assert (path / "metrics.jsonl").read_text() == (whole / "metrics.jsonl").read_text()
+    assert equal(load_state(path / "last.pt")["stage"], load_state(whole / "last.pt")["stage"])
 
 
 def processes_of(group: int) -> list[int]:
@@ -258,14 +292,7 @@ def processes_of(group: int) -> list[int]:
     ],
 )
 def test_no_process_is_left_and_the_step_is_saved(tmp_path: Path, number: int, to_group: bool) -> None:
-    process = subprocess.Popen(
-        [sys.executable, str(Path(__file__)), str(tmp_path / "run"), "2"],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    process = run_main(tmp_path / "run", "slow")
     assert process.stdout is not None and process.stderr is not None
     for line in process.stdout:
         if line == "step 7\n":
@@ -283,4 +310,4 @@ def test_no_process_is_left_and_the_step_is_saved(tmp_path: Path, number: int, t
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]), sys.argv[2])
