@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from fasterseg.base.console import CONSOLE, epoch_progress, format_duration
-from fasterseg.base.errors import DamagedFileError
+from fasterseg.base.errors import DamagedFileError, differences
 from fasterseg.base.experiment import Experiment, dataset_num_classes
 from fasterseg.base.files import write_text
 from fasterseg.base.lines import append_json_lines, read_json_lines
@@ -33,11 +33,11 @@ from latency.measure import measure_networks, network_sample
 from latency.runners.base import Runner
 from latency.runners.selection import build_runner
 from latency.table import (
+    CHANGED,
     TABLE_NAME,
     LatencyTable,
     TableEntry,
     TableTarget,
-    differences,
     entry_from_data,
     entry_to_data,
 )
@@ -213,7 +213,7 @@ class EntryJournal:
             raise ValueError(f"{self.path} is not a table's journal: its first line is no header; remove the file")
         asked = {f"{section}.{name}": value for section, values in header.items() for name, value in values.items()}
         kept = {f"{section}.{name}": found[section].get(name) for section, values in header.items() for name in values}
-        differing = differences(kept, asked, said_of_the_second="now")
+        differing = list(differences(kept, asked, words=CHANGED))
         if differing:
             raise ValueError(
                 f"{self.path} holds measurements of a run that was cut off, made under other conditions: "
