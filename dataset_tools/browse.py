@@ -9,15 +9,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from dataset_tools.config import Crop
-from dataset_tools.dataset import Sample, read_pair
 from dataset_tools.description import DatasetDescription
 from dataset_tools.pictures import data_uri, overlay, render_page, shrink
+from dataset_tools.samples import Sample, read_pair
 from dataset_tools.transforms import DEFAULT_SCALES, TrainTransform
 from fasterseg.base.console import tracked
 from fasterseg.base.text import printable
@@ -235,6 +234,8 @@ def _draw_tile(sheet: Image.Image, draw: ImageDraw.ImageDraw, tile: Tile, corner
 
 def _font(size_px: int) -> ImageFont.FreeTypeFont:
     """The font that Matplotlib brings along: it knows far more letters than Pillow's own."""
+    import matplotlib  # for its font alone
+
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size_px)
 
 

@@ -23,7 +23,7 @@ from dataset_tools.pull.fetch import pull, read_address
 from dataset_tools.split import PREVIOUS_NAME, SplitPlan, parse_ratios, plan_split, write_splits
 from dataset_tools.synthesis.writer import synthesize
 from dataset_tools.tfrecord import list_files, read_records, read_tfrecords, split_of, write_tfrecords
-from fasterseg.base.commandline import ImageSize, size_option
+from fasterseg.base.commandline import ImageSize, Program, size_option
 from fasterseg.base.console import CONSOLE
 from fasterseg.base.errors import problems_of
 from fasterseg.base.machine import available_cores
@@ -41,8 +41,8 @@ GroupOption = Annotated[
 _OutArgument = Annotated[Path, typer.Argument(help="Dataset folder to make, or to go on with.")]
 _DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show what would be done; write nothing.")]
 
-lists = typer.Typer(help="Mapping lists of other tools, in and out.", no_args_is_help=True)
-tfrecord = typer.Typer(help="TFRecord files of the TensorFlow ports, in and out.", no_args_is_help=True)
+lists = Program("Mapping lists of other tools, in and out.")
+tfrecord = Program("TFRecord files of the TensorFlow ports, in and out.")
 
 
 def _megabytes(size_bytes: int) -> str:

@@ -22,15 +22,14 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from dataset_tools.dataset import Sample
 from dataset_tools.files import record_made
 from dataset_tools.lists import read_table, table_text
 from dataset_tools.paths import path_below
+from dataset_tools.samples import Sample
 from dataset_tools.transforms import IMAGENET_MEAN, IMAGENET_STD, Color
 from fasterseg.base.errors import problems_of
 from fasterseg.base.files import write_text
-from fasterseg.base.textfile import read_text
-from fasterseg.base.yamlfile import load_yaml
+from fasterseg.base.yamlfile import read_yaml
 
 DESCRIPTION_NAME = "dataset.yaml"
 LIST_HEADER = ("image", "mask")
@@ -200,7 +199,7 @@ def load_description(root: Path) -> DatasetDescription:
 def _parse(path: Path) -> _DescriptionFile:
     """Reads dataset.yaml; every malformed field is named in one message."""
     try:
-        return _DescriptionFile.model_validate(load_yaml(read_text(path), str(path)))
+        return _DescriptionFile.model_validate(read_yaml(path))
     except ValidationError as error:
         raise ValueError(problems_of(path, error, _DescriptionFile)) from error
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from dataset_tools.lists import read_table, table_text
 from fasterseg.base.errors import differences, summarize_differences
-from fasterseg.base.files import write_text
+from fasterseg.base.files import has_content, make_folder, remove_leftovers, write_text
 
 CLAIM_NAME = "made_by.json"
 MADE_NAME = "made_files.txt"
@@ -41,25 +41,29 @@ def claim_folder(folder: Path, *, tool: str, settings: Mapping[str, object]) -> 
 
     Returns:
         True when the folder was already claimed by the same tool and settings, so that what exists there can be kept.
+        A folder in which a kill or a power cut left nothing but a begun claim is free.
 
     Raises:
         ValueError: The folder holds something else: files of the user, or a dataset made with other settings.
     """
     claim_path = folder / CLAIM_NAME
     claim = json.loads(json.dumps({"tool": tool, "settings": dict(settings)}))
-    if claim_path.is_file():
+    if claim_path.is_file() and (claim_path.stat().st_size or has_content(folder, besides=(CLAIM_NAME,))):
         found = _read_claim(claim_path)
         if found == claim:
+            remove_leftovers(folder)
             return True
         raise ValueError(
             f"{folder} holds a dataset made otherwise ({_describe_difference(found, claim)}); "
             "give another folder, repeat the settings it was made with, or remove it yourself"
         )
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and (not folder.is_dir() or has_content(folder, besides=(CLAIM_NAME,))):
         raise ValueError(
             f"{folder} exists, is not empty and was not made by `dataset_tools {tool}`; nothing was written: "
             "give a new or an empty folder"
         )
+    make_folder(folder)
+    remove_leftovers(folder)
     write_text(claim_path, json.dumps(claim, indent=2) + "\n")
     return False
 

@@ -27,7 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from fasterseg.base.errors import problems_of
 from fasterseg.base.files import write_text
 from fasterseg.base.textfile import read_text
-from fasterseg.base.yamlfile import load_yaml
+from fasterseg.base.yamlfile import read_yaml
 
 UNLABELED = "unlabeled"
 IGNORE_TRAIN_ID = 255
@@ -97,7 +97,7 @@ def load_labels(path: Path) -> tuple[LabelDefinition, ...]:
     if not path.is_file():
         raise FileNotFoundError(f"label definitions not found: {path}")
     try:
-        content = _read_csv(path) if path.suffix.lower() == ".csv" else load_yaml(read_text(path), str(path))
+        content = _read_csv(path) if path.suffix.lower() == ".csv" else read_yaml(path)
         labels = _LabelFile.model_validate(content).labels
     except ValidationError as error:
         raise ValueError(problems_of(path, error, _LabelFile)) from error

@@ -14,10 +14,12 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from dataset_tools.dataset import Draw, LabeledImage, Sample, SegmentationDataset
+from dataset_tools.dataset import Draw, LabeledImage, SegmentationDataset
 from dataset_tools.description import DatasetDescription
 from dataset_tools.pack import find_packed
+from dataset_tools.samples import Sample
 from dataset_tools.transforms import DEFAULT_SCALES, EvalTransform, TrainTransform, Transform
+from fasterseg.base.stopping import leave_stopping_to_parent
 
 Subset = Literal["all", "first_half", "second_half"]
 ItemT = TypeVar("ItemT")
@@ -79,20 +81,22 @@ class EndlessSampler(Sampler[Draw]):
         self.rank = rank
         self.world_size = world_size
         self.epoch = 0
+        self.first_draw = 0
 
-    def start_epoch(self, epoch: int) -> None:
-        """Chooses the part of the stream that the next iteration gives."""
-        self.epoch = epoch
+    def start_epoch(self, epoch: int, *, first_draw: int = 0) -> None:
+        """Chooses the part of the stream that the next iteration gives: an epoch less this process's first draws."""
+        self.epoch, self.first_draw = epoch, first_draw
 
     def __len__(self) -> int:
-        """Draws of one epoch in this process."""
+        """Draws of one whole epoch in this process."""
         return self.draws_per_epoch // self.world_size
 
     def __iter__(self) -> Iterator[Draw]:
         """The draws of the chosen epoch."""
         start = self.epoch * self.draws_per_epoch
         shuffled_pass, order = -1, np.empty(0, np.int64)
-        for number in range(start + self.rank, start + self.draws_per_epoch, self.world_size):
+        first = start + self.rank + self.first_draw * self.world_size
+        for number in range(first, start + self.draws_per_epoch, self.world_size):
             current_pass, place = divmod(number, self.num_images)
             if current_pass != shuffled_pass:
                 order = np.random.default_rng((self.seed, _SHUFFLE, current_pass)).permutation(self.num_images)
@@ -106,8 +110,9 @@ def _whole(batch: list[LabeledImage] | LabeledImage) -> list[LabeledImage] | Lab
 
 
 def _prepare_worker(_worker: int) -> None:
-    """Keeps OpenCV to one thread in a worker: the workers themselves are the parallelism."""
+    """Keeps OpenCV to one thread in a worker: the workers themselves are the parallelism; and signals to the parent."""
     cv2.setNumThreads(0)
+    leave_stopping_to_parent()
 
 
 def _check_counts(**counts: int) -> None:
@@ -149,9 +154,10 @@ class TrainLoader(DataLoader[LabeledImage]):
             generator=torch.Generator().manual_seed(sampler.seed),
         )
 
-    def set_epoch(self, epoch: int) -> None:
-        """Chooses the epoch that the next iteration gives, counted from 0."""
-        self._epoch_sampler.start_epoch(epoch)
+    def set_epoch(self, epoch: int, start: int = 0) -> None:
+        """Chooses the epoch that the next iteration gives, and its first batch; both are counted from 0."""
+        assert self.batch_size is not None
+        self._epoch_sampler.start_epoch(epoch, first_draw=start * self.batch_size)
 
 
 def _draws_per_epoch(num_images: int, images_per_step: int, iterations_per_epoch: int | None) -> int:

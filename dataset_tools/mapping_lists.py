@@ -11,10 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from dataset_tools.dataset import Sample
 from dataset_tools.description import DESCRIPTION_NAME, DatasetDescription, load_description, relative_name
 from dataset_tools.labels import LabelDefinition, class_table
 from dataset_tools.lists import mapping_paths, quote_names, read_lines
+from dataset_tools.samples import Sample
 from dataset_tools.split import write_splits
 from fasterseg.base.errors import list_problems
 from fasterseg.base.files import write_text

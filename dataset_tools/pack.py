@@ -21,9 +21,9 @@ from typing import IO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dataset_tools.dataset import Sample, read_pair
 from dataset_tools.description import DatasetDescription, relative_name
 from dataset_tools.pull.archive import check_room
+from dataset_tools.samples import Sample, read_pair
 from fasterseg.base.console import tracked
 from fasterseg.base.files import replacing
 from fasterseg.base.images import described, open_image

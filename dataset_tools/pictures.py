@@ -13,8 +13,8 @@ import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
-from dataset_tools.dataset import Sample
 from dataset_tools.masks import Rgb, read_mask
+from dataset_tools.samples import Sample
 from dataset_tools.transforms import resize_label
 from fasterseg.base import pictures
 from fasterseg.base.images import open_image, read_image

@@ -14,13 +14,12 @@ from typing import Any, Literal, NamedTuple
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from rich.progress import track
 
 from dataset_tools.labels import IGNORE_TRAIN_ID, UNLABELED, LabelDefinition, find_label, label_text, train_id_or_ignore
 from dataset_tools.masks import write_mask
 from dataset_tools.paths import find_paths
-from fasterseg.base.jsonfile import load_json
-from fasterseg.base.textfile import read_text
+from fasterseg.base.console import tracked
+from fasterseg.base.jsonfile import read_json
 
 POLYGON_SUFFIX = "_polygons.json"
 Encoding = Literal["train-ids", "ids"]
@@ -86,11 +85,7 @@ def read_annotations(path: Path) -> Any:
     """
     if not path.is_file():
         raise FileNotFoundError(f"annotation file not found: {path}")
-    text = read_text(path)
-    try:
-        return load_json(text, str(path))
-    except ValueError as error:
-        raise ValueError(f"{error}; it is damaged or cut off") from error
+    return read_json(path)
 
 
 def load_polygons(path: Path) -> PolygonImage:
@@ -223,7 +218,7 @@ def write_label_ids(
     if not paths:
         raise FileNotFoundError(f"no files named *{POLYGON_SUFFIX} below {root}")
     todo = [path for path in paths if overwrite or not mask_path_of(path, encoding).exists()]
-    for path in track(todo, description="label-ids", disable=not progress):
+    for path in tracked(todo, "label-ids", disable=not progress):
         mask = paint_mask(load_polygons(path), labels, encoding=encoding, source=str(path))
         if not dry_run:
             write_mask(mask_path_of(path, encoding), mask)

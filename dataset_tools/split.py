@@ -17,11 +17,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dataset_tools.dataset import Sample
 from dataset_tools.description import DESCRIPTION_NAME, DatasetDescription, save_description
 from dataset_tools.files import claim_folder, record_made
 from dataset_tools.masks import check_mask_values, read_mask
+from dataset_tools.samples import Sample
 from fasterseg.base.console import tracked
+from fasterseg.base.errors import list_problems
 from fasterseg.base.files import write_bytes
 from fasterseg.base.images import described
 
@@ -309,7 +310,7 @@ def _pool(description: DatasetDescription, names: Sequence[str]) -> list[Sample]
                 problems.append(f"no mask for {described(sample.image, sample.origin)}")
     if problems:
         raise ValueError(
-            f"{description.root} cannot be divided:\n  {_shown(problems)}\n"
+            f"{description.root} cannot be divided:{list_problems(problems, shown=_SHOWN)}\n"
             "correct the lists, or name the splits to divide (--from train+val), so that the others stay as they are"
         )
     return sorted(found.values(), key=lambda sample: sample.image.as_posix())
@@ -321,7 +322,8 @@ def _groups(samples: Sequence[Sample], pattern_text: str, kept: Mapping[str, Seq
     groups = [group_of(sample.image, pattern) for sample in samples]
     unnamed = [sample.image.name for sample, group in zip(samples, groups, strict=True) if group is None]
     if unnamed:
-        raise ValueError(f"--group-by {pattern_text!r} does not match {len(unnamed)} file names:\n  {_shown(unnamed)}")
+        shown = list_problems(unnamed, shown=_SHOWN)
+        raise ValueError(f"--group-by {pattern_text!r} does not match {len(unnamed)} file names:{shown}")
     named = [group for group in groups if group is not None]
     for name, split in kept.items():
         shared = sorted({group_of(sample.image, pattern) for sample in split} & set(named) - {None}, key=str)
@@ -345,12 +347,6 @@ def _class_pixels(description: DatasetDescription, samples: Sequence[Sample], *,
         )
         counts[row] = np.bincount(mask.ravel(), minlength=256)[: description.num_classes]
     return counts
-
-
-def _shown(lines: Sequence[str]) -> str:
-    """The first lines, and how many more there are."""
-    more = [f"... and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
-    return "\n  ".join([*lines[:_SHOWN], *more])
 
 
 def write_splits(

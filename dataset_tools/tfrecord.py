@@ -16,14 +16,14 @@ from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple, cast
 
 import numpy as np
-from rich.progress import track
 
-from dataset_tools.dataset import Sample, read_label
 from dataset_tools.description import DatasetDescription, relative_name, save_description
 from dataset_tools.files import claim_folder, record_made
 from dataset_tools.labels import IGNORE_TRAIN_ID, LabelDefinition, class_table, load_labels, save_labels
 from dataset_tools.masks import encode_mask
 from dataset_tools.paths import find_paths, without_image_ending
+from dataset_tools.samples import Sample, read_label
+from fasterseg.base.console import tracked
 from fasterseg.base.files import replacing, write_bytes
 from fasterseg.base.images import described, read_image
 
@@ -199,7 +199,7 @@ def write_tfrecords(
         settings = {"dataset": description.digest(), "images_per_file": images_per_file}
         claim_folder(out, tool="tfrecord write", settings=settings)
         save_labels(out / LABELS_NAME, _labels_of(description))
-        for path, samples in track(shards.items(), description="tfrecord", disable=not progress):
+        for path, samples in tracked(shards.items(), "tfrecord", disable=not progress):
             if not path.exists():
                 _write_shard(path, samples, description)
         record_made(out, [out / LABELS_NAME, *shards], keep_marks=True)
@@ -288,7 +288,7 @@ def read_tfrecords(
     claim_folder(out, tool="tfrecord read", settings=settings)
     splits: dict[str, list[Sample]] = {}
     owner: dict[Path, str] = {}
-    for path in track(files, description="tfrecord", disable=not progress):
+    for path in tracked(files, "tfrecord", disable=not progress):
         split = split_of(path)
         for record in read_records(path):
             sample = _write_pair(record, out, split, num_classes=len(classes.names))

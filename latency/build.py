@@ -6,7 +6,6 @@ ever grows. Of a run that was killed in the middle of a line, that line is cut o
 """
 
 import json
-import os
 import statistics
 import time
 from collections import defaultdict
@@ -19,8 +18,11 @@ from typing import Any
 from pydantic import BaseModel
 
 from fasterseg.base.console import CONSOLE, epoch_progress, format_duration
+from fasterseg.base.errors import DamagedFileError, differences
 from fasterseg.base.experiment import Experiment, dataset_num_classes
 from fasterseg.base.files import write_text
+from fasterseg.base.lines import append_json_lines, read_json_lines
+from fasterseg.base.locks import FolderLock
 from fasterseg.networks.families import AnyArchitecture, network_specs
 from fasterseg.networks.reachable import reachable_specs
 from fasterseg.networks.space import SpaceConfig
@@ -31,11 +33,11 @@ from latency.measure import measure_networks, network_sample
 from latency.runners.base import Runner
 from latency.runners.selection import build_runner
 from latency.table import (
+    CHANGED,
     TABLE_NAME,
     LatencyTable,
     TableEntry,
     TableTarget,
-    differences,
     entry_from_data,
     entry_to_data,
 )
@@ -73,17 +75,18 @@ def run_table(
     path = out / TABLE_NAME
     target = experiment.section("target", TargetConfig)
     classes = dataset_num_classes(experiment) if num_classes is None else num_classes
-    build_table(
-        path,
-        target=target,
-        space=experiment.section("space", SpaceConfig),
-        protocol=experiment.section("latency", LatencyConfig),
-        num_classes=classes,
-        extra_specs=[
-            spec for network in networks for spec in network_specs(network, classes, input_size=target.input_size)
-        ],
-        only_missing=only_missing,
-    )
+    with FolderLock(out):
+        build_table(
+            path,
+            target=target,
+            space=experiment.section("space", SpaceConfig),
+            protocol=experiment.section("latency", LatencyConfig),
+            num_classes=classes,
+            extra_specs=[
+                spec for network in networks for spec in network_specs(network, classes, input_size=target.input_size)
+            ],
+            only_missing=only_missing,
+        )
     return path
 
 
@@ -120,14 +123,11 @@ def build_table(
         existing.check_target(target, space=space, num_classes=num_classes)
         existing.check_machine(runner.conditions())
         existing.check_protocol(protocol)
-        lacking = existing.missing(specs)
-        if not lacking and existing.has_correction_of(protocol):
-            # a run that was killed between its last two steps leaves its journal behind
+        if _is_complete(existing, specs, protocol, may_be_completed=only_missing):
+            # a run that was killed after it wrote the table leaves its journal behind
             journal_path(path).unlink(missing_ok=True)
             CONSOLE.print(f"{path} holds all {len(specs)} operators already")
             return existing
-        if not only_missing:
-            raise ValueError(existing.describe_lack(lacking, protocol))
     CONSOLE.print(f"measuring with {reason}")
     table = _measure_table(
         path,
@@ -144,6 +144,22 @@ def build_table(
     journal_path(path).unlink()
     _tell(table, duration_s=time.monotonic() - started_s)
     return table
+
+
+def _is_complete(
+    table: LatencyTable, specs: Sequence[OperatorSpec], protocol: LatencyConfig, *, may_be_completed: bool
+) -> bool:
+    """Whether a table has all operators and the correction that is asked for.
+
+    Raises:
+        ValueError: It lacks something and is not to be completed.
+    """
+    lacking = table.missing(specs)
+    if not lacking and table.has_correction_of(protocol):
+        return True
+    if may_be_completed:
+        return False
+    raise ValueError(table.describe_lack(lacking, protocol))
 
 
 def journal_path(table_path: Path) -> Path:
@@ -169,50 +185,35 @@ class EntryJournal:
         self.path = path
         self.entries: dict[OperatorSpec, TableEntry] = {}
         text = json.dumps(header, sort_keys=True)
-        lines = self._complete_lines()
+        # a line that was cut off is measured again
+        if path.is_file():
+            append_json_lines(path, [])
+        try:
+            lines = read_json_lines(path)
+        except DamagedFileError as error:
+            raise DamagedFileError(f"{error}, or move it away if it is not a table's journal") from error
         if not lines:
             write_text(path, text + "\n")
             return
         self._check_header(lines[0], json.loads(text))
         for number, line in enumerate(lines[1:], start=2):
             try:
-                spec, entry = entry_from_data(json.loads(line))
+                spec, entry = entry_from_data(line)
             except ValueError as error:
                 raise ValueError(f"{path}, line {number} is damaged ({error}); remove the file") from error
             self.entries[spec] = entry
 
     def append(self, entries: Mapping[OperatorSpec, TableEntry]) -> None:
         """Keeps further entries, on disk when this returns."""
-        lines = [json.dumps(entry_to_data(spec, entry)) + "\n" for spec, entry in entries.items()]
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write("".join(lines))
-            file.flush()
-            os.fsync(file.fileno())
+        append_json_lines(self.path, (entry_to_data(spec, entry) for spec, entry in entries.items()), synced=True)
         self.entries.update(entries)
 
-    def _complete_lines(self) -> list[str]:
-        """The lines up to the last line break; what was cut off after it is taken off the file."""
-        if not self.path.is_file():
-            return []
-        data = self.path.read_bytes()
-        complete = data[: data.rfind(b"\n") + 1]
-        if len(complete) < len(data):
-            os.truncate(self.path, len(complete))
-        try:
-            return complete.decode("utf-8").splitlines()
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{self.path} is not a table's journal ({error}); remove the file") from error
-
-    def _check_header(self, line: str, header: dict[str, Any]) -> None:
-        try:
-            found = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{self.path} is not a table's journal ({error}); remove the file") from error
+    def _check_header(self, found: Any, header: dict[str, Any]) -> None:
         if not isinstance(found, dict) or not all(isinstance(found.get(section), dict) for section in header):
             raise ValueError(f"{self.path} is not a table's journal: its first line is no header; remove the file")
         asked = {f"{section}.{name}": value for section, values in header.items() for name, value in values.items()}
         kept = {f"{section}.{name}": found[section].get(name) for section, values in header.items() for name in values}
-        differing = differences(kept, asked, said_of_the_second="now")
+        differing = list(differences(kept, asked, words=CHANGED))
         if differing:
             raise ValueError(
                 f"{self.path} holds measurements of a run that was cut off, made under other conditions: "

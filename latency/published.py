@@ -1,7 +1,7 @@
-"""The released program's latency table (`latency_lookup_table.npy`) as a table of ours, and ours as one of its kind.
+"""The released program's latency table (`latency_lookup_table.npy`): read as one of our tables, and written.
 
-It names an operator by its class, the size of the map it reads and its channels. Resizes stand in no such table: one
-that was imported counts them as nothing, and one that is written leaves them out.
+It names an operator by its class, the size of the map it reads and its channels. It has no resizes: an imported table
+counts them as nothing, and an exported one leaves them out.
 """
 
 import re
@@ -36,7 +36,7 @@ _CHANNELS = r"_Cin(?P<in_channels>\d+)_Cout(?P<out_channels>\d+)"
 
 
 def import_table(path: Path) -> LatencyTable:
-    """The released table as one of ours: TensorRT 5.1, FP32, GTX 1080 Ti, 1024×2048, 19 classes, its plain sums.
+    """The released table as one of our tables: TensorRT 5.1, FP32, GTX 1080 Ti, 1024×2048, 19 classes, its plain sums.
 
     Args:
         path: `latency_lookup_table.npy`; nothing in it is executed.

@@ -232,7 +232,7 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 
 def joined_names(names: Sequence[str]) -> str:
-    """Names as one, each once: joined by `+`, or their count and a digest of them where that would be too long."""
+    """One name made of several, each taken once: joined by `+`, or their count and a digest where that is too long."""
     each_once = tuple(dict.fromkeys(names))
     joined = "+".join(each_once)
     if len(joined) <= _LONGEST_NAME:

@@ -14,7 +14,7 @@ from typing import Any, Literal, Self
 from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as validated
 
-from fasterseg.base.errors import describe_validation
+from fasterseg.base.errors import describe_validation, differences
 from fasterseg.base.files import write_text
 from fasterseg.networks.families import AnyArchitecture, network_specs
 from fasterseg.networks.resizing import Size
@@ -30,6 +30,9 @@ FORMAT: Literal["fasterseg-latency-table"] = "fasterseg-latency-table"
 FORMAT_VERSION: Literal[3] = 3
 TABLE_NAME = "latency_table.json"
 _MAX_LISTED = 5
+# how a difference between a table and what it is used for, or a later run, is told
+_ASKED_FOR = "{name} {found} (asked for: {wanted})"
+CHANGED = "{name} {found} (now: {wanted})"
 _SIGNIFICANT_DIGITS = 6
 _TARGET_FIELDS = {"runner", "device", "mode", "precision", "tf32", "threads", "input_size"}
 
@@ -196,7 +199,7 @@ class LatencyTable:
             ValueError: They were not; the message names what differs.
         """
         found, asked = _prefixed("latency", self.protocol.timing()), _prefixed("latency", protocol.timing())
-        differing = differences(found, asked, said_of_the_second="asked for")
+        differing = list(differences(found, asked, words=_ASKED_FOR))
         if differing:
             raise ValueError(
                 f"{self.source} was measured another way: {', '.join(differing)}; set these back, or measure into "
@@ -209,7 +212,7 @@ class LatencyTable:
         Raises:
             ValueError: They are not; the message names what differs.
         """
-        differing = differences(_comparable(self.conditions), _comparable(conditions), said_of_the_second="now")
+        differing = list(differences(_comparable(self.conditions), _comparable(conditions), words=CHANGED))
         if differing:
             raise ValueError(
                 f"{self.source} was measured on another machine or with other versions: {', '.join(differing)}; "
@@ -237,7 +240,7 @@ class LatencyTable:
         }
         asked |= {} if space is None else _prefixed("space", space.model_dump())
         asked |= {} if num_classes is None else {"num_classes": num_classes}
-        differing = differences({name: found[name] for name in asked}, asked, said_of_the_second="asked for")
+        differing = list(differences({name: found[name] for name in asked}, asked, words=_ASKED_FOR))
         if differing:
             raise ValueError(
                 f"{self.source} was measured for another target: {', '.join(differing)}; measure this one with "
@@ -344,21 +347,6 @@ def _from_data(data: object, source: str) -> LatencyTable:
 def _corrupted(source: str, problems: list[str]) -> str:
     more = f" (and {len(problems) - _MAX_LISTED} more)" if len(problems) > _MAX_LISTED else ""
     return f"{source} is corrupted: {'; '.join(problems[:_MAX_LISTED])}{more}; measure the table again"
-
-
-def differences(found: Mapping[str, object], asked: Mapping[str, object], *, said_of_the_second: str) -> list[str]:
-    """What differs between two sets of values by name, in words such as `threads 1 (asked for: 2)`.
-
-    Args:
-        found: The values that are there.
-        asked: The values that they are held against; a name that only one of them has differs, too.
-        said_of_the_second: What the words call the second value, such as `asked for`.
-    """
-    return [
-        f"{name} {found.get(name)} ({said_of_the_second}: {asked.get(name)})"
-        for name in dict.fromkeys((*found, *asked))
-        if found.get(name) != asked.get(name)
-    ]
 
 
 def _prefixed(section: str, values: Mapping[str, object]) -> dict[str, object]:

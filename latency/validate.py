@@ -1,9 +1,11 @@
 """Validation: random networks that no fit has seen, measured whole and held against the table's prediction.
 
-The networks come from a random stream of their own, and any that the correction was fitted on is left out. Measured
-times are brought to the machine speed of the table's entries, so that a machine that is slower today does not look like
-a wrong table. Outliers are measured once more. The first measurement is the one that counts: a choice of what to repeat
-that looks at the error favours the prediction. What the repeated ones make of the scores is told beside them.
+The networks come from a separate random stream, and any that the correction was fitted on is left out. Measured times
+are brought to the machine speed of the table's entries, so that a machine that is slower today does not look like a
+wrong table.
+
+Outliers are measured once more, but the first measurement counts: repeating what does not fit favours the prediction.
+The scores with repeated times are told beside the scores.
 """
 
 import json
@@ -108,7 +110,7 @@ class HeldOutNetwork:
     """One network of a validation.
 
     Attributes:
-        index: Its place in the random stream.
+        index: Its position in the random stream.
         ends: Output strides at which its branches end, such as `32+16`.
         operators: How many operators it has.
         sum_ms: Plain sum of the table's entries.
@@ -117,7 +119,7 @@ class HeldOutNetwork:
         raw_ms: Its measured time as the machine ran.
         spread: Interquartile range of the rounds' medians over their median.
         stable: Whether that is within the bound, and every round had undisturbed calls.
-        measured_again_ms: Likewise the second time an outlier was measured; None where it was measured once.
+        measured_again_ms: What an outlier took the second time, at the same speed; None where it was measured once.
     """
 
     index: int
@@ -239,7 +241,7 @@ class Validation:
 def held_out_architectures(
     space: SpaceConfig, count: int, *, seed: int, fitted: Sequence[Architecture]
 ) -> list[Architecture]:
-    """Random students, all different, of a random stream of their own; none that a correction was fitted on.
+    """Random students of a separate random stream, all different; none that a correction was fitted on.
 
     Args:
         space: The search space.
@@ -272,7 +274,7 @@ def validate_table(
     """Measures networks of a table's space that its correction has not seen; outliers are measured once more.
 
     An outlier is a network whose error is more than three times the median error (and above 2 %). Its first
-    measurement is the one that counts; the second is kept beside it.
+    measurement counts; the second is kept beside it.
 
     Args:
         table: What to validate.

@@ -80,6 +80,7 @@ def evaluate_command(
         _follow(experiment, followed, out, every_s, once, device)
         return
     judged = model or stage_folder(experiment, stage) / "best.pt"
+    deployment = _deployment(experiment, runner, precision, device)
     evaluation = evaluate.Evaluation(
         model=judged,
         split=split or experiment.section("dataset", DatasetConfig).validation_split,
@@ -89,7 +90,7 @@ def evaluate_command(
         ),
         device=choose_device(device, judged),
         threads=threads,
-        deployment=_deployment(experiment, runner, precision, device),
+        deployment=deployment,
     )
     folder = out or experiment.stage_folder(evaluate.STAGE) / evaluation.condition
     evaluate.run_evaluate(experiment, evaluation, out=folder)

@@ -15,9 +15,8 @@ from fasterseg.networks import AnyArchitecture, Network, build_network, load_arc
 from fasterseg.networks.icnet import ICNetArchitecture
 from fasterseg.networks.pruned import base_architecture
 from fasterseg.networks.pspnet import PSPNetArchitecture
-from fasterseg.runtime.importers.backbone import transfer_backbone
+from fasterseg.runtime.importers.baselines import import_resnet50, transfer_backbone
 from fasterseg.runtime.importers.restricted import load_foreign
-from fasterseg.runtime.importers.torchvision import import_resnet50
 from fasterseg.runtime.importers.weights import ImportedWeights, reference_state
 from fasterseg.runtime.load import load_checkpoint
 from train.config import BaselineConfig, BaselineName

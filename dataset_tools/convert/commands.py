@@ -28,10 +28,11 @@ from dataset_tools.convert.voc import EncodingChoice, read_voc
 from dataset_tools.convert.yolo import Boxes, read_yolo
 from dataset_tools.description import summarize
 from dataset_tools.lists import read_lines
+from fasterseg.base.commandline import Program
 from fasterseg.base.console import CONSOLE
 from fasterseg.base.text import printable
 
-convert = typer.Typer(help="Make a dataset folder of a set in another form.", no_args_is_help=True)
+convert = Program("Make a dataset folder of a set in another form.")
 
 LabelsOption = Annotated[Path | None, typer.Option(help="Label definitions, YAML or CSV.")]
 IgnoreOption = Annotated[

@@ -12,19 +12,17 @@ import json
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple, TypeVar
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from dataset_tools.convert.orientation import DrawnOn, StoredImage, paint_as_stored, read_header
 from dataset_tools.convert.source import SourceDataset, SourceImage
-from dataset_tools.dataset import Sample
 from dataset_tools.description import DatasetDescription, save_description
 from dataset_tools.files import FileMark, claim_folder, mark_of, read_made, record_made
 from dataset_tools.masks import read_made_of, write_mask
 from dataset_tools.paths import IMAGE_ENDINGS, count_clutter
+from dataset_tools.samples import Sample
+from fasterseg.base.console import tracked
 from fasterseg.base.errors import list_problems
 from fasterseg.base.files import file_digest, write_bytes
 from fasterseg.base.machine import available_cores
@@ -224,19 +222,14 @@ class _Target(NamedTuple):
 
 def _convert_all(dataset: SourceDataset, target: _Target) -> dict[str, list[_Outcome]]:
     """Converts every image, in list order; a bounded number at a time."""
-    options, total = target.options, sum(len(images) for images in dataset.splits.values())
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    options = target.options
     workers = options.workers or min(available_cores(), _MAX_WORKERS)
+    places = [(split, item) for split, images in dataset.splits.items() for item in images]
+    converted = _map_bounded(lambda place: _convert(target, *place), places, workers)
+    shown = tracked(converted, dataset.tool, total=len(places), disable=not options.progress)
     outcomes: dict[str, list[_Outcome]] = {}
-    with Progress(*columns, disable=not options.progress) as bar:
-        task = bar.add_task(dataset.tool, total=total)
-        for split, images in dataset.splits.items():
-            if not images:
-                continue
-            converted = outcomes.setdefault(split, [])
-            for found in _map_bounded(partial(_convert, target, split), images, workers):
-                converted.append(found)
-                bar.advance(task)
+    for (split, _), outcome in zip(places, shown, strict=True):
+        outcomes.setdefault(split, []).append(outcome)
     return outcomes
 
 

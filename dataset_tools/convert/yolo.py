@@ -29,8 +29,7 @@ from dataset_tools.convert.source import PaintedMask, SourceDataset, SourceImage
 from dataset_tools.lists import read_lines
 from dataset_tools.paths import IMAGE_ENDINGS, find_paths, path_below
 from fasterseg.base.errors import list_problems
-from fasterseg.base.textfile import read_text
-from fasterseg.base.yamlfile import load_yaml_texts
+from fasterseg.base.yamlfile import read_yaml_texts
 
 Boxes = Literal["error", "paint", "skip"]
 YOLO_OPTIONS = ShapeOptions(order="area")
@@ -202,7 +201,7 @@ def _read_data_file(path: Path) -> dict[str, Any]:
     """Reads a data file."""
     if not path.is_file():
         raise FileNotFoundError(f"data file not found: {path}")
-    content = load_yaml_texts(read_text(path), str(path))
+    content = read_yaml_texts(path)
     if not isinstance(content, dict):
         return {}
     return {key: value for key, value in content.items() if not (isinstance(value, str) and value in _NOTHING)}

@@ -13,11 +13,11 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from dataset_tools.dataset import Sample
 from dataset_tools.description import DatasetDescription
 from dataset_tools.doctor.findings import Findings
 from dataset_tools.doctor.inspection import HASH_BITS, Observation
 from dataset_tools.doctor.pair_checks import Splits
+from dataset_tools.samples import Sample
 from dataset_tools.split import group_of
 from fasterseg.base.images import described
 

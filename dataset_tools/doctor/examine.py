@@ -19,7 +19,6 @@ from typing import NamedTuple
 import cv2
 
 from dataset_tools.config import Crop
-from dataset_tools.dataset import Sample
 from dataset_tools.description import DESCRIPTION_NAME, DatasetDescription, load_description
 from dataset_tools.doctor import pair_checks
 from dataset_tools.doctor.dataset_checks import (
@@ -34,7 +33,9 @@ from dataset_tools.doctor.inspection import Observation, inspect_pair, inspect_p
 from dataset_tools.doctor.pair_checks import ChannelCheck, CropCheck, Splits, pair_problems
 from dataset_tools.doctor.report import Report
 from dataset_tools.masks import Rgb
+from dataset_tools.samples import Sample
 from fasterseg.base.console import tracked
+from fasterseg.base.stopping import leave_stopping_to_parent
 from fasterseg.base.text import printable
 
 DEFAULT_SAMPLE_LIMIT = 32
@@ -176,6 +177,12 @@ def _observations(
     return tracked(observations, "check", total=len(places), disable=not options.progress)
 
 
+def _prepare_worker() -> None:
+    """One thread for each worker; signals are the parent's matter."""
+    cv2.setNumThreads(1)
+    leave_stopping_to_parent()
+
+
 def _run(parts: Sequence[tuple[Sample, ...]], colors: tuple[Rgb, ...], workers: int) -> Iterator[list[Observation]]:
     """Inspects the parts in this process, or in others a few parts ahead of what is asked for."""
     if workers == 1 or len(parts) * _PAIRS_PER_JOB < _MIN_PAIRS_FOR_POOL:
@@ -183,7 +190,7 @@ def _run(parts: Sequence[tuple[Sample, ...]], colors: tuple[Rgb, ...], workers: 
             yield inspect_pairs(part, colors)
         return
     # Spawned, not forked: a forked copy of a process that runs PyTorch or OpenCV threads may hang.
-    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_prepare_worker) as pool:
         waiting: deque[Future[list[Observation]]] = deque()
         for part in parts:
             waiting.append(pool.submit(inspect_pairs, part, colors))

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from dataset_tools.dataset import Sample
+from dataset_tools.samples import Sample
 
 MAX_EXAMPLES = 10
 

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from dataset_tools.dataset import Sample
 from dataset_tools.masks import READABLE_MODES, Rgb, read_mask
+from dataset_tools.samples import Sample
 from fasterseg.base.images import TooLargeImageError, described, open_image, orientation_of, read_image
 
 HASH_BITS = 128

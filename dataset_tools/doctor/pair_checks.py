@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from dataset_tools.config import Crop
-from dataset_tools.dataset import Sample
 from dataset_tools.description import DatasetDescription
 from dataset_tools.doctor.findings import Findings
 from dataset_tools.doctor.inspection import Observation, Problem
+from dataset_tools.samples import Sample
 from fasterseg.base.images import described
 
 Splits = Mapping[str, tuple[Sample, ...]]

@@ -17,10 +17,9 @@ from lzma import LZMAError
 from pathlib import Path
 from typing import IO, Literal, NamedTuple, Protocol
 
-from rich.progress import track
-
 from dataset_tools.files import CLAIM_NAME, MADE_NAME
 from dataset_tools.paths import is_clutter
+from fasterseg.base.console import tracked
 from fasterseg.base.errors import list_problems
 from fasterseg.base.files import replacing
 
@@ -309,7 +308,7 @@ def unpack(
         paths = tuple(out / member.name for member in members if member.kind in ("file", "link"))
         if not dry_run:
             check_room(out, size_bytes)
-            for member in track(members, description="unpack", disable=not progress):
+            for member in tracked(members, "unpack", disable=not progress):
                 _write(archive, member, out / member.name)
     return Unpacked(paths, size_bytes, left_out)
 

@@ -11,8 +11,6 @@ from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from rich.progress import track
-
 from dataset_tools.files import MADE_NAME, claim_folder, record_made
 from dataset_tools.paths import is_clutter
 from dataset_tools.pull.archive import (
@@ -27,6 +25,7 @@ from dataset_tools.pull.archive import (
 )
 from dataset_tools.pull.download import download
 from dataset_tools.pull.repository import check_out
+from fasterseg.base.console import tracked
 from fasterseg.base.files import replacing
 
 AddressKind = Literal["folder", "archive", "download", "repository"]
@@ -222,7 +221,7 @@ def _copy_folder(source: Path, out: Path, *, dry_run: bool = False, progress: bo
     if dry_run:
         return copies
     check_room(out, size_bytes)
-    for member in track(members, description="copy", disable=not progress):
+    for member in tracked(members, "copy", disable=not progress):
         path, original = out / member.name, source / member.name
         path.parent.mkdir(parents=True, exist_ok=True)
         if member.kind == "link":

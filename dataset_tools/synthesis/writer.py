@@ -16,13 +16,16 @@ from typing import NamedTuple
 import cv2
 
 from dataset_tools.config import SPLITS, Split, SynthesizeConfig
+from dataset_tools.description import DatasetDescription, save_description
 from dataset_tools.files import claim_folder, record_made
 from dataset_tools.labels import CITYSCAPES_LABELS, LabelDefinition, save_labels
 from dataset_tools.masks import write_mask
 from dataset_tools.polygons import POLYGON_SUFFIX, load_polygons, mask_path_of, paint_mask, polygons_to_json
+from dataset_tools.samples import Sample
 from dataset_tools.synthesis.render import render_image
 from fasterseg.base.console import tracked
 from fasterseg.base.files import write_bytes, write_text
+from fasterseg.base.stopping import leave_stopping_to_parent
 
 # Changes whenever the same settings give other images, so that an older folder is not silently continued.
 GENERATOR_VERSION = 2
@@ -133,16 +136,12 @@ def _made(todo: list[ImageJob], workers: int) -> Iterable[None]:
         yield from map(make_image, todo)
         return
     # Spawned, not forked: a forked copy of a process that runs PyTorch or OpenCV threads may hang.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=leave_stopping_to_parent) as pool:
         yield from pool.map(make_image, todo, chunksize=_IMAGES_PER_JOB)
 
 
 def _describe(root: Path, jobs: dict[Split, list[ImageJob]]) -> None:
     """Writes labels.yaml, dataset.yaml and the lists."""
-    # Imported here because it brings PyTorch, which the worker processes do without.
-    from dataset_tools.dataset import Sample
-    from dataset_tools.description import DatasetDescription, save_description
-
     save_labels(root / "labels.yaml", SYNTHETIC_LABELS)
     description = DatasetDescription(
         root=root,

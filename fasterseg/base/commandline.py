@@ -20,6 +20,7 @@ import fasterseg
 from fasterseg.base.console import CONSOLE
 from fasterseg.base.devices import Device
 from fasterseg.base.mistakes import message_for_user
+from fasterseg.base.stopping import Stopped, listening
 from fasterseg.base.text import printable_lines
 
 OWN_MISTAKE_EXIT_CODE = 1
@@ -148,14 +149,19 @@ def run_app(app: typer.Typer) -> None:
     """Runs a command line and exits.
 
     The exit code is 0 when it went well, 2 with the message alone after a user's error, 1 with the traceback and what
-    to report after a mistake of the toolkit's own, and 130 when it was interrupted.
+    to report after a mistake of the toolkit's own, and 130, 143 or 129 with a word on how to go on after Ctrl-C,
+    SIGTERM or SIGHUP.
 
     Raises:
         SystemExit: Always, with the exit code.
     """
     arguments, debug = _without_debug(sys.argv[1:])
     try:
-        app(args=arguments)
+        with listening():
+            app(args=arguments)
+    except Stopped as stopped:
+        _tell(stopped.message)
+        raise SystemExit(stopped.exit_code) from None
     except SystemExit as end:
         if end.code == INTERRUPTED_EXIT_CODE:
             _tell("interrupted; the same command goes on where a stage was cut off")

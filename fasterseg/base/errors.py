@@ -87,13 +87,23 @@ def list_problems(problems: Sequence[str], *, shown: int = 20) -> str:
     return "".join(f"\n  {problem}" for problem in [*problems[:shown], *more])
 
 
-def differences(found: Any, wanted: Any, name: str = "") -> Iterator[str]:
-    """Each setting that differs between two groups of plain data, with both values, by its full name."""
+def differences(
+    found: Any, wanted: Any, name: str = "", *, words: str = "{name} is {found} there, {wanted} here"
+) -> Iterator[str]:
+    """Each setting that differs between two groups of plain data, with both values, by its full name.
+
+    Args:
+        found: The values that are there.
+        wanted: The values that they are held against; a name that only one of them has differs, too.
+        name: The name of the whole, which the names in it begin with.
+        words: How a difference is told.
+    """
     if isinstance(found, Mapping) and isinstance(wanted, Mapping):
         for key in {**found, **wanted}:
-            yield from differences(found.get(key), wanted.get(key), f"{name}.{key}" if name else str(key))
+            inner = f"{name}.{key}" if name else str(key)
+            yield from differences(found.get(key), wanted.get(key), inner, words=words)
     elif found != wanted:
-        yield f"{name} is {found} there, {wanted} here"
+        yield words.format(name=name, found=found, wanted=wanted)
 
 
 def summarize_differences(lines: Sequence[str]) -> str:

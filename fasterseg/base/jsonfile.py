@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fasterseg.base.textfile import decode_text
+from fasterseg.base.textfile import read_text
 
 
 def read_json(path: Path) -> Any:
@@ -16,11 +16,7 @@ def read_json(path: Path) -> Any:
     """
     if not path.is_file():
         raise FileNotFoundError(f"no file at {path}")
-    try:
-        text = decode_text(path.read_bytes())
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not valid JSON: it is not UTF-8 text: {error}") from error
-    return load_json(text, str(path))
+    return load_json(read_text(path), str(path))
 
 
 def load_json(text: str, source: str) -> Any:

@@ -1,4 +1,4 @@
-"""Things as text: names of files and classes safe to show, and rows as CSV.
+"""Things as text: names of files and classes safe to show, rows as CSV, and tables.
 
 Names may hold line breaks, control characters or no text at all.
 """
@@ -41,6 +41,11 @@ def csv_text(rows: Sequence[Mapping[str, object]]) -> str:
     for row in rows:
         writer.writerow({name: f"{value:.6g}" if isinstance(value, float) else value for name, value in row.items()})
     return text.getvalue()
+
+
+def markdown_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a Markdown table."""
+    return [f"| {' | '.join(header)} |", "|" + " --- |" * len(header), *(f"| {' | '.join(line)} |" for line in lines)]
 
 
 def _shown(char: str) -> str:

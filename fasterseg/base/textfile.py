@@ -6,15 +6,6 @@ from pathlib import Path
 _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
-def decode_text(data: bytes) -> str:
-    """The text of a file's bytes, without its byte order mark.
-
-    Raises:
-        UnicodeDecodeError: They are neither UTF-8 nor UTF-16 with a byte order mark.
-    """
-    return data.decode("utf-16" if data.startswith(_UTF16_MARKS) else "utf-8-sig")
-
-
 def read_text(path: Path) -> str:
     """Reads a text file.
 
@@ -23,7 +14,7 @@ def read_text(path: Path) -> str:
     """
     data = path.read_bytes()
     try:
-        text = decode_text(data)
+        text = data.decode("utf-16" if data.startswith(_UTF16_MARKS) else "utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ValueError(

@@ -9,10 +9,10 @@ from typing import Any
 
 import yaml
 
-from fasterseg.base.textfile import decode_text
+from fasterseg.base.textfile import read_text
 
-MOST_BYTES = 2**18
-MOST_NODES = 10_000
+MOST_BYTES = 2**20
+MOST_NODES = 20_000
 MOST_LEVELS = 32
 _LONGEST_NUMBER = 60
 _STANDARD_TAGS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:seq", "tag:yaml.org,2002:map", "!")
@@ -26,15 +26,21 @@ def read_yaml(path: Path) -> Any:
         FileNotFoundError: There is no such file.
         ValueError: It is not valid YAML, not text, or larger or more deeply nested than such files are.
     """
+    return load_yaml(_read(path), str(path))
+
+
+def read_yaml_texts(path: Path) -> Any:
+    """The same with every value as the text that is written: `yes`, `010`, `null` and `12:30` stay what they are."""
+    return _load(_read(path), str(path), yaml.BaseLoader)
+
+
+def _read(path: Path) -> str:
+    """The text of a file of bounded size."""
     if not path.is_file():
         raise FileNotFoundError(f"no file at {path}")
     if path.stat().st_size > MOST_BYTES:
         raise ValueError(f"{path} has {path.stat().st_size} bytes, expected at most {MOST_BYTES}")
-    try:
-        text = decode_text(path.read_bytes())
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not valid YAML: it is not UTF-8 text: {error}") from error
-    return load_yaml(text, str(path))
+    return read_text(path)
 
 
 def load_yaml(text: str, source: str) -> Any:
@@ -48,11 +54,6 @@ def load_yaml(text: str, source: str) -> Any:
         ValueError: It is not valid YAML, or larger or more deeply nested than such texts are.
     """
     return _load(text, source, yaml.SafeLoader)
-
-
-def load_yaml_texts(text: str, source: str) -> Any:
-    """The same with every value as the text that is written: `yes`, `010`, `null` and `12:30` stay what they are."""
-    return _load(text, source, yaml.BaseLoader)
 
 
 def _load(text: str, source: str, loader: type[yaml.SafeLoader] | type[yaml.BaseLoader]) -> Any:

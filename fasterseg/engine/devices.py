@@ -19,7 +19,7 @@ from fasterseg.base.machine import available_cores, crowding
 
 # how long processes wait for the first one, which checks data and predicts test images alone; one that has died is
 # noticed at once
-_PATIENCE = timedelta(hours=2)
+PATIENCE = timedelta(hours=2)
 
 
 def build_fabric(config: DeviceConfig) -> Fabric:
@@ -42,7 +42,7 @@ def build_fabric(config: DeviceConfig) -> Fabric:
             "use accelerator cpu, fewer devices, or install a PyTorch build for your GPU"
         )
     # buffers are shared where they matter, after each epoch, instead of before each step
-    several = DDPStrategy(timeout=_PATIENCE, forward_sync_buffers=False)
+    several = DDPStrategy(timeout=PATIENCE, forward_sync_buffers=False)
     fabric = Fabric(
         accelerator=accelerator,
         strategy=several if devices * machines > 1 else "auto",

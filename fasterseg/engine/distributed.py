@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import torch
 from lightning_fabric import Fabric
 from torch import nn
+from torch.distributed import ProcessGroup
 
 from fasterseg.base.commandline import USER_ERROR_EXIT_CODE
-from fasterseg.engine.devices import random_state, restore_random_state
+from fasterseg.engine.devices import PATIENCE, random_state, restore_random_state
 
 # large enough for a network's bandwidth, small beside the weights
 _BUCKET_ELEMENTS = 2**24
@@ -58,6 +59,24 @@ def mean_over_processes(values: torch.Tensor, fabric: Fabric) -> torch.Tensor:
     mean = fabric.all_reduce(values, reduce_op="mean")
     assert isinstance(mean, torch.Tensor)
     return mean
+
+
+def control_group(fabric: Fabric) -> ProcessGroup | None:
+    """The processes as a group that agrees on numbers without a GPU; None for a single process. All call it."""
+    if fabric.world_size == 1:
+        return None
+    group = torch.distributed.new_group(backend="gloo", timeout=PATIENCE)
+    assert isinstance(group, ProcessGroup)
+    return group
+
+
+def largest_over_processes(number: int, group: ProcessGroup | None) -> int:
+    """The largest of the processes' numbers, such as that of a signal that one of them got; all call it."""
+    if group is None:
+        return number
+    value = torch.tensor(number)
+    torch.distributed.all_reduce(value, op=torch.distributed.ReduceOp.MAX, group=group)
+    return int(value)
 
 
 def run_in_first(fabric: Fabric, action: Callable[[], object]) -> None:

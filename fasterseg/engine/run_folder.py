@@ -1,9 +1,11 @@
 """The folder a stage writes into: its settings, its environment, its logs, its checkpoints and its summary.
 
 A folder belongs to one stage with one set of settings. Opening it again with the same settings goes on where the run
-was cut off; with others it is an error, so nothing that exists is ever overwritten by another experiment.
+was cut off; with others it is an error, so nothing that exists is ever overwritten by another experiment. Settings that
+only show or save may change (see `training_settings`). One process writes at a time: it holds the folder's lock.
 """
 
+import errno
 import json
 import math
 import os
@@ -22,14 +24,25 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from tensorboardX import SummaryWriter
 
+from fasterseg.base.checkout import describe_checkout
 from fasterseg.base.console import CONSOLE
-from fasterseg.base.errors import differences, summarize_differences
+from fasterseg.base.errors import DamagedFileError, differences, summarize_differences
 from fasterseg.base.experiment import Section
-from fasterseg.base.files import write_text
+from fasterseg.base.files import has_content, remove_leftovers, write_text
+from fasterseg.base.lines import append_json_lines, append_text_line, read_json_lines
+from fasterseg.base.locks import LOCK_NAME, FolderLock
 from fasterseg.base.machine import available_cores, processor_name
+from fasterseg.base.yamlfile import read_yaml
 from fasterseg.engine.distributed import run_in_first
 
 CONFIG_NAME = "config.yaml"
+ENVIRONMENT_NAME = "environment.json"
+# what a run's start writes before there is anything to lose
+_OPENING_NAMES = (CONFIG_NAME, ENVIRONMENT_NAME, LOCK_NAME)
+# where a section's settings that may change in a folder stand in its config.yaml
+_SHOWN = "shown"
+# what they are: how often a run tells, shows or saves something decides nothing of its result
+_SHOWN_FIELDS = ("log_every", "example_count", "predict_test_every", "save_every_minutes")
 _LIBRARIES = ("torch", "numpy", "lightning-fabric", "opencv-python-headless", "onnx", "onnxruntime", "openvino")
 
 
@@ -48,11 +61,17 @@ class RunFolder:
         self.writes = writes
         self._writer: SummaryWriter | None = None
         self._purge_step: int | None = None
+        self._lock: FolderLock | None = None
 
     @property
     def last(self) -> Path:
-        """The training state of the last finished epoch."""
+        """The training state that was saved last."""
         return self.path / "last.pt"
+
+    @property
+    def previous(self) -> Path:
+        """The training state that was saved before it, for when `last` is damaged."""
+        return self.path / "last.previous.pt"
 
     @property
     def best(self) -> Path:
@@ -61,8 +80,8 @@ class RunFolder:
 
     @property
     def is_finished(self) -> bool:
-        """Whether the stage ran to its end."""
-        return self._summary_path.is_file()
+        """Whether the stage ran to its end; a summary that is torn or empty is none."""
+        return self._read_summary() is not None
 
     @property
     def _summary_path(self) -> Path:
@@ -81,7 +100,7 @@ class RunFolder:
                 f"{product} is gone, although the {self.stage} stage in {self.path} is finished; put it back, or "
                 "delete the folder to run the stage again"
             )
-        self.log(f"is finished already, see {product}")
+        self.log(f"is finished already, see {product}", filed=False)
         return True
 
     def finish(self, summary: Mapping[str, Any]) -> None:
@@ -95,18 +114,25 @@ class RunFolder:
         Raises:
             FileNotFoundError: The stage is not finished.
         """
-        if not self.is_finished:
-            raise FileNotFoundError(f"no {self._summary_path}: the {self.stage} stage there is not finished")
-        summary: dict[str, Any] = json.loads(self._summary_path.read_text(encoding="utf-8"))
+        summary = self._read_summary()
+        if summary is None:
+            raise FileNotFoundError(f"no whole {self._summary_path}: the {self.stage} stage there is not finished")
         return summary
 
-    def log(self, text: str) -> None:
-        """Says something on the console and, with the time, in `log.txt`."""
+    def _read_summary(self) -> dict[str, Any] | None:
+        try:
+            summary = json.loads(self._summary_path.read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            return None
+        return summary if isinstance(summary, dict) else None
+
+    def log(self, text: str, *, filed: bool = True) -> None:
+        """Says something on the console and, unless it is not to be filed, with the time in `log.txt`."""
         if not self.writes:
             return
+        if filed:
+            append_text_line(self.path / "log.txt", f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}")
         CONSOLE.print(f"{self.stage}: {text}")
-        with (self.path / "log.txt").open("a", encoding="utf-8") as file:
-            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
 
     def metrics(self, step: int, values: Mapping[str, float], *, prefix: str = "") -> None:
         """Records figures of a step: one line of `metrics.jsonl`, one TensorBoard scalar each.
@@ -119,11 +145,16 @@ class RunFolder:
         if not self.writes:
             return
         named = {f"{prefix}/{name}" if prefix else name: float(value) for name, value in values.items()}
-        with self._metrics_path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, **_finite(named)}, allow_nan=False) + "\n")
+        append_json_lines(self._metrics_path, [{"step": step, **_finite(named)}])
         for name, value in named.items():
             if math.isfinite(value):
                 self.writer.add_scalar(name, value, step)
+
+    def sync(self) -> None:
+        """Has the figures so far on the disk, before a state is saved that counts on them."""
+        if self.writes and self._metrics_path.is_file():
+            with self._metrics_path.open("rb") as file:
+                os.fsync(file.fileno())
 
     def picture(self, name: str, picture: NDArray[np.uint8], step: int) -> None:
         """Shows an RGB picture (H, W, 3) in TensorBoard."""
@@ -131,19 +162,17 @@ class RunFolder:
             self.writer.add_image(name, picture, step, dataformats="HWC")
 
     def rewind(self, step: int) -> None:
-        """Forgets the figures recorded after that step: those of an epoch that was cut off and runs again."""
+        """Forgets the figures recorded after that step: those of steps that were cut off and run again."""
         self._purge_step = step + 1
         if not self.writes or not self._metrics_path.is_file():
             return
-        lines = self._metrics_path.read_text(encoding="utf-8").splitlines()
-        write_text(self._metrics_path, "".join(f"{line}\n" for line in lines if _step_of(line) <= step))
+        kept = [record for record in self.read_metrics() if record["step"] <= step]
+        write_text(self._metrics_path, "".join(json.dumps(record) + "\n" for record in kept))
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """The records of `metrics.jsonl` so far; a line that a cut left incomplete is left out."""
-        if not self._metrics_path.is_file():
-            return []
-        lines = self._metrics_path.read_text(encoding="utf-8").splitlines()
-        return [json.loads(line) for line in lines if math.isfinite(_step_of(line))]
+        """The records of `metrics.jsonl` so far; lines that are damaged or that a cut left incomplete are left out."""
+        records = read_json_lines(self._metrics_path, skip_damaged=True)
+        return [record for record in records if isinstance(record, dict) and isinstance(record.get("step"), int)]
 
     @property
     def _metrics_path(self) -> Path:
@@ -156,11 +185,33 @@ class RunFolder:
             self._writer = SummaryWriter(str(self.path / "tensorboard"), purge_step=self._purge_step)
         return self._writer
 
+    def lock(self) -> None:
+        """Takes the folder for this process, until `close`; what a killed one left half written is removed.
+
+        A finished run in a place that cannot be written is left as it is.
+
+        Raises:
+            FolderInUseError: Another process writes there.
+        """
+        try:
+            self._lock = FolderLock(self.path)
+        except PermissionError:
+            if not self.is_finished:
+                raise
+        except OSError as error:
+            if error.errno != errno.EROFS or not self.is_finished:
+                raise
+        else:
+            remove_leftovers(self.path)
+
     def close(self) -> None:
-        """Writes out what TensorBoard still holds back."""
+        """Writes out what TensorBoard still holds back and gives the folder free."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
     def __enter__(self) -> Self:
         return self
@@ -178,6 +229,10 @@ def training_settings(section: Section, *, processes: int) -> dict[str, Any]:
     cut off goes on with others as long as it sees as many images in a step. What differs then is whose images a batch
     norm sees together, and rounding.
 
+    What only shows or saves is kept apart, under `shown`, and may change in a folder: how often figures are logged,
+    examples shown, test images predicted and states saved; and how often the stage validates where that does not choose
+    the best network, because the validation images are trained on and the last epoch is the best.
+
     Args:
         section: With `batch_size` and `device`.
         processes: How many share a step, `batch_size` images each.
@@ -185,7 +240,9 @@ def training_settings(section: Section, *, processes: int) -> dict[str, Any]:
     settings = section.model_dump(mode="json", exclude={"accumulation", "memory_saving"})
     settings["images_per_step"] = settings.pop("batch_size") * processes
     settings["precision"] = settings.pop("device")["precision"]
-    return settings
+    names = [*_SHOWN_FIELDS, *(["validate_every"] if settings.get("split") == "train_val" else [])]
+    shown = {name: settings.pop(name) for name in names if name in settings}
+    return {**settings, _SHOWN: shown} if shown else settings
 
 
 def open_run_folder(path: Path, *, stage: str, settings: Mapping[str, Any], fabric: Fabric | None = None) -> RunFolder:
@@ -210,32 +267,66 @@ def open_run_folder(path: Path, *, stage: str, settings: Mapping[str, Any], fabr
 
 
 def _prepare(folder: RunFolder, settings: Mapping[str, Any], *, processes: int = 1) -> None:
-    """Makes the folder, or sees that it is of the same stage and settings."""
-    path = folder.path
+    """Makes the folder, or sees that it is of the same stage and settings; takes its lock."""
     wanted = _plain({"stage": folder.stage, "settings": settings})
-    config_path = path / CONFIG_NAME
-    if config_path.is_file():
-        differing = [line.removeprefix("settings.") for line in differences(_read_config(config_path), wanted)]
+    # before anything is written, and again when nobody else can write there
+    _check_origin(folder, wanted)
+    folder.lock()
+    try:
+        found = _check_origin(folder, wanted)
+        if folder.is_finished:
+            return
+        if found != wanted:
+            text = yaml.safe_dump(wanted, sort_keys=False, allow_unicode=True)
+            write_text(folder.path / CONFIG_NAME, text)
+        environment = {**describe_environment(), "processes": processes}
+        write_text(folder.path / ENVIRONMENT_NAME, json.dumps(environment, indent=2) + "\n")
+    except BaseException:
+        folder.close()
+        raise
+
+
+def _check_origin(folder: RunFolder, wanted: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Refuses a folder of another stage or other settings, and one that is not a run's.
+
+    Returns:
+        What its `config.yaml` holds; None for a new folder, and for one in which nothing but that file was begun.
+    """
+    path, config_path = folder.path, folder.path / CONFIG_NAME
+    if config_path.is_file() and has_content(path, besides=_OPENING_NAMES if _is_blank(config_path) else ()):
+        found = _read_config(config_path)
+        differing = list(differences(_deciding(found, wanted), _deciding(wanted, wanted)))
         if differing:
+            listed = summarize_differences([line.removeprefix("settings.") for line in differing])
             raise ValueError(
-                f"{path} is in use by another experiment: {summarize_differences(differing)}; choose "
-                "another --out (or another name in the experiment file), or delete the folder"
+                f"{path} is in use by another experiment: {listed}; choose another --out (or another name in the "
+                "experiment file), or delete the folder"
             )
-    elif path.exists() and (not path.is_dir() or any(path.iterdir())):
+        return found
+    if path.exists() and (not path.is_dir() or has_content(path, besides=_OPENING_NAMES)):
         raise ValueError(
             f"{path} exists, is not empty and has no {CONFIG_NAME}, so it is not the folder of a run; nothing was "
             "written: choose another --out, or empty it yourself"
         )
-    else:
-        path.mkdir(parents=True, exist_ok=True)
-        write_text(config_path, yaml.safe_dump(wanted, sort_keys=False, allow_unicode=True))
-    if not folder.is_finished:
-        environment = {**describe_environment(), "processes": processes}
-        write_text(path / "environment.json", json.dumps(environment, indent=2) + "\n")
+    return None
+
+
+def _is_blank(path: Path) -> bool:
+    """Whether a file is empty, or nothing but zeros, as a power cut leaves it."""
+    return not path.read_bytes().strip(b"\0 \r\n")
+
+
+def _deciding(config: Any, wanted: Any) -> Any:
+    """What of a folder's settings decides its result; in folders of older releases all stand side by side."""
+    if not isinstance(config, Mapping):
+        return config
+    asked = wanted if isinstance(wanted, Mapping) else {}
+    shown = {_SHOWN, *asked.get(_SHOWN, ())}
+    return {name: _deciding(value, asked.get(name)) for name, value in config.items() if name not in shown}
 
 
 def describe_environment() -> dict[str, Any]:
-    """What a run depends on besides its settings: machine, Python and library versions, threads."""
+    """What a run depends on besides its settings: machine, Python and library versions, threads, the code's commit."""
     versions: dict[str, str | None] = {}
     for name in _LIBRARIES:
         try:
@@ -249,16 +340,20 @@ def describe_environment() -> dict[str, Any]:
         "cpu_count": os.cpu_count(),
         "available_cores": available_cores(),
         "threads": torch.get_num_threads(),
+        "checkout": describe_checkout(),
         "cuda_devices": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
         "versions": versions,
     }
 
 
 def _read_config(path: Path) -> dict[str, Any]:
+    remedy = "restore it from a copy, choose another --out, or delete the folder to run the stage again"
+    if _is_blank(path):
+        raise DamagedFileError(f"{path} is empty, as a power cut leaves a file; {remedy}")
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is damaged ({error}); delete the folder or choose another --out") from error
+        config = read_yaml(path)
+    except ValueError as error:
+        raise DamagedFileError(f"{path} is damaged ({error}); {remedy}") from error
     if not isinstance(config, dict) or not {"stage", "settings"} <= set(config):
         raise ValueError(f"{path} was not written by a stage; choose another --out")
     return config
@@ -276,11 +371,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _step_of(line: str) -> float:
-    """The step of a line of `metrics.jsonl`; infinite for one that a cut left incomplete, so that it is dropped."""
-    try:
-        return float(json.loads(line)["step"])
-    except json.JSONDecodeError:
-        return math.inf

@@ -63,7 +63,7 @@ class Architecture:
         ValueError: The branches do not chain up (see `_problems`).
     """
 
-    base_channels: Annotated[Whole, Field(ge=1)]
+    base_channels: Annotated[Whole, Field(ge=1, le=4096)]
     stem_width: Width
     head_width: Width
     branches: tuple[tuple[CellChoice, ...], ...]

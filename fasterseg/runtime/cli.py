@@ -211,7 +211,7 @@ def info(model: ModelArgument, input_size: InputSizeOption = None) -> None:
 
     --input-size sets the size that a checkpoint's operations are counted at.
     """
-    from fasterseg.runtime.info import describe_card
+    from fasterseg.runtime.card import describe_card
     from fasterseg.runtime.load import load_card
 
     say(describe_card(load_card(model, input_size=input_size)))

@@ -16,7 +16,7 @@ import onnx
 import torch
 from torch import nn
 
-from fasterseg.base.files import file_digest, replacing
+from fasterseg.base.files import check_writable, file_digest, replacing
 from fasterseg.engine.checkpoint import NetworkCheckpoint
 from fasterseg.networks import DeployedNetwork, Size
 from fasterseg.runtime.card import METADATA_KEY, checkpoint_card
@@ -103,9 +103,11 @@ def export_onnx(
     Raises:
         ValueError: The file exists, the input size or opset is not possible, or the logits differ by more than
             `PARITY_TOLERANCE`; nothing is written then.
+        OSError: The file cannot be written; that is found out first.
     """
     if path.exists() and not overwrite:
         raise ValueError(f"{path} exists already; choose another file, or pass --overwrite to replace it")
+    check_writable(path)
     card = checkpoint_card(checkpoint, input_size=_checked_size(input_size), origins=origins)
     network = DeployedNetwork(checkpoint.build()).eval()
     shape = (1, 3, *card.input_size)

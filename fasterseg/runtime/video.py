@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from fasterseg.base.console import epoch_progress
 from fasterseg.base.images import write_png
 from fasterseg.runtime.choices import PictureKind
-from fasterseg.runtime.pictures import picture
-from fasterseg.runtime.predict import PredictionReport
+from fasterseg.runtime.predict import PredictionReport, picture
 from fasterseg.runtime.predictor import Predictor
 
 _CODEC = "mp4v"

@@ -1,13 +1,12 @@
-"""CUDA devices: streams whose events stop the time, memory of our own, and the clocks that stand beside a time.
+"""CUDA devices: streams whose events take the time, device memory, and the clocks recorded beside a time.
 
 The host would stop its clock before the device has done the work. So a run is timed by an event before and after it,
-with one synchronisation at the end: events are part of the stream and see the work only. Runners differ in whose
-streams and events they use, so they hand in theirs as a `TimingStream`: PyTorch's (`TorchStream`), or pycuda's for
-TensorRT (`PycudaStream`), which has no tensors of its own.
+with one synchronisation at the end: events are part of the stream and see the work only. A `TimingStream` is PyTorch's
+(`TorchStream`), or pycuda's for TensorRT (`PycudaStream`), which brings no tensors or streams.
 
 pycuda works in the CUDA context that PyTorch uses too. A CUDA device has one primary context, and PyTorch works in it.
-A context of pycuda's own, such as `pycuda.autoinit` makes, would have memory and streams that PyTorch and TensorRT do
-not see. So the primary context is retained once, and pushed for as long as pycuda works.
+A second context, such as `pycuda.autoinit` makes, would have memory and streams that PyTorch and TensorRT do not see.
+So the primary context is retained once, and pushed for as long as pycuda works.
 """
 
 import shutil
@@ -66,7 +65,7 @@ def time_on_stream(launch: Callable[[], object], count: int, stream: TimingStrea
 
 
 class TorchStream:
-    """A stream of PyTorch's own, for runners that work on PyTorch's tensors.
+    """A new stream of PyTorch, for runners that work on PyTorch's tensors.
 
     Attributes:
         stream: The stream.
@@ -120,7 +119,7 @@ def primary_context() -> Iterator[None]:
 
 
 class PycudaStream:
-    """A stream of pycuda's, never the default one; a `TimingStream`.
+    """A new stream of pycuda; a `TimingStream`.
 
     Args:
         cleanup: Where the release is registered; `primary_context` has to be active when it runs.

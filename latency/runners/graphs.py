@@ -64,7 +64,7 @@ class GraphRunner(Runner):
         """
 
     def load_failures(self) -> tuple[type[Exception], ...]:
-        """The runtime's own exceptions by which it refuses a file."""
+        """The exceptions by which the runtime refuses a file."""
         return ()
 
     def _in_precision(self, graph: bytes | Path) -> bytes | Path:
@@ -117,7 +117,7 @@ def half_precision_graph(model: bytes) -> bytes:
         graph = onnx.load_from_string(model)
     except DecodeError as error:
         raise ValueError(f"the ONNX model is damaged: {error}") from error
-    # the converter's own list keeps operators in float32 that the networks here have in half precision
+    # by default the converter keeps operators in float32 that the networks here have in half precision
     converted = convert_float_to_float16(graph, keep_io_types=True, op_block_list=[], force_fp16_initializers=True)
     # the converter puts its casts last, a valid model has its nodes in the order of execution
     ordered = OnnxModel(converted)

@@ -110,9 +110,9 @@ class OpenVinoRunner(GraphRunner):
 def process_core() -> Any:
     """The one core of this process, which is never destroyed.
 
-    On a CPU with AMX a core sets the thread's alternate signal stack and puts the one before it back when it is
-    destroyed. A second core outliving the first puts back memory that is gone, and the next signal with a handler
-    ends the process: such as that of a data loader's worker or of any child process after one.
+    On a CPU with AMX a core sets the thread's alternate signal stack, and restores the previous one when it is
+    destroyed. A second core that outlives the first restores memory that was freed. The next signal with a handler then
+    ends the process, such as the signal of a data loader's worker or of any child process after one.
     """
     import openvino
 

@@ -1,6 +1,6 @@
 """The PyTorch runner: eager, channels last, as a CUDA graph or compiled; on the CPU or on a CUDA device.
 
-On a CUDA device events on a stream of its own stop the time (`cuda`). On a CPU the C library is made to keep freed
+On a CUDA device events on a separate stream take the time (`cuda`). On a CPU the C library is made to keep freed
 memory (`keep_freed_memory`). The times of layers are those of PyTorch's profiler (`profile_layers`).
 """
 
@@ -44,10 +44,10 @@ _RUN = "one run of the network"
 
 
 class PyTorchSession(Session):
-    """A module in evaluation mode on its device, with an input of its own that stays where it is.
+    """A module in evaluation mode on its device, with an input tensor that is allocated once.
 
     Args:
-        module: The module to run; this session's own.
+        module: The module to run; no other session may use it.
         input_shape: The (N, C, H, W) of its input.
         runner: Device, threads, precision, mode and TF32.
     """
@@ -75,7 +75,7 @@ class PyTorchSession(Session):
         checked = torch.from_numpy(self.check_input(image))
         with self._execution():
             self._input.copy_(checked)
-            # from the stream's own queue, so after the work on it
+            # the copy is queued on the same stream, so it waits for the work on it
             output = self._launch().cpu()
         # an identity's output is the input that the next run overwrites
         return np.array(output.numpy(), order="C")
@@ -92,7 +92,7 @@ class PyTorchSession(Session):
         """See `Session.layer_times`; a CUDA graph's layers are those of the eager run it was captured from.
 
         Raises:
-            ValueError: The session is compiled, so that layers have become one.
+            ValueError: The session is compiled, which joins layers.
         """
         if self._mode == "compile":
             raise ValueError("torch.compile joins layers, so they have no times of their own; set target.mode to eager")
@@ -158,7 +158,7 @@ class PyTorchRunner(Runner):
         return str(torch.__version__)
 
     def conditions(self) -> Conditions:
-        """See `Runner.conditions`; on a CPU with the allocator, whose doing is part of the time."""
+        """See `Runner.conditions`; on a CPU with the allocator, which takes part of the time."""
         conditions = super().conditions()
         if self.device != "cpu":
             return conditions
@@ -250,7 +250,7 @@ def profile_layers(module: nn.Module, image: torch.Tensor, count: int) -> list[l
             if image.is_cuda:
                 torch.cuda.synchronize()
         events: Any = profiler.events()
-    # a range has a twin among the device's own events
+    # a CUDA device lists the range a second time among its events
     runs = [event for event in events if event.name == _RUN and event.device_type.name == "CPU"]
     return [_layers(run.cpu_children, kinds, on_gpu=image.is_cuda) for run in runs]
 
@@ -264,7 +264,7 @@ def _layers(events: Iterable[Any], kinds: Mapping[str, str], *, on_gpu: bool) ->
         if name in kinds:
             kind = kinds[name]
         elif name.startswith(_OPERATION_PREFIX):
-            # operations have no names of their own
+            # an operation has no name but its kind
             seen[name] += 1
             name = f"{name.removeprefix(_OPERATION_PREFIX)}_{seen[name]}"
         else:

@@ -9,6 +9,7 @@ from typing import NamedTuple, get_args
 import torch
 from pydantic import ValidationError
 
+from fasterseg.base.machine import crowding
 from latency.config import AUTO, Mode, RunnerChoice, TargetConfig, find_devices, find_problem
 from latency.runners.base import Runner
 from latency.runners.onnxruntime import OnnxRuntimeRunner
@@ -81,7 +82,7 @@ def build_runner(target: TargetConfig, *, asked_by: str = "target.runner") -> Ru
 
 
 def choose_runners(target: TargetConfig, names: Sequence[str]) -> tuple[NamedRunner, ...]:
-    """The runners that are named, on the target; without names the target's own.
+    """The runners that are named, on the target; without names the runner of the target.
 
     Raises:
         ValueError: A name or mode is unknown, a runner cannot do what the target asks for or is named twice, or its
@@ -135,7 +136,9 @@ def _selection(runner_class: type[Runner], device: str, target: TargetConfig, re
         engine_cache=target.engine_cache,
     )
     mode = "" if runner.mode in ("default", device) else f", {runner.mode}"
-    return RunnerSelection(runner, f"{runner.name} on {device}{mode} ({reason})")
+    crowded = crowding(target.threads, "target.threads") if device == "cpu" else None
+    warning = "" if crowded is None else f"; warning: {crowded}, so times are not those of {target.threads} cores"
+    return RunnerSelection(runner, f"{runner.name} on {device}{mode} ({reason}){warning}")
 
 
 def _require_packages(runner_class: type[Runner], asked_by: str) -> None:
@@ -151,7 +154,7 @@ def _require_packages(runner_class: type[Runner], asked_by: str) -> None:
 
 
 def _named_runner(target: TargetConfig, text: str) -> NamedRunner:
-    """The runner `NAME` or `NAME:MODE` on the target; the target's own mode stays with its own runner."""
+    """The runner `NAME` or `NAME:MODE` on the target; `target.mode` holds for `target.runner` only."""
     name, separator, mode = text.partition(":")
     for found, known, what in ((name, RunnerChoice, "runner"), (mode if separator else AUTO, Mode, "mode")):
         if found not in get_args(known):

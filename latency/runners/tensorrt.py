@@ -22,7 +22,7 @@ class TensorRtSession(Session):
     be set up.
 
     Args:
-        engine: The engine; it is the session's from now on.
+        engine: The engine; the session frees it.
         source: What an error message calls the network.
 
     Raises:
@@ -81,7 +81,7 @@ class TensorRtSession(Session):
         runs = []
         with primary_context():
             self._fill()
-            # a context of its own, so that the one that is timed stays without a profiler
+            # a second context, so that the one that is timed stays without a profiler
             context = self._create_context(engine)
             context.profiler = profiler
             for _ in range(count + 1):

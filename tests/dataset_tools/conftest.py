@@ -9,9 +9,9 @@ import pytest
 from hypothesis import settings
 from numpy.typing import NDArray
 
-from dataset_tools.dataset import Sample
 from dataset_tools.description import DatasetDescription, load_description, save_description
 from dataset_tools.masks import write_mask
+from dataset_tools.samples import Sample
 
 SIZE = (48, 80)
 

@@ -7,9 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from dataset_tools.dataset import Draw, Sample, SegmentationDataset
+from dataset_tools.dataset import Draw, SegmentationDataset
 from dataset_tools.description import DatasetDescription
 from dataset_tools.masks import write_mask
+from dataset_tools.samples import Sample
 from dataset_tools.transforms import EvalTransform, TrainTransform
 from fasterseg.base.images import read_image
 

@@ -29,6 +29,30 @@ def test_claim_is_found_again(tmp_path: Path) -> None:
     assert claim_folder(folder, tool="t", settings={"size": (1, 2)})
 
 
+@pytest.mark.parametrize("left", [f".{CLAIM_NAME}.4194305.tmp", CLAIM_NAME])
+def test_a_kill_at_the_claim_leaves_a_folder_that_can_be_filled(tmp_path: Path, left: str) -> None:
+    (tmp_path / left).touch()
+    assert not claim_folder(tmp_path, tool="t", settings={})
+    assert [path.name for path in tmp_path.iterdir()] == [CLAIM_NAME]
+    assert claim_folder(tmp_path, tool="t", settings={})
+
+
+def test_what_a_kill_left_half_written_is_removed(tmp_path: Path) -> None:
+    claim_folder(tmp_path, tool="t", settings={})
+    write_text(tmp_path / "images" / "a.png", "a")
+    (tmp_path / "images" / ".b.png.4194305.tmp").write_text("half")
+    claim_folder(tmp_path, tool="t", settings={})
+    assert [path.name for path in (tmp_path / "images").iterdir()] == ["a.png"]
+
+
+def test_an_empty_claim_over_files_names_itself_and_what_to_do(tmp_path: Path) -> None:
+    claim_folder(tmp_path, tool="t", settings={})
+    (tmp_path / "dataset.yaml").touch()
+    (tmp_path / CLAIM_NAME).write_text("")
+    with pytest.raises(ValueError, match=rf"{CLAIM_NAME} is damaged .*; restore it, or remove"):
+        claim_folder(tmp_path, tool="t", settings={})
+
+
 def test_claim_refuses_files_of_the_user(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("dear")
     with pytest.raises(ValueError, match="not empty and was not made by"):

@@ -46,6 +46,17 @@ def test_stream_goes_on_over_epochs() -> None:
     assert [position for position, _ in stream[:10]] != [position for position, _ in stream[10:20]]
 
 
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_an_epoch_can_start_anywhere(world_size: int) -> None:
+    for rank in range(world_size):
+        sampler = EndlessSampler(7, draws_per_epoch=6, seed=1, rank=rank, world_size=world_size)
+        whole = draws(sampler, 2)
+        for first in range(len(whole) + 1):
+            sampler.start_epoch(2, first_draw=first)
+            assert [(draw.position, draw.seed) for draw in sampler] == whole[first:]
+            assert len(sampler) == len(whole)
+
+
 def test_the_draws_of_a_seed_are_those_recorded() -> None:
     """Recorded runs repeat only while the order, the seeds of the augmentation and the halves stay."""
     sampler = EndlessSampler(7, draws_per_epoch=5, seed=3)
@@ -121,6 +132,16 @@ def test_batches_do_not_depend_on_workers(make_dataset: MakeDataset) -> None:
     alone, helped = (build(description, iterations_per_epoch=3, num_workers=workers) for workers in (0, 2))
     for epoch in (0, 1, 4):
         assert equal(epoch_of(alone, epoch), epoch_of(helped, epoch))
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_an_epoch_gone_on_with_gives_the_batches_that_were_left(make_dataset: MakeDataset, num_workers: int) -> None:
+    loader = build(make_dataset(), iterations_per_epoch=3, num_workers=num_workers)
+    whole = epoch_of(loader, 1)
+    loader.set_epoch(1, 2)
+    assert len(loader) == 3
+    assert equal(list(loader), whole[2:])
+    assert equal(epoch_of(loader, 1), whole)
 
 
 def test_epochs_and_seeds_differ(make_dataset: MakeDataset) -> None:

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from dataset_tools.dataset import Sample
 from dataset_tools.description import DatasetDescription, load_description
 from dataset_tools.labels import LabelDefinition
 from dataset_tools.mapping_lists import export_lists, import_lists, read_mapping_list
+from dataset_tools.samples import Sample
 
 MakeDataset = Callable[..., DatasetDescription]
 LABELS = (

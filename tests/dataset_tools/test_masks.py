@@ -1,3 +1,5 @@
+import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -152,11 +154,15 @@ def test_colours_of_vocs_rule() -> None:
 
 
 def palette_png(path: Path, ids: list[list[int]], palette: list[int]) -> Path:
-    """A palette PNG whose palette has just these values."""
+    """A palette PNG of 8 bits whose palette has just these values; Pillow itself would cut the indices to it."""
     image = Image.fromarray(np.array(ids, np.uint8), "P")
-    image.putpalette(palette)
-    # Pillow would choose the bits by the palette, and cut the indices.
-    image.save(path, bits=8)
+    image.putpalette(list(range(256)) * 3)
+    image.save(path)
+    data = path.read_bytes()
+    start = data.index(b"PLTE") - 4
+    chunk = b"PLTE" + bytes(palette)
+    chunk = struct.pack(">I", len(palette)) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    path.write_bytes(data[:start] + chunk + data[start + 12 + 768 :])
     return path
 
 

@@ -8,7 +8,6 @@ import cv2
 import numpy as np
 import pytest
 
-from dataset_tools.dataset import Sample
 from dataset_tools.description import DatasetDescription, load_description, save_description
 from dataset_tools.masks import read_mask, write_mask
 from dataset_tools.pack import (
@@ -23,6 +22,7 @@ from dataset_tools.pack import (
     read_index,
     write_pack,
 )
+from dataset_tools.samples import Sample
 from fasterseg.base.images import read_image
 
 MakeDataset = Callable[..., DatasetDescription]

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataset_tools.dataset import Sample
 from dataset_tools.description import DatasetDescription, load_description, save_description
 from dataset_tools.masks import write_mask
+from dataset_tools.samples import Sample
 from dataset_tools.split import (
     PREVIOUS_NAME,
     SplitPlan,

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dataset_tools.dataset import Sample
 from dataset_tools.description import DatasetDescription, load_description
 from dataset_tools.labels import LabelDefinition, save_labels
 from dataset_tools.masks import read_mask, write_mask
+from dataset_tools.samples import Sample
 from dataset_tools.tfrecord import list_files, read_records, read_tfrecords, split_of, write_tfrecords
 from fasterseg.base.images import read_image
 

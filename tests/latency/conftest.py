@@ -74,14 +74,21 @@ def table(space: SpaceConfig, target: TargetConfig, quick: LatencyConfig, condit
 
 
 @pytest.fixture
-def experiment(tmp_path: Path) -> Experiment:
-    (tmp_path / "dataset").mkdir()
-    (tmp_path / "dataset" / "dataset.yaml").write_text("classes: [road, car, sky]\n")
+def dataset(tmp_path: Path) -> Path:
+    """A dataset of three classes and no images."""
+    folder = tmp_path / "dataset"
+    folder.mkdir()
+    (folder / "dataset.yaml").write_text("classes: [road, car, sky]\n")
+    return folder
+
+
+@pytest.fixture
+def experiment(tmp_path: Path, dataset: Path) -> Experiment:
     file = tmp_path / "experiment.yaml"
     file.write_text(
         f"""
 name: test
-dataset: {{root: {tmp_path / "dataset"}}}
+dataset: {{root: {dataset}}}
 target: {{runner: onnxruntime, device: cpu, input_size: [64, 96]}}
 latency: {{rounds: 3, network_rounds: 3, round_ms: 0.2, warmup_ms: 0.1, repeats: 0, correction_networks: 0}}
 space: {{layers: 8, base_channels: 4, widths: [0.5, 1.0], student_width: 0.5}}

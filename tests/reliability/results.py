@@ -19,8 +19,8 @@ from onnx import numpy_helper
 
 # when, how fast and on what: none of it is a result
 _TIMES = {"duration_s", "created", "measured_ms", "paced_ms", "spread", "verdict", "clocks_mhz"}
-# made_files.txt holds times of files
-_SKIPPED = {"log.txt", "environment.json", "made_files.txt"}
+# made_files.txt holds times of files, the lock who had it
+_SKIPPED = {"log.txt", "environment.json", "made_files.txt", ".lock"}
 _SKIPPED_FOLDERS = {"tensorboard"}
 TEMPORARY_SUFFIX = ".tmp"
 _LONGEST_LIST = 32

@@ -8,8 +8,8 @@ import pytest
 import torch
 import yaml
 
-from dataset_tools.dataset import Sample
 from dataset_tools.description import DatasetDescription, save_description
+from dataset_tools.samples import Sample
 from fasterseg.base.experiment import load_experiment
 from fasterseg.networks import SpaceConfig
 from fasterseg.networks.reachable import reachable_specs

@@ -7,10 +7,10 @@ import colorsys
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fasterseg.base.errors import describe_validation
+from fasterseg.base.yamlfile import read_yaml
 from fasterseg.engine.checkpoint import DatasetFacts
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -19,6 +19,8 @@ _IGNORE_INDEX = 255
 _GOLDEN_ANGLE = 0.618034
 
 _Value = Annotated[int, Field(ge=0, le=255)]
+_Mean = Annotated[float, Field(allow_inf_nan=False)]
+_Deviation = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class _Class(NamedTuple):
@@ -59,8 +61,8 @@ class _ClassEntry(BaseModel):
 
 
 class _Normalization(BaseModel):
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
+    mean: tuple[_Mean, _Mean, _Mean] = IMAGENET_MEAN
+    std: tuple[_Deviation, _Deviation, _Deviation] = IMAGENET_STD
 
 
 class _DatasetFile(BaseModel):
@@ -114,9 +116,7 @@ def _read_dataset_file(path: Path) -> DatasetFacts:
     if not path.is_file():
         raise FileNotFoundError(f"no dataset description at {path}; expected the dataset.yaml of a dataset folder")
     try:
-        file = _DatasetFile.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid YAML: {error}") from error
+        file = _DatasetFile.model_validate(read_yaml(path))
     except ValidationError as error:
         problems = "; ".join(describe_validation(error))
         raise ValueError(f"{path} is not a dataset description: {problems}") from error

@@ -15,16 +15,14 @@ from fasterseg.networks.icnet import ICNetArchitecture
 from fasterseg.networks.presets import resolve_architecture
 from fasterseg.networks.pspnet import PSPNetArchitecture
 from fasterseg.runtime.choices import BranchChoice
+from fasterseg.runtime.importers.baselines import import_icnet, import_pspnet, import_resnet50
 from fasterseg.runtime.importers.facts import imported_facts
-from fasterseg.runtime.importers.icnet import import_icnet
-from fasterseg.runtime.importers.pspnet import import_pspnet
 from fasterseg.runtime.importers.published import (
     import_architecture,
     import_published,
     is_published_architecture,
 )
 from fasterseg.runtime.importers.restricted import load_foreign
-from fasterseg.runtime.importers.torchvision import import_resnet50
 from fasterseg.runtime.importers.weights import ImportedWeights, reference_state
 
 ARCHITECTURE_NAME = "architecture.json"

@@ -1,4 +1,7 @@
+import os
+import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +26,11 @@ def interrupted() -> None:
     raise KeyboardInterrupt
 
 
+def stopped() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(5)
+
+
 def nothing() -> None:
     pass
 
@@ -33,7 +41,7 @@ def program(monkeypatch: pytest.MonkeyPatch) -> Run:
 
     def run(*arguments: str) -> int | str | None:
         app = Program("A program.")
-        for command in (users_mistake, own_mistake, interrupted, nothing):
+        for command in (users_mistake, own_mistake, interrupted, stopped, nothing):
             app.command(command.__name__)(command)
         monkeypatch.setattr(sys, "argv", ["program", *arguments])
         with pytest.raises(SystemExit) as end:
@@ -69,6 +77,11 @@ def test_debug_shows_the_traceback_of_a_users_mistake_too(
 def test_an_interruption_says_how_to_go_on(program: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert program("interrupted") == 130
     assert capsys.readouterr().err == "interrupted; the same command goes on where a stage was cut off\n"
+
+
+def test_a_signal_says_how_to_go_on(program: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert program("stopped") == 143
+    assert capsys.readouterr().err.startswith("stopped by SIGTERM; every file that is there is whole")
 
 
 def test_success_is_exit_code_0(program: Run) -> None:

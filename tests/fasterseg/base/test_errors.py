@@ -2,10 +2,20 @@
 
 import errno
 
+import cv2
+import numpy as np
 import pytest
+import torch
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from fasterseg.base.errors import describe_os_error, differences, list_problems, problems_of, summarize_differences
+from fasterseg.base.errors import (
+    describe_memory_error,
+    describe_os_error,
+    differences,
+    list_problems,
+    problems_of,
+    summarize_differences,
+)
 
 
 class Model(BaseModel):
@@ -57,6 +67,26 @@ def test_many_differences_are_counted() -> None:
 )
 def test_what_the_system_refuses_is_told_with_its_file(error: OSError, message: str) -> None:
     assert describe_os_error(error).startswith(message)
+
+
+def test_errors_without_path_or_number_are_said_as_they_are() -> None:
+    assert describe_os_error(OSError("it broke")).startswith("it broke. What was there before is kept")
+    assert describe_os_error(OSError(errno.EIO, "Input/output error")).startswith("Input/output error; check the disk")
+
+
+def test_memory_errors_of_all_libraries_are_told_from_others() -> None:
+    tries = [
+        lambda: torch.empty(10**15),
+        lambda: np.empty(10**15),
+        lambda: cv2.resize(np.zeros((10, 10), np.uint8), (10**6, 10**6)),
+    ]
+    for use in tries:
+        with pytest.raises((RuntimeError, MemoryError, cv2.error)) as caught:
+            use()
+        said = describe_memory_error(caught.value)
+        assert said is not None and said.startswith("out of memory: ") and "\n" not in said
+    assert describe_memory_error(ValueError("out of memory")) is None
+    assert describe_memory_error(RuntimeError("shapes differ")) is None
 
 
 def test_problems_are_cut() -> None:

@@ -2,7 +2,7 @@ import csv
 import io
 from pathlib import Path
 
-from fasterseg.base.text import csv_text, printable, printable_lines
+from fasterseg.base.text import csv_text, markdown_table, printable, printable_lines
 
 
 def test_printable() -> None:
@@ -27,3 +27,8 @@ def test_rows_of_other_columns_leave_the_rest_empty() -> None:
 
 def test_printable_lines_keep_their_breaks() -> None:
     assert printable_lines("a\tb\nc\x1b]0;title\x07\r") == "a\tb\nc\\x1b]0;title\\x07\\r"
+
+
+def test_a_table_has_a_rule_under_its_header() -> None:
+    expected = ["|  | a |", "| --- | --- |", "| x | 1 |", "| y | 2 |"]
+    assert markdown_table(["", "a"], [["x", "1"], ["y", "2"]]) == expected

@@ -1,10 +1,12 @@
-from dataclasses import replace
+import zipfile
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from fasterseg.base.errors import DamagedFileError
 from fasterseg.engine.checkpoint import (
     DatasetFacts,
     NetworkCheckpoint,
@@ -12,6 +14,7 @@ from fasterseg.engine.checkpoint import (
     load_state,
     save_network,
     save_state,
+    verify_archive,
 )
 from fasterseg.networks import Architecture, CellChoice, DerivedNetwork
 
@@ -97,6 +100,40 @@ def test_damaged_files_are_refused(checkpoint: NetworkCheckpoint, tmp_path: Path
         load_network(tmp_path / "best.pt")
 
 
+def test_a_flipped_bit_is_found_and_named(checkpoint: NetworkCheckpoint, tmp_path: Path) -> None:
+    path = tmp_path / "best.pt"
+    save_network(path, checkpoint)
+    data = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        largest = max(archive.infolist(), key=lambda each: each.file_size)
+        start = data.find(archive.read(largest))
+    data[start + largest.file_size // 2] ^= 1
+    path.write_bytes(data)
+    message = (
+        rf"best\.pt cannot be read.*{largest.filename} does not match its checksum; restore it from a copy, or run"
+    )
+    for load in (load_network, verify_archive):
+        with pytest.raises(DamagedFileError, match=message):
+            load(path)
+
+
+def test_no_flipped_bit_changes_what_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    save_state(path, {"weights": torch.randn(20), "epoch": 3})
+    data, expected = path.read_bytes(), load_state(path)
+    refused = 0
+    for place in range(2, len(data), 3):  # a byte of each kind
+        path.write_bytes(data[:place] + bytes([data[place] ^ 16]) + data[place + 1 :])
+        try:
+            found = load_state(path)
+        except ValueError:
+            refused += 1
+        else:
+            assert torch.equal(found.pop("weights"), expected["weights"]), place
+            assert found == {name: value for name, value in expected.items() if name != "weights"}, place
+    assert refused > len(data) // 6
+
+
 def test_text_is_no_checkpoint(tmp_path: Path) -> None:
     for content in (b"hello", b"\x80\x02.", bytes(1000), np.random.default_rng(0).bytes(1000)):
         (tmp_path / "best.pt").write_bytes(content)
@@ -117,4 +154,44 @@ def test_files_of_other_programs_and_versions_are_refused(tmp_path: Path) -> Non
         load_state(path)
     save_state(path, {"epoch": 1})
     with pytest.raises(ValueError, match="is a training state, not a network"):
+        load_network(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dataset": None}, "is damaged: dataset: got None"),
+        ({"dataset": {**asdict(FACTS), "class_names": ["a", 2]}}, "is damaged: dataset.class_names.1: got 2"),
+        ({"dataset": {**asdict(FACTS), "class_names": ["a", "a"]}}, "class_names are .'a', 'a'., expected different"),
+        ({"dataset": {**asdict(FACTS), "mean": [1, 2]}}, "is damaged: dataset.mean.2: required, but not set"),
+        ({"dataset": {**asdict(FACTS), "std": [0.2, 0.0, 0.2]}}, "expected finite numbers, std above 0"),
+        ({"dataset": {**asdict(FACTS), "mean": [0.2, float("nan"), 0.2]}}, "expected finite numbers"),
+        ({"dataset": {**asdict(FACTS), "colors": [[0, 0, 999], [1, 1, 1]]}}, "expected three values from 0 to 255"),
+        ({"dataset": {**asdict(FACTS), "label_ids": [1]}}, "label_ids lists 1 entries for 2 classes"),
+        ({"input_size": [0, 64]}, r"input_size is \[0, 64\], expected sides from 1"),
+        ({"input_size": [64, 2**40]}, "expected sides from 1 to 65536"),
+        ({"scores": None}, "is damaged: scores: got None"),
+        ({"origins": {"a": 1}}, "is damaged: origins.a: got 1"),
+        ({"weights": [1]}, "weights is list, expected tensors by name"),
+        ({"weights": {1: torch.zeros(1)}}, "1 in weights is Tensor, expected a tensor"),
+        ({"weights": {"a": torch.tensor([0.0, float("nan")])}}, "the weight a holds values that are no numbers"),
+        ({"architecture": None}, "is not an architecture"),
+    ],
+)
+def test_damaged_values_are_named(
+    checkpoint: NetworkCheckpoint, tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    path = tmp_path / "best.pt"
+    save_network(path, checkpoint)
+    save_state(path, {**load_state(path), **change})
+    with pytest.raises(ValueError, match=rf"best\.pt.*{message}"):
+        load_network(path)
+
+
+@pytest.mark.parametrize("name", ["dataset", "architecture", "input_size", "weights", "origins", "scores"])
+def test_what_a_checkpoint_lacks_is_named(checkpoint: NetworkCheckpoint, tmp_path: Path, name: str) -> None:
+    path = tmp_path / "best.pt"
+    save_network(path, checkpoint)
+    save_state(path, {key: value for key, value in load_state(path).items() if key != name})
+    with pytest.raises(ValueError, match=rf"best\.pt.*{name}"):
         load_network(path)

@@ -1,83 +1,29 @@
 """The loop on a tiny stage: exact resume, the best kept, losses that are not finite."""
 
 import json
-import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from fasterseg.base.devices import DeviceConfig
 from fasterseg.engine.checkpoint import load_state
 from fasterseg.engine.devices import build_fabric, seed_everything
-from fasterseg.engine.loop import Position, Stage, StageResult, run_stage
-from fasterseg.engine.optimization import sgd
+from fasterseg.engine.loop import run_stage
 from fasterseg.engine.run_folder import open_run_folder
+from tests.tiny_stage import TinyLoader, TinyStage
+from tests.tiny_stage import run_tiny_stage as run
 
 
-class Loader:
-    """Batches that follow from the epoch alone."""
+def cutting(at: int) -> Callable[[int], None]:
+    """A cut before a step."""
 
-    epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return 5
-
-    def __iter__(self) -> Iterator[torch.Tensor]:
-        generator = torch.Generator().manual_seed(self.epoch)
-        for _ in range(5):
-            yield torch.randn(4, 3, generator=generator)
-
-
-class TinyStage(Stage[torch.Tensor]):
-    """Fits a batch-normalised layer with noise from every random generator."""
-
-    def __init__(self, *, cut_at: int | None = None, nan_at: int | None = None) -> None:
-        self.network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
-        self.optimizer = sgd(self.network.parameters(), lr=0.1)
-        self.cut_at, self.nan_at = cut_at, nan_at
-        self.merits = {0: 0.1, 1: 0.9, 2: 0.3, 3: 0.8}
-        self.best_epochs: list[int] = []
-
-    def step(self, batch: torch.Tensor, position: Position) -> dict[str, torch.Tensor]:
-        if position.step == self.cut_at:
+    def cut(step: int) -> None:
+        if step == at:
             raise KeyboardInterrupt
-        noise = torch.randn(4, 1) + random.random() + float(np.random.rand())
-        main = ((self.network(batch) - noise) ** 2).mean()
-        auxiliary = main * (float("nan") if position.step == self.nan_at else 0.5)
-        self.optimizer.zero_grad()
-        main.backward()
-        self.optimizer.step()
-        return {"main": main, "auxiliary_0": auxiliary}
 
-    def validate(self, position: Position) -> dict[str, float]:
-        return {"miou": self.merits[position.epoch], "noise": random.random()}
-
-    def save_best(self, position: Position, figures: Mapping[str, float]) -> None:
-        self.best_epochs.append(position.epoch)
-
-    def state(self) -> dict[str, Any]:
-        return {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
-
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
-
-
-def run(path: Path, *, epochs: int = 4, **arguments: int) -> tuple[TinyStage, StageResult]:
-    seed_everything(3)
-    stage = TinyStage(**arguments)
-    fabric = build_fabric(DeviceConfig(accelerator="cpu"))
-    with open_run_folder(path, stage="student", settings={"seed": 3}) as folder:
-        result = run_stage(stage, Loader(), folder, fabric=fabric, epochs=epochs, log_every=2)
-    return stage, result
+    return cut
 
 
 def weights(stage: TinyStage) -> dict[str, torch.Tensor]:
@@ -88,7 +34,7 @@ def weights(stage: TinyStage) -> dict[str, torch.Tensor]:
 def test_a_cut_run_ends_as_an_uncut_one(tmp_path: Path, cut_at: int) -> None:
     whole, whole_result = run(tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "cut", cut_at=cut_at)
+        run(tmp_path / "cut", on_step=cutting(cut_at))
     resumed, result = run(tmp_path / "cut")
     for name, value in weights(whole).items():
         assert torch.equal(value, weights(resumed)[name]), name
@@ -117,7 +63,7 @@ def test_validation_happens_when_due_and_after_the_last_epoch(tmp_path: Path) ->
     stage = TinyStage()
     fabric = build_fabric(DeviceConfig(accelerator="cpu"))
     with open_run_folder(tmp_path / "run", stage="student", settings={}) as folder:
-        run_stage(stage, Loader(), folder, fabric=fabric, epochs=4, validate_every=3)
+        run_stage(stage, TinyLoader(), folder, fabric=fabric, epochs=4, validate_every=3)
     lines = [json.loads(line) for line in (folder.path / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "epoch/miou" in line] == [15, 20]
 
@@ -130,7 +76,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_is_named(tmp_path: Path) ->
 
 def test_a_finished_run_is_not_run_again(tmp_path: Path) -> None:
     _, first = run(tmp_path / "run")
-    stage, second = run(tmp_path / "run", cut_at=0)
+    stage, second = run(tmp_path / "run", on_step=cutting(0))
     assert second == first and stage.best_epochs == []
 
 

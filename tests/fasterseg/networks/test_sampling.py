@@ -125,8 +125,3 @@ def test_branches_that_parted_do_not_meet_again(space: SpaceConfig) -> None:
 def test_a_space_without_room_for_two_downs_is_refused() -> None:
     with pytest.raises(ValueError, match="space.layers 3 is too few"):
         reachable_pairs(SpaceConfig(layers=3))
-
-
-@pytest.mark.parametrize(("layers", "end", "expected"), [(16, 8, 5), (16, 16, 7), (16, 32, 9), (8, 32, 7), (4, 32, 4)])
-def test_the_minimum_of_cells(layers: int, end: int, expected: int) -> None:
-    assert minimum_cells(layers, end) == expected

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from fasterseg.engine.checkpoint import NetworkCheckpoint
+from fasterseg.runtime.card import describe_card
 from fasterseg.runtime.cli import main
-from fasterseg.runtime.info import describe_card
 from fasterseg.runtime.load import load_card, load_predictor
 
 BERLIN = "berlin/berlin_000000_000019_leftImg8bit.png"

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from fasterseg.base import machine
 from latency.config import TargetConfig
 from latency.runners.selection import RUNNERS, build_runner, choose_runners
 
@@ -94,6 +95,13 @@ def test_the_runners_are_those_of_the_experiment_file() -> None:
     for name, runner in RUNNERS.items():
         assert runner.name == name and runner.package and "pip install" in runner.install
         TargetConfig.model_validate({"runner": name})
+
+
+def test_more_threads_than_cores_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "available_cores", lambda: 1)
+    told = build_runner(TargetConfig(runner="onnxruntime", threads=8)).reason
+    assert "warning: target.threads is 8, but this process may use 1 core(s)" in told
+    assert "warning" not in build_runner(TargetConfig(runner="onnxruntime", threads=1)).reason
 
 
 def test_the_targets_own_runner_is_taken_where_none_is_named() -> None:

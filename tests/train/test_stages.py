@@ -13,10 +13,10 @@ from fasterseg.engine.checkpoint import load_network, load_state
 from fasterseg.networks.icnet import ICNetArchitecture
 from fasterseg.networks.pspnet import PSPNetArchitecture
 from pipeline import SECTIONS as PIPELINE_SECTIONS
-from train import baseline, teacher
-from train.baseline import run_baseline
+from train import stages
 from train.config import BASELINES, BaselineName, BaselinesConfig, ICNetConfig, PSPNetConfig
 from train.recipe import build_optimizer
+from train.stages import run_baseline
 from train.start import start_fresh
 from train.trainer import NetworkStage
 
@@ -24,7 +24,7 @@ WriteExperiment = Callable[..., Path]
 
 
 def train(file: Path, name: BaselineName, out: Path, *overrides: str, start_from: Path | None = None) -> Path:
-    experiment = load_experiment(file, [f"baselines.{name}.{text}" for text in overrides], baseline.SECTIONS)
+    experiment = load_experiment(file, [f"baselines.{name}.{text}" for text in overrides], stages.BASELINE_SECTIONS)
     return run_baseline(experiment, name, out=out, start_from=start_from)
 
 
@@ -188,6 +188,6 @@ def test_the_pipeline_reads_the_section_too(write_experiment: WriteExperiment) -
 def test_memory_saving_is_refused_where_there_is_nothing_to_recompute(
     write_experiment: WriteExperiment, architecture_path: Path, tmp_path: Path
 ) -> None:
-    experiment = load_experiment(write_experiment(memory_saving=True), [], teacher.SECTIONS)
+    experiment = load_experiment(write_experiment(memory_saving=True), [], stages.TEACHER_SECTIONS)
     with pytest.raises(ValueError, match="memory_saving is not available for DerivedNetwork"):
-        teacher.run_teacher(experiment, out=tmp_path / "out", start=start_fresh(architecture_path))
+        stages.run_teacher(experiment, out=tmp_path / "out", start=start_fresh(architecture_path))

@@ -1,4 +1,4 @@
-"""The teacher's logits: without gradients, and from the disk where crops repeat."""
+"""Distillation: the teacher counts, stays as it is and has to fit; its logits are cached where crops repeat."""
 
 import json
 from collections.abc import Callable
@@ -10,21 +10,21 @@ import torch
 from lightning_fabric import Fabric
 
 from fasterseg.base.experiment import load_experiment
-from fasterseg.engine.checkpoint import load_state
+from fasterseg.base.files import file_digest
+from fasterseg.engine.checkpoint import load_network, load_state
 from fasterseg.networks import Network
 from fasterseg.networks.families import build_network, load_architecture
 from fasterseg.networks.network import SegmentationLogits
-from train import student, teacher
+from train import stages
+from train.distillation import CACHE_FOLDER, TeacherLogits
+from train.stages import run_student, run_teacher
 from train.start import start_fresh
-from train.student import run_student
-from train.teacher import run_teacher
-from train.teacher_logits import CACHE_FOLDER, TeacherLogits
 
 WriteExperiment = Callable[..., Path]
 
 
 class Counting(Network):
-    """Says what a network says, and counts the images it was asked about."""
+    """A network that counts the images it has seen."""
 
     def __init__(self, network: Network, factor: float = 1.0) -> None:
         super().__init__()
@@ -97,13 +97,13 @@ def train(write_experiment: WriteExperiment, architecture_path: Path, tmp_path: 
     """Trains a student of a teacher on images of the crop's size."""
     file = write_experiment(scales=[1.0])
     taught = run_teacher(
-        load_experiment(file, ["teacher.epochs=1"], teacher.SECTIONS),
+        load_experiment(file, ["teacher.epochs=1"], stages.TEACHER_SECTIONS),
         out=tmp_path / "teacher",
         start=start_fresh(architecture_path),
     )
 
     def run(out: str, *overrides: str) -> Path:
-        experiment = load_experiment(file, overrides, student.SECTIONS)
+        experiment = load_experiment(file, overrides, stages.STUDENT_SECTIONS)
         run_student(experiment, out=tmp_path / out, start=start_fresh(architecture_path), teacher_path=taught)
         return tmp_path / out
 
@@ -135,4 +135,62 @@ def test_a_student_learns_the_same_from_cached_logits(train: Callable[..., Path]
 def test_random_crops_are_refused(train: Callable[..., Path], tmp_path: Path, override: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         train("student", override, "student.cache_teacher_logits=true")
+    assert not (tmp_path / "student").exists()
+
+
+@pytest.fixture
+def teacher_path(write_experiment: WriteExperiment, architecture_path: Path, tmp_path: Path) -> Path:
+    experiment = load_experiment(write_experiment(epochs=1), [], stages.TEACHER_SECTIONS)
+    return run_teacher(experiment, out=tmp_path / "teacher", start=start_fresh(architecture_path))
+
+
+def train_student(tmp_path: Path, teacher_path: Path | None, *overrides: str, out: str = "student") -> Path:
+    experiment = load_experiment(tmp_path / "experiment.yaml", overrides, stages.STUDENT_SECTIONS)
+    return run_student(
+        experiment, out=tmp_path / out, start=start_fresh(tmp_path / "architecture.json"), teacher_path=teacher_path
+    )
+
+
+def first_losses(folder: Path) -> dict[str, float]:
+    record: dict[str, float] = json.loads((folder / "metrics.jsonl").read_text().splitlines()[0])
+    return record
+
+
+def test_the_student_follows_the_teacher(teacher_path: Path, tmp_path: Path) -> None:
+    digest = file_digest(teacher_path)
+    best = train_student(tmp_path, teacher_path)
+    record = first_losses(tmp_path / "student")
+    auxiliary = 0.2 * (record["train/auxiliary_0"] + record["train/auxiliary_1"])
+    expected = record["train/main"] + auxiliary + record["train/distillation"]
+    assert record["train/loss"] == pytest.approx(expected, rel=1e-5) and record["train/distillation"] > 0
+    assert load_network(best).origins["teacher"] == digest == file_digest(teacher_path)
+
+
+def test_the_weight_of_the_teacher_changes_the_student(teacher_path: Path, tmp_path: Path) -> None:
+    little = train_student(tmp_path, teacher_path, "student.distillation_weight=0.1", "student.epochs=1", out="little")
+    much = train_student(tmp_path, teacher_path, "student.distillation_weight=50", "student.epochs=1", out="much")
+    weights = [load_network(path).weights["head.classifier.weight"] for path in (little, much)]
+    assert not torch.equal(*weights)
+
+
+def test_without_distillation_no_teacher_is_needed(teacher_path: Path, tmp_path: Path) -> None:
+    overrides = ("student.distillation_weight=0", "student.epochs=1")
+    alone = train_student(tmp_path, None, *overrides, out="alone")
+    ignored = train_student(tmp_path, teacher_path, *overrides, out="ignored")
+    assert "train/distillation" not in first_losses(tmp_path / "alone")
+    assert load_network(alone).origins == load_network(ignored).origins
+    with pytest.raises(ValueError, match="distillation_weight is 1.0, but no teacher is given"):
+        train_student(tmp_path, None, out="none")
+
+
+def test_a_teacher_that_does_not_fit_is_refused(
+    teacher_path: Path, tmp_path: Path, write_dataset: Callable[..., Path]
+) -> None:
+    other = write_dataset("four", classes=("ground", "block", "sky", "sea"))
+    with pytest.raises(ValueError, match=r"trained for 3 classes \(ground, block, sky\), but 4 are asked for"):
+        train_student(tmp_path, teacher_path, f"dataset.root={other}")
+    with pytest.raises(ValueError, match="is a training state, not a network"):
+        train_student(tmp_path, teacher_path.with_name("last.pt"))
+    with pytest.raises(FileNotFoundError, match="no checkpoint at"):
+        train_student(tmp_path, tmp_path / "nowhere.pt")
     assert not (tmp_path / "student").exists()

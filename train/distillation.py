@@ -1,31 +1,80 @@
-"""The teacher's logits in a student's training: computed without gradients, and kept on disk where crops repeat.
+"""A student's teacher: its network, how much it counts, and its logits.
 
-Crops repeat when nothing about them is random but the mirror: one scale, and images of the crop's size. Then a teacher
-sees each image twice, as it is and mirrored, and every epoch after the first reads what it said. Logits are found by
-the content of the crop, so that they can never be those of another one.
+Logits are computed without gradients, and kept on disk where crops repeat. Crops repeat when nothing about them is
+random but the mirror: one scale, and images of the crop's size. Then a teacher sees each image twice, as it is and
+mirrored, and every epoch after the first reads the stored logits. A file of logits is named by a hash of its crop, so
+that logits of another crop cannot be taken for it.
 """
 
 import hashlib
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
 
-from dataset_tools.dataset import Sample
+from dataset_tools.experiment_data import ExperimentData
+from dataset_tools.samples import Sample
 from dataset_tools.transforms import scaled_size
-from fasterseg.base.files import replacing
+from fasterseg.base.files import file_digest, replacing
 from fasterseg.base.images import open_image
+from fasterseg.engine.checkpoint import load_network
 from fasterseg.engine.devices import use_channels_last
 from fasterseg.networks import Network
-from train.config import TrainConfig
+from train.config import StudentConfig, TrainConfig
+from train.data import training_split
 
 CACHE_FOLDER = "teacher_logits"
 
 
+@dataclass(frozen=True)
+class Distillation:
+    """A teacher and how much it counts.
+
+    Attributes:
+        teacher: The trained network, in evaluation mode.
+        weight: Weight of KL(teacher ‖ student) in the loss.
+        cache: Folder for the teacher's logits; None to compute them in every step.
+        origin: Hash of the teacher's file.
+    """
+
+    teacher: Network
+    weight: float
+    cache: Path | None = None
+    origin: str = ""
+
+
+def load_distillation(path: Path, data: ExperimentData, config: StudentConfig, *, out: Path) -> Distillation:
+    """The teacher of a student stage.
+
+    Args:
+        path: The teacher's `best.pt`.
+        data: The student's dataset.
+        config: Its section.
+        out: Its run folder, for the cache.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The teacher is of other classes, or logits of random crops are to be cached.
+    """
+    description = data.description
+    teacher = load_network(path, num_classes=description.num_classes)
+    if teacher.dataset.class_names != description.class_names:
+        raise ValueError(
+            f"{path} was trained for the classes {', '.join(teacher.dataset.class_names)}; the dataset has "
+            f"{', '.join(description.class_names)}: train a teacher on this dataset"
+        )
+    cache = None
+    if config.cache_teacher_logits:
+        check_crops_repeat(description.samples(training_split(data.config, config)), config)
+        cache = out / CACHE_FOLDER
+    return Distillation(teacher.build(), config.distillation_weight, cache, file_digest(path))
+
+
 class TeacherLogits:
-    """What a teacher says of images.
+    """The logits of a teacher, computed or from the cache.
 
     Args:
         teacher: The trained network; it is moved to the device, frozen and put into evaluation mode.
@@ -47,7 +96,7 @@ class TeacherLogits:
         """
         if self._cache is None:
             return self._compute(image)
-        return torch.cat([self._recall(one, self._cache) for one in image.unsqueeze(1)])
+        return torch.cat([self._recall(single, self._cache) for single in image.unsqueeze(1)])
 
     def _compute(self, image: torch.Tensor) -> torch.Tensor:
         with torch.no_grad(), self._fabric.autocast():
@@ -64,7 +113,7 @@ class TeacherLogits:
             except (ValueError, EOFError) as error:
                 raise ValueError(f"{path} is damaged ({error}); remove it, it will be written again") from error
         else:
-            with np.errstate(over="ignore"):  # told by the check below
+            with np.errstate(over="ignore"):  # the check below reports it
                 stored = self._compute(image).float().cpu().numpy().astype(np.float16)
             if not np.isfinite(stored).all():
                 raise ValueError(
