@@ -15,7 +15,9 @@ from PIL import Image, PngImagePlugin
 from fasterseg.base.files import write_bytes
 from fasterseg.base.images import open_image
 
-READABLE_MODES = ("P", "L", "I;16")
+READABLE_MODES = ("P", "L", "I;16", "1")
+# Pillow stretches grey of 2 and 4 bits to 0..255, so that the id 1 comes as 85 or 17.
+_STRETCHED = {"L;2": 85, "L;4": 17}
 COLOR_MODES = ("RGB", "RGBA", "P")
 _SHOWN_VALUES = 8
 _MADE_OF_KEY = "made-of"
@@ -27,10 +29,10 @@ def read_mask(path: Path) -> NDArray[np.integer]:
     """Reads a one-channel mask of class ids.
 
     Args:
-        path: A palette, 8-bit grey or 16-bit grey image.
+        path: A palette image, or a grey one of 1, 2, 4, 8 or 16 bits.
 
     Returns:
-        Class ids, shape (H, W), uint8 for 8-bit files and uint16 for 16-bit ones.
+        Class ids, shape (H, W), uint8, or uint16 for 16-bit files.
 
     Raises:
         FileNotFoundError: The file does not exist.
@@ -38,8 +40,11 @@ def read_mask(path: Path) -> NDArray[np.integer]:
     """
     with open_image(path, "mask") as image:
         _check_mode(path, image)
+        tiles = getattr(image, "tile", None)
+        factor = _STRETCHED.get(str(tiles[0][3]), 1) if tiles else 1
         # Palette images give their index here: Pillow applies the palette only on convert().
-        return np.asarray(image)
+        ids = np.asarray(image)
+        return ids.astype(np.uint8) if image.mode == "1" else ids // np.uint8(factor) if factor > 1 else ids
 
 
 def _check_mode(path: Path, image: Image.Image) -> None:
@@ -49,25 +54,21 @@ def _check_mode(path: Path, image: Image.Image) -> None:
             f"mask {path} has the mode {image.mode}, expected one channel of class ids "
             f"(modes {', '.join(READABLE_MODES)}); a mask of colours has to be converted to ids first"
         )
-    # Pillow stretches 2-bit and 4-bit grey to 0..255, so that id 1 would read as 85 or 17.
-    tiles = getattr(image, "tile", None)
-    raw_mode = tiles[0][3] if tiles else None
-    if raw_mode in ("L;2", "L;4"):
-        raise ValueError(f"mask {path} is a grey image of {str(raw_mode)[2:]} bits; save it with 8 bits per pixel")
 
 
 def read_color_mask(path: Path) -> NDArray[np.uint8]:
     """Reads a mask whose pixels are colours.
 
     Args:
-        path: A colour image, or a palette image, which gives the colours of its palette; transparency is dropped.
+        path: A colour image, or a palette image, which gives the colours of its palette.
 
     Returns:
         RGB, shape (H, W, 3), uint8.
 
     Raises:
         FileNotFoundError: The file does not exist.
-        ValueError: The file cannot be decoded, is grey, or its palette does not give each index a colour of its own.
+        ValueError: The file cannot be decoded, is grey, its palette does not give each index a colour of its own, or
+            pixels that cannot be seen hold a colour.
     """
     with open_image(path, "mask") as image:
         if image.mode not in COLOR_MODES:
@@ -77,7 +78,19 @@ def read_color_mask(path: Path) -> NDArray[np.uint8]:
             )
         if image.mode == "P":
             _check_palette(path, image)
+        if image.mode == "RGBA":
+            _check_transparency(path, np.asarray(image))
         return np.asarray(image.convert("RGB"))
+
+
+def _check_transparency(path: Path, pixels: NDArray[np.uint8]) -> None:
+    """Refuses colours of fully transparent pixels, which nobody sees; black may stand there."""
+    hidden = (pixels[..., 3] == 0) & (pixels[..., :3] != 0).any(axis=-1)
+    if hidden.any():
+        raise ValueError(
+            f"mask {path}: {np.count_nonzero(hidden)} fully transparent pixels hold a colour other than black; save it "
+            "without transparency, with the colour that is meant there"
+        )
 
 
 def _check_palette(path: Path, image: Image.Image) -> None:

@@ -100,6 +100,12 @@ class CocoMask(FileMask):
         if not isinstance(category, int) or not (category in self.plan.values or category in self.plan.skipped):
             raise ValueError(f"{place}: category_id {annotation.get('category_id')!r} is none of the categories")
         segmentation = annotation.get("segmentation")
+        if isinstance(segmentation, list) and segmentation:
+            is_short = [isinstance(part, list) and len(part) % 2 == 0 and len(part) < 6 for part in segmentation]
+            parts = zip(segmentation, is_short, strict=True)
+            segmentation = [part for part, short in parts if not (short and canvas.leaves_out(len(part) // 2))]
+            if not segmentation:
+                return
         if not segmentation:
             canvas.skip("annotations without a segmentation, such as boxes alone")
         elif annotation.get("iscrowd") and self.crowd == "skip":

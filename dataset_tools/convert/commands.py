@@ -21,7 +21,7 @@ from dataset_tools.convert.labelme import LineWidths, read_labelme
 from dataset_tools.convert.mapillary import Version, read_mapillary
 from dataset_tools.convert.orientation import DrawnOn
 from dataset_tools.convert.output import ImageMode, OutputOptions, write_dataset
-from dataset_tools.convert.painting import Background, PaintOrder, ShapeOptions, Unlabelled
+from dataset_tools.convert.painting import Background, Degenerate, PaintOrder, ShapeOptions, Unlabelled
 from dataset_tools.convert.pairing import Unmatched
 from dataset_tools.convert.source import Encoding, SourceDataset
 from dataset_tools.convert.voc import EncodingChoice, read_voc
@@ -53,6 +53,9 @@ OrderOption = Annotated[
 BackgroundOption = Annotated[
     Background,
     typer.Option("--background", help="Pixels without an object: a class `background` (train id 0), or ignored (255)."),
+]
+DegenerateOption = Annotated[
+    Degenerate, typer.Option("--degenerate", help="Outlines of fewer than 3 corners: an error, or left out.")
 ]
 UnlabelledOption = Annotated[
     Unlabelled, typer.Option("--unlabelled", help="Images without a label file or mask: an error, or background alone.")
@@ -212,6 +215,7 @@ def _coco(
     ] = "paint",
     ignore: IgnoreOption = None,
     skip: SkipOption = None,
+    degenerate: DegenerateOption = "error",
     *,
     unmatched: Unmatched,
 ) -> SourceDataset:
@@ -224,11 +228,11 @@ def _coco(
     Example: python -m dataset_tools convert coco downloads/own data/own --split train=annotations/own.json,photos
     """
     splits = _parse_splits(source, split)
-    if panoptic and (skip or order != "area" or background != "class"):
-        raise ValueError("--panoptic takes no --skip, --order or --background: its segments do not overlap")
+    if panoptic and (skip or order != "area" or background != "class" or degenerate != "error"):
+        raise ValueError("--panoptic takes no --skip, --order, --background or --degenerate: its segments are pixels")
     if panoptic:
         return read_panoptic(source, splits=splits, ignore=ignore or (), crowd=crowd, unmatched=unmatched)
-    options = _shape_options(order, background, ignore, skip)
+    options = _shape_options(order, background, ignore, skip, degenerate)
     return read_coco(source, splits=splits, options=options, crowd=crowd, unmatched=unmatched)
 
 
@@ -242,6 +246,7 @@ def _labelme(
     background: BackgroundOption = "class",
     ignore: IgnoreOption = None,
     skip: SkipOption = None,
+    degenerate: DegenerateOption = "error",
     line_width_px: Annotated[float, typer.Option(min=0, help="Width of lines and line strips.")] = 10,
     point_radius_px: Annotated[float, typer.Option(min=0, help="Radius of points.")] = 5,
     *,
@@ -252,7 +257,7 @@ def _labelme(
     Example: python -m dataset_tools convert labelme annotations data/mine --ignore glare --order area
     """
     listed = None if names is None else [line.strip() for _, line in read_lines(names)]
-    options = _shape_options(order, background, ignore, skip)
+    options = _shape_options(order, background, ignore, skip, degenerate)
     widths = LineWidths(line_width_px, point_radius_px)
     return read_labelme(source, labels=listed, options=options, widths=widths, unmatched=unmatched)
 
@@ -286,6 +291,7 @@ def _yolo(
     unlabelled: UnlabelledOption = "error",
     ignore: IgnoreOption = None,
     skip: SkipOption = None,
+    degenerate: DegenerateOption = "error",
     *,
     unmatched: Unmatched,
 ) -> SourceDataset:
@@ -293,7 +299,7 @@ def _yolo(
 
     Example: python -m dataset_tools convert yolo downloads/coco8-seg data/coco8 --unlabelled background
     """
-    options = _shape_options(order, background, ignore, skip)
+    options = _shape_options(order, background, ignore, skip, degenerate)
     return read_yolo(source, data=data, options=options, boxes=boxes, unlabelled=unlabelled, unmatched=unmatched)
 
 
@@ -340,10 +346,14 @@ def _fasterseg(
 
 
 def _shape_options(
-    order: PaintOrder, background: Background, ignore: Sequence[str] | None, skip: Sequence[str] | None
+    order: PaintOrder,
+    background: Background,
+    ignore: Sequence[str] | None,
+    skip: Sequence[str] | None,
+    degenerate: Degenerate,
 ) -> ShapeOptions:
     """The options of formats that hold objects."""
-    return ShapeOptions(order, background, tuple(sorted(ignore or ())), tuple(sorted(skip or ())))
+    return ShapeOptions(order, background, tuple(sorted(ignore or ())), tuple(sorted(skip or ())), degenerate)
 
 
 def _parse_splits(source: Path, texts: Sequence[str] | None) -> dict[str, CocoSplit]:

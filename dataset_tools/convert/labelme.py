@@ -98,6 +98,10 @@ class LabelmeMask(FileMask):
         for number, shape in enumerate(content["shapes"]):
             label = label_text(shape.get("label"), f"{self.path}: shapes[{number}]")
             place = f"{self.path}: shapes[{number}] ({label})"
+            points = shape.get("points")
+            is_outline = (shape.get("shape_type") or "polygon") == "polygon" and isinstance(points, list)
+            if is_outline and canvas.leaves_out(len(points)):
+                continue
             region = read_shape(shape, size, self.widths, place)
             if label == IGNORE_LABEL:
                 canvas.add_ignored(region)

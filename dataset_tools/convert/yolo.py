@@ -96,6 +96,8 @@ class YoloMask(NamedTuple):
             (x, y, width, height) = values.tolist()
             left, top, right, bottom = x - width / 2, y - height / 2, x + width / 2, y + height / 2
             values = np.array([left, top, right, top, right, bottom, left, bottom])
+        if len(values) % 2 == 0 and canvas.leaves_out(len(values) // 2):
+            return
         if len(values) < 6 or len(values) % 2:
             raise ValueError(f"{place}: {len(values)} coordinates, expected x and y of 3 or more corners")
         if not np.isfinite(values).all() or values.min() < -_TOLERANCE or values.max() > 1 + _TOLERANCE:

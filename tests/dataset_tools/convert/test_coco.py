@@ -386,3 +386,24 @@ def test_only_endings_of_images_are_taken_off(
     dataset = read_coco(annotate(root, {**CAR, "image_id": 0}, images=images))
     assert [item.name for item in dataset.splits["train"]] == ["scene.0001", "scene.0002", "v1.2"]
     convert(dataset)
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "skipped", "row"),
+    [
+        ([[1, 1, 4, 1]], 1, [0] * 6),
+        ([[1, 1], [1, 1, 4, 1, 4, 3, 1, 3]], 1, [0, 1, 1, 1, 0, 0]),
+        ([[], [2, 2, 3, 3], [1, 1, 4, 1, 4, 3, 1, 3]], 2, [0, 1, 1, 1, 0, 0]),
+    ],
+)
+def test_outlines_without_an_area_can_be_left_out(
+    segmentation: list[list[int]], skipped: int, row: list[int], root: Path, tmp_path: Path
+) -> None:
+    annotate(root, {**CAR, "segmentation": segmentation})
+    failing(root, tmp_path, "expected x and y of 3 or more corners")
+    dataset = read_coco(root, options=ShapeOptions("area", degenerate="skip"))
+    mask = dataset.splits["train"][0].mask
+    assert mask is not None
+    painted = mask.paint((4, 6))
+    assert painted.mask[1].tolist() == row
+    assert painted.skipped == {"outlines of fewer than 3 corners (--degenerate skip)": skipped}

@@ -299,3 +299,18 @@ def test_files_whose_image_is_lost_can_be_left_out(write: Callable[..., Path]) -
     dataset = read_labelme(root, unmatched="skip")
     assert dataset.skipped == {"files without their image (--unmatched skip)": 1}
     assert [item.name for item in dataset.splits["train"]] == ["a"]
+
+
+@pytest.mark.parametrize("points", [[[1, 1], [2, 2]], [[1, 1]], []])
+def test_outlines_without_an_area_can_be_left_out(
+    points: list[list[int]], write: Callable[..., Path], tmp_path: Path
+) -> None:
+    root = write(shape("polygon", points), shape("polygon", BOX), shape("line", [[4, 4], [5, 4]]))
+    with pytest.raises(ValueError, match="a polygon has 3 or more points"):
+        write_dataset(read_labelme(root), tmp_path / "out", OutputOptions(progress=False))
+    dataset = read_labelme(root, options=ShapeOptions("file", degenerate="skip"))
+    mask = dataset.splits["train"][0].mask
+    assert mask is not None
+    painted = mask.paint((HEIGHT, WIDTH))
+    assert painted.skipped == {"outlines of fewer than 3 corners (--degenerate skip)": 1}
+    assert painted.mask[1, 1] == painted.mask[4, 4] == 1

@@ -176,3 +176,16 @@ def test_files_of_macos_are_no_data(root: Path, convert: Callable[..., Any]) -> 
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(b"Mac OS X")
     assert list(convert(read_yolo(root))["train"]) == ["a"]
+
+
+@pytest.mark.parametrize("line", ["0 0.5 0.5\n", "0\n", "1 0 0\n"])
+def test_outlines_without_an_area_can_be_left_out(
+    line: str, root: Path, tmp_path: Path, convert: Callable[..., Any]
+) -> None:
+    label(root, line + LEFT_HALF)
+    failing(root, tmp_path, r"a\.txt:1: \d coordinates, expected x and y of 3 or more corners")
+    dataset = read_yolo(root, options=ShapeOptions("area", degenerate="skip"))
+    assert convert(dataset)["train"]["a"] == [[1, 1, 1, 0, 0, 0]] * 4
+    mask = dataset.splits["train"][0].mask
+    assert mask is not None
+    assert mask.paint((4, 6)).skipped == {"outlines of fewer than 3 corners (--degenerate skip)": 1}
