@@ -8,6 +8,7 @@ not look at the checksums.
 """
 
 import gzip
+import hashlib
 import importlib.util
 import re
 import struct
@@ -24,7 +25,7 @@ from dataset_tools.masks import encode_mask
 from dataset_tools.paths import find_paths, without_image_ending
 from dataset_tools.samples import Sample, read_label
 from fasterseg.base.console import tracked
-from fasterseg.base.files import replacing, write_bytes
+from fasterseg.base.files import file_digest, replacing, write_bytes
 from fasterseg.base.images import described, read_image
 
 LABELS_NAME = "labels.yaml"
@@ -173,7 +174,7 @@ def write_tfrecords(
 
     Args:
         description: The dataset.
-        out: Folder to write to: new, empty or of an earlier run; files that exist are kept.
+        out: Folder to write to: new, empty or of an earlier run on the same content; files that exist are kept.
         images_per_file: Most images of one file.
         dry_run: Write nothing.
         progress: Show a progress bar.
@@ -196,7 +197,11 @@ def write_tfrecords(
             part = samples[number * images_per_file : (number + 1) * images_per_file]
             shards[out / f"{split}-{number:05d}-of-{count:05d}.tfrecord"] = part
     if not dry_run:
-        settings = {"dataset": description.digest(), "images_per_file": images_per_file}
+        settings = {
+            "dataset": description.digest(),
+            "content": _content_digest(description),
+            "images_per_file": images_per_file,
+        }
         claim_folder(out, tool="tfrecord write", settings=settings)
         save_labels(out / LABELS_NAME, _labels_of(description))
         for path, samples in tracked(shards.items(), "tfrecord", disable=not progress):
@@ -204,6 +209,16 @@ def write_tfrecords(
                 _write_shard(path, samples, description)
         record_made(out, [out / LABELS_NAME, *shards], keep_marks=True)
     return {path: len(samples) for path, samples in shards.items()}
+
+
+def _content_digest(description: DatasetDescription) -> str:
+    """A hash of the content of all images and masks."""
+    digest = hashlib.sha256()
+    for samples in description.splits.values():
+        for path in (path for sample in samples for path in sample[:2] if path is not None):
+            # A file that is missing is named when its record is written.
+            digest.update(file_digest(path).encode() if path.is_file() else b"missing")
+    return digest.hexdigest()[:16]
 
 
 def _labels_of(description: DatasetDescription) -> list[LabelDefinition]:

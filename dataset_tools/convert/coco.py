@@ -15,16 +15,25 @@ Source: the data format page of the COCO dataset (Lin et al., ECCV 2014); Kirill
 2019.
 """
 
-import re
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
-from dataset_tools.convert.classes import NamedClass, plan_classes
+from dataset_tools.convert.classes import plan_classes
+from dataset_tools.convert.coco_files import (
+    CocoSplit,
+    Json,
+    drop_roots,
+    entry_size,
+    find_splits,
+    group_annotations,
+    read_categories,
+    read_id,
+)
 from dataset_tools.convert.painting import (
     Canvas,
     RunLengths,
@@ -35,7 +44,7 @@ from dataset_tools.convert.painting import (
     read_run_lengths,
     trace_polygons,
 )
-from dataset_tools.convert.pairing import Pairing, Unmatched, name_splits
+from dataset_tools.convert.pairing import Pairing, Unmatched
 from dataset_tools.convert.source import (
     FileMask,
     MaskSource,
@@ -44,32 +53,22 @@ from dataset_tools.convert.source import (
     SourceImage,
     check_size,
     read_json_object,
-    stated_size,
 )
-from dataset_tools.labels import IGNORE_TRAIN_ID, ClassTable, label_text
+from dataset_tools.labels import IGNORE_TRAIN_ID, ClassTable
 from dataset_tools.masks import color_codes, read_color_mask
-from dataset_tools.paths import find_paths, is_hidden, path_below, without_image_ending
+from dataset_tools.paths import path_below, without_image_ending
 from dataset_tools.polygons import check_points
 
 Crowd = Literal["paint", "ignore", "skip"]
 COCO_OPTIONS = ShapeOptions(order="area")
-_YEAR = re.compile(r"\d{4}$")
-_Json = Mapping[str, Any]
-
-
-class CocoSplit(NamedTuple):
-    """One annotation file and the folder that its file names are relative to."""
-
-    annotations: Path
-    images: Path
 
 
 @dataclass(frozen=True)
 class CocoMask(FileMask):
     """The annotations of one image."""
 
-    image: _Json
-    annotations: Sequence[_Json]
+    image: Json
+    annotations: Sequence[Json]
     plan: ShapePlan
     crowd: Crowd
     is_drawn: ClassVar[bool] = True
@@ -93,7 +92,7 @@ class CocoMask(FileMask):
             canvas.skip("images without annotations: all background")
         return canvas.finish()
 
-    def _add(self, canvas: Canvas, annotation: _Json) -> None:
+    def _add(self, canvas: Canvas, annotation: Json) -> None:
         """Adds one annotation."""
         place = f"{self.path}: annotation {annotation.get('id', '?')} of {self.image['file_name']}"
         category = read_id(annotation.get("category_id"))
@@ -121,8 +120,8 @@ class PanopticMask(NamedTuple):
 
     file: Path
     png: Path
-    image: _Json
-    segments: Sequence[_Json]
+    image: Json
+    segments: Sequence[Json]
     train_ids: Mapping[int, int]
     crowd: Crowd
 
@@ -171,20 +170,7 @@ class PanopticMask(NamedTuple):
         return PaintedMask(table[inverse.reshape(size)], +skipped)
 
 
-def entry_size(file: Path, image: _Json) -> tuple[int, int]:
-    """(height, width) that the entry of an image says."""
-    return stated_size(image.get("height"), image.get("width"), f"{file}: image {image['file_name']}")
-
-
-def read_id(value: object) -> int | str:
-    """An id as it is compared: 1, "1" and 1.0 are one."""
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    text = str(value)
-    return int(text) if text.isdecimal() and text.isascii() else text
-
-
-def check_image_entry(file: Path, image: _Json, size: tuple[int, int]) -> None:
+def check_image_entry(file: Path, image: Json, size: tuple[int, int]) -> None:
     """Checks that an image has the size that its entry gives.
 
     Raises:
@@ -233,7 +219,7 @@ def read_segmentation(segmentation: Any, size: tuple[int, int], place: str) -> R
     return trace_polygons(polygons, size) if polygons else None
 
 
-def _read_run_lengths(encoded: _Json, size: tuple[int, int], place: str) -> RunLengths:
+def _read_run_lengths(encoded: Json, size: tuple[int, int], place: str) -> RunLengths:
     """Reads run lengths in either form."""
     stated = encoded.get("size")
     counts: Any = encoded.get("counts")
@@ -246,45 +232,6 @@ def _read_run_lengths(encoded: _Json, size: tuple[int, int], place: str) -> RunL
         return read_run_lengths(counts, size)
     except ValueError as error:
         raise ValueError(f"{place}: {error}") from error
-
-
-def find_splits(source: Path, given: Mapping[str, CocoSplit], kind: str = "instances") -> dict[str, CocoSplit]:
-    """The annotation files of a source and their images.
-
-    Args:
-        source: The folder.
-        given: Splits that the user names; used as they are where there are any.
-        kind: First word of the annotation files.
-
-    Returns:
-        By split: `annotations/instances_<name>.json` with the images in `<name>`, `images/<name>` or `images`, and
-        `<name>/_annotations.coco.json` with the images beside it. A year at the end of a name is left out.
-
-    Raises:
-        FileNotFoundError: There are none, or their images are not found.
-    """
-    if given:
-        return dict(given)
-    found: dict[str, CocoSplit] = {}
-    for file in find_paths(source / "annotations", f"{kind}_*.json"):
-        name = file.stem.removeprefix(f"{kind}_")
-        folders = (source / name, source / "images" / name, source / "images")
-        folder = next((folder for folder in folders if folder.is_dir()), None)
-        if folder is None:
-            raise FileNotFoundError(f"images of {file} not found; looked for {', '.join(map(str, folders))}")
-        found[name] = CocoSplit(file, folder)
-    plain = {name: _YEAR.sub("", name) for name in found}
-    taken = Counter(plain.values())
-    found = {plain[name] if taken[plain[name]] == 1 else name: place for name, place in found.items()}
-    if kind == "instances":
-        for file in sorted(source.glob("*/_annotations.coco.json")):
-            if not is_hidden(file.parent.name):
-                found[file.parent.name] = CocoSplit(file, file.parent)
-    if not found:
-        raise FileNotFoundError(
-            f"no annotations/{kind}_*.json in {source}; name the files with --split train=annotations.json,images"
-        )
-    return {split: found[name] for name, split in name_splits(found).items()}
 
 
 def read_coco(
@@ -318,7 +265,7 @@ def read_coco(
     plan = plan_shapes(categories, options, source)
     notes = [*roots, *plan.notes]
 
-    def make(file: Path, image: _Json, annotations: Sequence[_Json] | None) -> MaskSource | None:
+    def make(file: Path, image: Json, annotations: Sequence[Json] | None) -> MaskSource | None:
         return None if annotations is None else CocoMask(file, image, annotations, plan, crowd)
 
     settings = {**options.settings(), "crowd": crowd}
@@ -357,7 +304,7 @@ def read_panoptic(
     contents = {split: read_json_object(place.annotations) for split, place in found.items()}
     plan = plan_classes(read_categories(found, contents), ignore, source)
 
-    def make(file: Path, image: _Json, annotations: Sequence[_Json] | None) -> MaskSource:
+    def make(file: Path, image: Json, annotations: Sequence[Json] | None) -> MaskSource:
         entry = annotations[0] if annotations else {}
         if annotations is None or len(annotations) != 1 or "file_name" not in entry or "segments_info" not in entry:
             raise ValueError(
@@ -385,7 +332,7 @@ class _Lister(NamedTuple):
 
     source: Path
     found: Mapping[str, CocoSplit]
-    make: Callable[[Path, _Json, Sequence[_Json] | None], MaskSource | None]
+    make: Callable[[Path, Json, Sequence[Json] | None], MaskSource | None]
     pairing: Pairing
 
     def list(self, contents: dict[str, dict[str, Any]]) -> dict[str, list[SourceImage]]:
@@ -418,90 +365,3 @@ class _Lister(NamedTuple):
         return SourceDataset(
             tool, self.source, classes, splits, {**settings, "splits": plain}, self.pairing.skipped, notes
         )
-
-
-def drop_roots(categories: Sequence[NamedClass], contents: Collection[_Json]) -> tuple[list[NamedClass], list[str]]:
-    """Takes out categories that only group others, as Roboflow writes one: no annotation is of them.
-
-    Args:
-        categories: The categories of the files.
-        contents: The files.
-
-    Returns:
-        The other categories, and a note for the user where there are roots.
-    """
-    entries = [entry for content in contents for entry in content["categories"]]
-    groups = {entry.get("supercategory") for entry in entries}
-    used = {read_id(entry.get("category_id")) for content in contents for entry in content.get("annotations", ())}
-    roots = {
-        int(entry["id"])
-        for entry in entries
-        if entry.get("supercategory") == "none" and entry["name"] in groups and read_id(entry["id"]) not in used
-    }
-    kept = [entry for entry in categories if entry.source_id not in roots]
-    names = ", ".join(repr(entry.name) for entry in categories if entry.source_id in roots)
-    return kept, [f"categories that only group others, without annotations, are no classes: {names}"] if roots else []
-
-
-def read_categories(found: Mapping[str, CocoSplit], contents: Mapping[str, _Json]) -> list[NamedClass]:
-    """The categories in the order of their ids; all annotation files must have the same.
-
-    Raises:
-        ValueError: A field is missing, or the files differ.
-    """
-    first: list[NamedClass] | None = None
-    for split, content in contents.items():
-        file = found[split].annotations
-        try:
-            categories = [
-                NamedClass(label_text(entry["name"], "categories"), int(entry["id"]), _color_of(entry))
-                for entry in content["categories"]
-            ]
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{file}: categories must hold id and name of each category ({error})") from error
-        categories.sort(key=lambda entry: entry.source_id)
-        if first is not None and categories != first:
-            other = next(iter(found.values())).annotations
-            raise ValueError(f"{file} has other categories than {other}; they must be the same")
-        first = categories
-    assert first is not None, "there is at least one file"
-    return first
-
-
-def _color_of(category: _Json) -> tuple[int, int, int] | None:
-    """The colour of a category; panoptic files have one."""
-    color = category.get("color")
-    return (int(color[0]), int(color[1]), int(color[2])) if color else None
-
-
-def group_annotations(content: _Json, file: Path, skipped: Counter[str]) -> dict[int | str, list[_Json]]:
-    """The annotations by image; checks the list of images, and counts annotations of images that are not in it.
-
-    Raises:
-        ValueError: An image lacks a field, or two have one id.
-    """
-    images = content.get("images")
-    if not isinstance(images, list) or not all(isinstance(image, dict) for image in images):
-        raise ValueError(f"{file} has no list `images`; is it a COCO annotation file?")
-    for number, image in enumerate(images):
-        missing = [name for name in ("id", "file_name", "height", "width") if name not in image]
-        if missing:
-            raise ValueError(f"{file}: images[{number}] lacks {', '.join(missing)}")
-    groups: dict[int | str, list[_Json]] = {read_id(image["id"]): [] for image in images}
-    if len(groups) != len(images):
-        raise ValueError(f"{file}: {len(images) - len(groups)} images have the id of another one")
-    lost = []
-    for annotation in content.get("annotations", ()):
-        own = groups.get(read_id(annotation.get("image_id")))
-        if own is None:
-            lost.append(annotation.get("image_id"))
-        else:
-            own.append(annotation)
-    if lost and not any(groups.values()):
-        ids = ", ".join(repr(image["id"]) for image in images[:3]) or "none"
-        raise ValueError(
-            f"{file}: none of its {len(lost)} annotations is of a listed image; image_id is {lost[0]!r}, the ids of "
-            f"the images begin with {ids}"
-        )
-    skipped[f"annotations of images that {file.name} does not list"] += len(lost)
-    return groups

@@ -14,7 +14,8 @@ import typer
 from dataset_tools.convert.bdd100k import read_bdd100k
 from dataset_tools.convert.camvid import read_camvid
 from dataset_tools.convert.cityscapes import MasksFrom, read_cityscapes
-from dataset_tools.convert.coco import CocoSplit, Crowd, read_coco, read_panoptic
+from dataset_tools.convert.coco import Crowd, read_coco, read_panoptic
+from dataset_tools.convert.coco_files import CocoSplit
 from dataset_tools.convert.fasterseg import CustomMasksFrom, read_fasterseg
 from dataset_tools.convert.folders import FolderNames, read_folders
 from dataset_tools.convert.labelme import LineWidths, read_labelme
@@ -295,7 +296,7 @@ def _yolo(
     *,
     unmatched: Unmatched,
 ) -> SourceDataset:
-    """YOLO's polygons (Ultralytics) with their data.yaml.
+    """YOLO's polygons (Ultralytics) with their data.yaml, or its semantic masks where that has masks_dir.
 
     Example: python -m dataset_tools convert yolo downloads/coco8-seg data/coco8 --unlabelled background
     """

@@ -231,8 +231,10 @@ class ShapeOptions(NamedTuple):
 
     def settings(self) -> dict[str, object]:
         """The options as plain values."""
-        plain = {"order": self.order, "background": self.background, "ignore": self.ignore, "skip": self.skip}
-        return plain if self.degenerate == "error" else {**plain, "degenerate": self.degenerate}
+        plain = self._asdict()
+        if self.degenerate == "error":
+            del plain["degenerate"]  # folders of earlier releases do not hold it
+        return plain
 
 
 class ShapePlan(NamedTuple):

@@ -1,4 +1,4 @@
-"""YOLO's segmentation labels (Ultralytics) to a dataset folder.
+"""YOLO's segmentation labels and semantic masks (Ultralytics) to a dataset folder.
 
     data.yaml: path, train, val, test (a folder, a list of files, or several of them), names
     images/<split>/X.jpg with labels/<split>/X.txt, one object per line: class x1 y1 x2 y2 x3 y3 ...
@@ -6,16 +6,19 @@
 Coordinates are shares of the image's width and height. A line of four numbers after the class is a box: centre and
 size.
 
-Source: the Ultralytics documentation of instance segmentation datasets.
+A data file with `masks_dir` is of a semantic set: masks/<split>/X.png beside images/<split>/X.jpg, where masks is the
+value of `masks_dir`. Its pixels are the numbers of `names`, and 255 is ignored.
+
+Source: the Ultralytics documentation of instance segmentation and of semantic segmentation datasets.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from dataset_tools.convert.classes import NamedClass
+from dataset_tools.convert.classes import NamedClass, plan_classes
 from dataset_tools.convert.painting import (
     Canvas,
     ShapeOptions,
@@ -25,7 +28,8 @@ from dataset_tools.convert.painting import (
     trace_polygons,
 )
 from dataset_tools.convert.pairing import Pairing, Unmatched, standard_split
-from dataset_tools.convert.source import PaintedMask, SourceDataset, SourceImage
+from dataset_tools.convert.source import IndexMask, PaintedMask, SourceDataset, SourceImage
+from dataset_tools.labels import IGNORE_TRAIN_ID
 from dataset_tools.lists import read_lines
 from dataset_tools.paths import IMAGE_ENDINGS, find_paths, path_below
 from fasterseg.base.errors import list_problems
@@ -35,6 +39,8 @@ Boxes = Literal["error", "paint", "skip"]
 YOLO_OPTIONS = ShapeOptions(order="area")
 _SPLITS = ("train", "val", "valid", "test")
 _OPTIONAL_SPLIT = "test"
+_MASKS_KEY, _MAPPING_KEY = "masks_dir", "label_mapping"
+_MASK_ENDINGS = (".png", ".PNG", ".bmp", ".tif", ".tiff")
 _NOTHING = ("", "~", "null", "Null", "NULL")
 # Tools round, and clip late: a thousandth of the image beyond its edge is accepted and clipped.
 _TOLERANCE = 1e-3
@@ -140,22 +146,29 @@ def read_yolo(
     """
     file = data or _find_data_file(source)
     content = _read_data_file(file)
-    plan = plan_shapes(_read_names(content, file), options, file)
     pairing = Pairing(unmatched)
+    if _MASKS_KEY in content:
+        if options != YOLO_OPTIONS._replace(ignore=options.ignore) or boxes != "error" or unlabelled != "error":
+            raise ValueError(
+                f"{file} has {_MASKS_KEY}: its masks hold pixels, and of the options for objects, boxes and images "
+                "without labels they take --ignore and --unmatched alone"
+            )
+        return _read_semantic(source, content, file, options.ignore, pairing)
+    plan = plan_shapes(_read_names(content, file), options, file)
     splits: dict[str, list[SourceImage]] = {}
-    for key in _SPLITS:
-        for name, image in _list_split(source, content, key, file, pairing):
-            label = _label_path(image)
-            if not label.is_file() and unlabelled == "error":
-                pairing.lacks("images without a label file", f"no label file for {image}: {label} is missing")
-                continue
+    labelled = 0
+    for split, name, image in _list_images(source, content, file, pairing):
+        label = _beside_images(image, "labels").with_suffix(".txt")
+        labelled += label.is_file()
+        if label.is_file() or unlabelled == "background":
             mask = YoloMask(label if label.is_file() else None, image, plan, boxes)
-            splits.setdefault(standard_split(key), []).append(SourceImage(name, image, mask))
-    masks = [item.mask for images in splits.values() for item in images]
-    if masks and all(isinstance(mask, YoloMask) and mask.file is None for mask in masks):
+            splits.setdefault(split, []).append(SourceImage(name, image, mask))
+        else:
+            pairing.lacks("images without a label file", f"no label file for {image}: {label} is missing")
+    if splits and not labelled:
         raise ValueError(
-            f"{source}: not one image has a label file, such as {_label_path(next(iter(splits.values()))[0].image)}; "
-            f"{_other_form(content)}"
+            f"{source}: not one image has a label file, such as {label}; are they in another folder, or is this a set "
+            "with masks (`convert folders`)?"
         )
     if pairing.problems:
         raise ValueError(
@@ -166,27 +179,49 @@ def read_yolo(
     return SourceDataset("convert yolo", source, plan.table, splits, settings, pairing.skipped, plan.notes)
 
 
-def _other_form(content: Mapping[str, Any]) -> str:
-    """What a set without label files may be."""
-    if "masks_dir" in content:
-        return f"masks_dir is {content['masks_dir']!r}: this is a semantic set, whose masks `convert folders` reads"
-    return "are the labels in another folder, or is this a set with masks (`convert folders`)?"
+def _read_semantic(
+    source: Path, content: Mapping[str, Any], file: Path, ignore: Sequence[str], pairing: Pairing
+) -> SourceDataset:
+    """Lists a semantic set.
+
+    Raises:
+        ValueError: Images have no mask (names all of them), or the data file maps the values of the masks.
+    """
+    if _MAPPING_KEY in content:
+        raise ValueError(
+            f"{file}: {_MAPPING_KEY} is not read; give the ids and their train ids with `convert folders --labels`"
+        )
+    plan = plan_classes(_read_names(content, file), ignore, file)
+    train_ids = {IGNORE_TRAIN_ID: IGNORE_TRAIN_ID, **plan.train_ids}
+    folder = str(content[_MASKS_KEY]).replace("\\", "/")
+    splits: dict[str, list[SourceImage]] = {}
+    for split, name, image in _list_images(source, content, file, pairing):
+        place = _beside_images(image, folder)
+        mask = next((path for ending in _MASK_ENDINGS if (path := place.with_suffix(ending)).is_file()), None)
+        if mask is None:
+            pairing.lacks("images without a mask", f"no mask for {image}: {place.with_suffix('.png')} is missing")
+        else:
+            splits.setdefault(split, []).append(SourceImage(name, image, IndexMask(mask, train_ids)))
+    pairing.refuse(source)
+    settings = {_MASKS_KEY: folder, "ignore": sorted(ignore)}
+    return SourceDataset("convert yolo", source, plan.table, splits, settings, pairing.skipped, plan.notes)
 
 
-def _list_split(
-    source: Path, content: Mapping[str, Any], key: str, file: Path, pairing: Pairing
-) -> list[tuple[str, Path]]:
-    """The images of a split, and their names; a test set that was not exported is left out."""
-    entries = content.get(key) or []
-    images = []
-    for entry in entries if isinstance(entries, list) else [entries]:
-        try:
-            images += _list_images(source, content.get("path"), str(entry), file)
-        except FileNotFoundError:
-            if key != _OPTIONAL_SPLIT:
-                raise
-            pairing.skipped[f"{key}: {entry} is not there"] += 1
-    return images
+def _list_images(
+    source: Path, content: Mapping[str, Any], file: Path, pairing: Pairing
+) -> Iterator[tuple[str, str, Path]]:
+    """Split, name and path of every image; a test set that was not exported is left out."""
+    for key in _SPLITS:
+        entries = content.get(key) or []
+        for entry in entries if isinstance(entries, list) else [entries]:
+            try:
+                images = _list_entry(source, content.get("path"), str(entry), file)
+            except FileNotFoundError:
+                if key != _OPTIONAL_SPLIT:
+                    raise
+                pairing.skipped[f"{key}: {entry} is not there"] += 1
+            else:
+                yield from ((standard_split(key), name, image) for name, image in images)
 
 
 def _find_data_file(source: Path) -> Path:
@@ -229,7 +264,7 @@ def _read_names(content: Mapping[str, Any], file: Path) -> list[NamedClass]:
     return [NamedClass(name, number) for number, name in sorted(by_number.items())]
 
 
-def _list_images(source: Path, path: object, entry: str, file: Path) -> list[tuple[str, Path]]:
+def _list_entry(source: Path, path: object, entry: str, file: Path) -> list[tuple[str, Path]]:
     """The images of one entry and their names; the entry is below `path`, the data file's folder or the source.
 
     Exports often hold a `path` of another computer, or lead one folder too high; the places are tried in that order.
@@ -247,11 +282,11 @@ def _list_images(source: Path, path: object, entry: str, file: Path) -> list[tup
     return [(image.stem, image) for image in listed]
 
 
-def _label_path(image: Path) -> Path:
-    """Where the label file of an image is: the last folder `images` becomes `labels`, the ending .txt."""
+def _beside_images(image: Path, folder: str) -> Path:
+    """The path of an image with another folder in place of the last folder `images`."""
     parts = list(image.parts)
     for position in range(len(parts) - 2, -1, -1):
         if parts[position] == "images":
-            parts[position] = "labels"
+            parts[position] = folder
             break
-    return Path(*parts).with_suffix(".txt")
+    return Path(*parts)

@@ -1,5 +1,6 @@
 import gzip
 import io
+import os
 import struct
 import sys
 from collections.abc import Callable
@@ -289,3 +290,15 @@ def test_only_endings_of_images_are_taken_off(
     (source / "train.tfrecord").write_bytes(b"".join(record(features(name)) for name in names))
     samples = read_tfrecords(source, tmp_path / "out", progress=False).samples("train")
     assert [sample.image.relative_to(tmp_path / "out/images/train").as_posix() for sample in samples] == images
+
+
+def test_a_dataset_of_other_content_needs_another_folder(make_dataset: MakeDataset, tmp_path: Path) -> None:
+    description, out = make_dataset(train=2), tmp_path / "out"
+    write_tfrecords(description, out, progress=False)
+    sample = description.samples("train")[1]
+    assert sample.mask is not None
+    times = sample.mask.stat()
+    write_mask(sample.mask, np.zeros((48, 80), np.uint8))
+    os.utime(sample.mask, ns=(times.st_atime_ns, times.st_mtime_ns))
+    with pytest.raises(ValueError, match=r"content is \w+ there, \w+ here"):
+        write_tfrecords(description, out, progress=False)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from pycocotools import mask as run_lengths
 
-from dataset_tools.convert.coco import CocoSplit, read_coco, read_panoptic
+from dataset_tools.convert.coco import read_coco, read_panoptic
+from dataset_tools.convert.coco_files import CocoSplit
 from dataset_tools.convert.output import OutputOptions, write_dataset
 from dataset_tools.convert.painting import PaintOrder, ShapeOptions
 

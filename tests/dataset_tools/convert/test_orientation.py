@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from dataset_tools.convert.cityscapes import read_cityscapes
-from dataset_tools.convert.coco import CocoSplit, read_coco
+from dataset_tools.convert.coco import read_coco
+from dataset_tools.convert.coco_files import CocoSplit
 from dataset_tools.convert.folders import read_folders
 from dataset_tools.convert.labelme import read_labelme
 from dataset_tools.convert.orientation import as_stored, read_header

@@ -1,3 +1,5 @@
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -130,7 +132,7 @@ def test_a_set_without_any_label_file_is_another_form(root: Path) -> None:
     with pytest.raises(ValueError, match=r"not one image has a label file.*convert folders"):
         read_yolo(root, unlabelled="background")
     (root / "data.yaml").write_text(DATA + "masks_dir: masks\n")
-    with pytest.raises(ValueError, match="masks_dir is 'masks': this is a semantic set"):
+    with pytest.raises(ValueError, match="has masks_dir: its masks hold pixels"):
         read_yolo(root, unlabelled="background")
 
 
@@ -189,3 +191,62 @@ def test_outlines_without_an_area_can_be_left_out(
     mask = dataset.splits["train"][0].mask
     assert mask is not None
     assert mask.paint((4, 6)).skipped == {"outlines of fewer than 3 corners (--degenerate skip)": 1}
+
+
+def png(bits: int, kind: int, rows: list[bytes], palette: bytes = b"") -> bytes:
+    """A PNG of 6 columns, byte by byte; each row begins with its filter, 0."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = struct.pack(">IIBBBBB", 6, len(rows), bits, kind, 0, 0, 0)
+    parts = [chunk(b"IHDR", header), *([chunk(b"PLTE", palette)] if palette else [])]
+    parts += [chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row for row in rows))), chunk(b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+@pytest.fixture
+def semantic(root: Path) -> Path:
+    """A semantic set: ids 0, 2 and 5, and 255; train is grey of 8 bits, val a palette image of 4 bits."""
+    grey = [b"\0\0\2\2\5\5", b"\0\0\2\2\5\xff", b"\5\5\5\5\5\xff", b"\xff\xff\0\0\0\0"]
+    colours = [b"\x00\x22\x55"] * 3 + [b"\x52\x05\x20"]
+    for split, data in (("train", png(8, 0, grey)), ("val", png(4, 3, colours, bytes(range(18))))):
+        place = root / "segmentation" / "masks" / split / "a.png"
+        place.parent.mkdir(parents=True)
+        place.write_bytes(data)
+    names = "names: {5: tree, 0: road, 2: car}\n"
+    (root / "data.yaml").write_text(f"train: images/train\nval: images/val\nmasks_dir: segmentation/masks\n{names}")
+    return root
+
+
+def test_semantic_sets(semantic: Path, convert: Callable[..., Any]) -> None:
+    dataset = read_yolo(semantic)
+    # Train ids in the order of the numbers; no background is added, and nothing is read of the polygons beside.
+    assert dataset.classes[::2] == (("road", "car", "tree"), (0, 2, 5))
+    assert convert(dataset) == {
+        "train": {"a": [[0, 0, 1, 1, 2, 2], [0, 0, 1, 1, 2, 255], [2, 2, 2, 2, 2, 255], [255, 255, 0, 0, 0, 0]]},
+        "val": {"a": [[0, 0, 1, 1, 2, 2]] * 3 + [[2, 1, 0, 2, 1, 0]]},
+    }
+
+
+def test_semantic_sets_take_their_options_alone(semantic: Path, convert: Callable[..., Any]) -> None:
+    ignored = read_yolo(semantic, options=ShapeOptions("area", ignore=("car",)))
+    assert convert(ignored)["val"]["a"][3] == [1, 255, 0, 1, 255, 0]
+    for options in (ShapeOptions("file"), ShapeOptions("area", "ignore"), ShapeOptions("area", skip=("car",))):
+        with pytest.raises(ValueError, match="--ignore and --unmatched alone"):
+            read_yolo(semantic, options=options)
+    with pytest.raises(ValueError, match="--ignore and --unmatched alone"):
+        read_yolo(semantic, boxes="skip")
+
+
+def test_semantic_masks_that_are_missing_or_foreign(semantic: Path, tmp_path: Path) -> None:
+    mask = semantic / "segmentation" / "masks" / "val" / "a.png"
+    mask.write_bytes(png(8, 0, [b"\0\0\0\0\0\7"] * 4))
+    failing(semantic, tmp_path, r"val/a\.png holds unknown values: 7 \(4 pixels\); known are \[0, 2, 5, 255\]")
+    mask.unlink()
+    failing(semantic, tmp_path, r"no mask for .*images/val/a\.jpg: .*segmentation/masks/val/a\.png is missing")
+    dataset = read_yolo(semantic, unmatched="skip")
+    assert (set(dataset.splits), dataset.skipped) == ({"train"}, {"images without a mask (--unmatched skip)": 1})
+    with (semantic / "data.yaml").open("a") as file:
+        file.write("label_mapping: {7: 0}\n")
+    failing(semantic, tmp_path, "label_mapping is not read")
