@@ -144,16 +144,15 @@ class Pipeline:
 
     def train_teacher(self) -> None:
         """Trains the searched teacher."""
+        from train.stages import run_teacher
         from train.start import start_fresh
-        from train.teacher import run_teacher
 
         run_teacher(self.experiment, out=self.folder("teacher"), start=start_fresh(self.architectures["teacher"]))
 
     def train_student(self) -> None:
         """Trains the searched student on the logits of its teacher: the searched one, or a baseline, trained first."""
-        from train.baseline import run_baseline
+        from train.stages import run_baseline, run_student
         from train.start import start_fresh
-        from train.student import run_student
 
         teacher = self.experiment.section("student", StudentConfig).teacher
         if teacher != "teacher":

@@ -9,18 +9,15 @@ context must keep low. Prints the mean and the per-class IoU on the validation s
 Any CPU, half a minute. Result: mean IoU 0.17 plain, 0.15 balanced (the synthetic dataset is meant to stay under 0.35).
 """
 
-import argparse
-import csv
-import io
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.options import benchmark_parser, write_rows
 from dataset_tools.dataset import read_label
 from dataset_tools.description import DatasetDescription, load_description
-from fasterseg.base.files import write_text
 from fasterseg.base.images import read_image
 
 FIELDS = ("dataset", "train_images", "val_images", "pixels", "balanced", "mean_iou", "iou_per_class")
@@ -128,17 +125,12 @@ def measure(description: DatasetDescription, *, pixels_per_image: int) -> list[d
 
 def main() -> None:
     """Measures one dataset, prints the result and writes it."""
-    parser = argparse.ArgumentParser(description="Per-pixel colour classifier: logistic regression on RGB.")
+    parser = benchmark_parser(__doc__)
     parser.add_argument("root", type=Path, help="dataset folder")
-    parser.add_argument("--csv", type=Path, required=True, help="result file, named by the condition; replaced")
     parser.add_argument("--pixels-per-image", type=int, default=1500)
     arguments = parser.parse_args()
     rows = measure(load_description(arguments.root), pixels_per_image=arguments.pixels_per_image)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, FIELDS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(arguments.csv, text.getvalue())
+    write_rows(arguments.csv, rows)
     for row in rows:
         print(f"balanced={row['balanced']}: mean IoU {row['mean_iou']} ({row['iou_per_class']})")
 

@@ -9,7 +9,6 @@ Any CPU, a few minutes. Result: 1,000 files need 278 MiB to convert and 276 MiB 
 a conversion killed after 3,553 of 10,000 masks went on and gave the same bytes.
 """
 
-import argparse
 import csv
 import io
 import json
@@ -28,6 +27,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from benchmarks.options import benchmark_parser
 from dataset_tools.description import load_description
 from fasterseg.base.files import write_text
 from fasterseg.base.machine import available_cores
@@ -161,10 +161,9 @@ def as_csv(measurements: Sequence[Measurement], size_px: int) -> str:
 
 def main() -> None:
     """Runs the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--files", type=int, nargs="+", default=[1000, 10000], help="numbers of images, ascending")
     parser.add_argument("--size-px", type=int, default=64, help="height and width of the images")
-    parser.add_argument("--csv", type=Path, help="where to write the measurements")
     arguments = parser.parse_args()
     measurements: list[Measurement] = []
     with tempfile.TemporaryDirectory() as folder:

@@ -10,7 +10,6 @@ of matrix products (see `fasterseg.runtime.enlarging`), and as the file that `fa
 Result: see benchmarks/README.md.
 """
 
-import argparse
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -20,17 +19,17 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from benchmarks.options import benchmark_parser, write_rows
 from benchmarks.turns import machine
-from fasterseg.base.files import write_text
 from fasterseg.networks import DeployedNetwork, count_macs
 from fasterseg.networks.presets import load_preset
 from fasterseg.networks.resizing import Size
 from fasterseg.runtime.enlarging import enlarge_by_products
 from fasterseg.runtime.export import onnx_bytes
 from latency.config import LatencyConfig, TargetConfig
-from latency.correction import deployed_network
-from latency.csvtext import csv_text
-from latency.runners import Runner, Session, build_runner
+from latency.deployment import deployed_network
+from latency.runners.base import Runner, Session
+from latency.runners.selection import build_runner
 from latency.timing import LatencyMeasurement, measure_sessions
 
 NUM_CLASSES = 19
@@ -125,12 +124,8 @@ def as_rows(measured: list[tuple[Subject, LatencyMeasurement]], *, size: Size, p
 
 def main() -> None:
     """Reads the command line, measures and writes the CSV."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--size", type=int, nargs=2, default=(512, 1024), metavar=("HEIGHT", "WIDTH"))
+    parser = benchmark_parser(__doc__, size=("--size", (512, 1024)), rounds=15, threads=2)
     parser.add_argument("--preset", default="fasterseg-student", help="the network")
-    parser.add_argument("--rounds", type=int, default=15, help="how often everything takes a turn")
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
-    parser.add_argument("--csv", type=Path, help="write the figures to this file")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
@@ -150,8 +145,7 @@ def main() -> None:
             f"{row['runner']:24} {row['subject']:24} {row['median_ms']:8.2f} ms  {row['gflops']:6.1f} GFLOP/s  "
             f"{row['share_of_best_convolution']:.0%} of the best convolution"
         )
-    if arguments.csv is not None:
-        write_text(arguments.csv, csv_text(rows))
+    write_rows(arguments.csv, rows)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,6 @@ page cache: what is measured is decoding and augmentation, not the disk. Making 
 """
 
 import argparse
-import csv
-import io
 import platform
 import statistics
 import time
@@ -29,6 +27,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
+from benchmarks.options import benchmark_parser, write_rows
 from dataset_tools.config import SynthesizeConfig
 from dataset_tools.dataset import LabeledImage, Sample
 from dataset_tools.description import DatasetDescription, load_description, save_description
@@ -36,8 +35,8 @@ from dataset_tools.loader import build_train_loader
 from dataset_tools.pack import plan_pack, write_pack
 from dataset_tools.synthesis.writer import synthesize
 from dataset_tools.transforms import DEFAULT_SCALES
-from fasterseg.base.files import replacing, write_text
-from fasterseg.base.machine import available_cores
+from fasterseg.base.files import replacing
+from fasterseg.base.machine import available_cores, processor_name
 
 FIELDS = (
     "loader", "images_per_s", "slowest_round", "fastest_round", "ratio_to_plain_png", "rounds", "images_per_round",
@@ -201,7 +200,7 @@ def measure(arguments: argparse.Namespace) -> list[dict[str, str]]:
         "x".join(map(str, crop)),
         "x".join(map(str, image_size)),
         arguments.images,
-        _processor(),
+        processor_name(),
         available_cores(),
         platform.python_version(),
         torch.__version__,
@@ -215,30 +214,15 @@ def measure(arguments: argparse.Namespace) -> list[dict[str, str]]:
     return rows
 
 
-def _processor() -> str:
-    """Name of the CPU."""
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
-
-
 def main() -> None:
     """Measures, prints the result and writes it."""
-    parser = argparse.ArgumentParser(description="Throughput of the training loader.")
+    parser = benchmark_parser(__doc__, batch=4, rounds=5)
     parser.add_argument("root", type=Path, help="folder for the images; made once")
-    parser.add_argument("--csv", type=Path, required=True, help="result file, named by the condition; replaced")
     parser.add_argument("--images", type=int, default=24)
-    parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--batches", type=int, default=27, help="of each round; the first workers + 1 are not timed")
-    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--workers", type=int, default=2)
     rows = measure(arguments := parser.parse_args())
-    text = io.StringIO()
-    writer = csv.DictWriter(text, FIELDS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(arguments.csv, text.getvalue())
+    write_rows(arguments.csv, rows)
     for row in rows:
         print(f"{row['loader']}: {row['images_per_s']} images/s, {row['ratio_to_plain_png']} times plain png")
 

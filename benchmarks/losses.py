@@ -9,18 +9,15 @@ within the cross entropy, and both softmaxes again for the KL.
 Result: see benchmarks/README.md.
 """
 
-import argparse
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch.nn import functional
 
+from benchmarks.options import benchmark_parser, write_rows
 from benchmarks.turns import duration_ms, machine, median_ratio, medians, take_turns
-from fasterseg.base.files import write_text
 from fasterseg.engine.losses import OhemCrossEntropy, distillation_kl, segmentation_losses
 from fasterseg.networks.network import SegmentationLogits
-from latency.csvtext import csv_text
 
 NUM_CLASSES, IGNORE_INDEX, AUXILIARY_WEIGHT = 19, 255, 0.2
 THRESHOLD, MIN_KEPT_FRACTION = 0.7, 1 / 16
@@ -58,13 +55,8 @@ def fast_losses(logits: SegmentationLogits, teacher: torch.Tensor, labels: torch
 
 def main() -> None:
     """Reads the command line, measures both forms and writes the CSV."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--size", type=int, nargs=2, default=(512, 1024), metavar=("HEIGHT", "WIDTH"))
-    parser.add_argument("--batch", type=int, default=2, help="images")
-    parser.add_argument("--rounds", type=int, default=9, help="how often the forms take turns")
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
+    parser = benchmark_parser(__doc__, size=("--size", (512, 1024)), batch=2, rounds=9, threads=2)
     parser.add_argument("--sharpness", type=float, default=1.0, help="factor of the logits; large for few hard pixels")
-    parser.add_argument("--csv", type=Path, help="write the figures to this file")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
@@ -106,8 +98,7 @@ def main() -> None:
         **machine(),
     }
     print(*(f"{name}: {value:.7g}" if isinstance(value, float) else f"{name}: {value}" for name, value in row.items()))
-    if arguments.csv is not None:
-        write_text(arguments.csv, csv_text([row]))
+    write_rows(arguments.csv, [row])
 
 
 if __name__ == "__main__":

@@ -7,25 +7,22 @@ Also checks on the way that both give the same loss and the same gradients up to
 A CPU with 16 GiB of memory, a few minutes; one thread. Result: see the CSV beside this file.
 """
 
-import argparse
 import json
 import platform
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import torch
 from torch import nn
 
-from fasterseg.base.files import write_text
+from benchmarks.options import benchmark_parser, write_rows
 from fasterseg.base.machine import processor_name
 from fasterseg.engine.devices import use_channels_last
 from fasterseg.engine.losses import segmentation_losses
 from fasterseg.engine.memory import peak_memory_bytes
 from fasterseg.networks.baseline import enable_memory_saving
 from fasterseg.networks.pspnet import PSPNetArchitecture
-from latency.csvtext import csv_text
 
 _NUM_CLASSES, _AUXILIARY_WEIGHT = 19, 0.4
 
@@ -69,10 +66,8 @@ def measure_step(*, crop_px: int, batch_size: int, saving: bool) -> dict[str, fl
 
 def main() -> None:
     """Reads the command line, measures both ways and writes the CSV."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = benchmark_parser(__doc__, batch=2)
     parser.add_argument("--crop", type=int, default=768, help="height and width of the images in pixels")
-    parser.add_argument("--batch", type=int, default=2, help="images per step")
-    parser.add_argument("--csv", type=Path, help="write the figures to this file")
     parser.add_argument("--only", choices=("plain", "saving"), help="measure one way and print JSON")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -89,8 +84,7 @@ def main() -> None:
         machine = {"cpu": processor_name(), "torch": str(torch.__version__), "system": platform.system()}
         rows.append({"memory_saving": way, **json.loads(output), **conditions, **machine})
         print(rows[-1])
-    if arguments.csv is not None:
-        write_text(arguments.csv, csv_text(rows))
+    write_rows(arguments.csv, rows)
 
 
 if __name__ == "__main__":

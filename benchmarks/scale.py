@@ -18,7 +18,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -26,15 +25,14 @@ import torch
 from matplotlib.figure import Figure
 
 from benchmarks.convolutions import ConvolutionCount
+from benchmarks.options import benchmark_parser, write_rows
 from benchmarks.supernet_sides import FastSide, Workload, make_batch
 from benchmarks.turns import machine
 from fasterseg.base.devices import DeviceConfig
-from fasterseg.base.files import write_text
 from fasterseg.engine.devices import build_fabric, seed_everything
 from fasterseg.engine.memory import peak_memory_bytes
 from fasterseg.networks.space import SpaceConfig
-from latency.csvtext import csv_text
-from latency.plots import save_figure
+from latency.results import save_figure
 from search.config import SearchConfig
 from search.steps import SEARCH_PASSES
 
@@ -197,10 +195,9 @@ def plot(rows: Sequence[dict[str, object]], *, title: str) -> Figure:
 
 def main() -> None:
     """Reads the command line, measures all points and writes the CSV and the plot."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--steps", type=int, default=2, help="timed steps of a point, after one that is not")
     parser.add_argument("--short", action="store_true", help="a few small points: seconds")
-    parser.add_argument("--csv", type=Path, help="write the figures to this file, and a plot beside it")
     parser.add_argument(
         "--point", type=int, nargs=4, metavar=tuple(map(str.upper, Point._fields)), help=argparse.SUPPRESS
     )
@@ -220,8 +217,8 @@ def main() -> None:
             f"{name}:",
             ", ".join(f"{label} ~ size^{row[f'{figure}_exponent']:.2f}" for figure, label in FIGURES.items()),
         )
+    write_rows(arguments.csv, rows)
     if arguments.csv is not None:
-        write_text(arguments.csv, csv_text(rows))
         shape = f"{base.layers} layers, {base.base_channels} base channels, {base.height}x{2 * base.height}"
         title = f"A search step around {shape}, batch {base.batch}, one CPU thread"
         save_figure(plot(rows, title=title), arguments.csv.with_suffix(".png"))

@@ -9,7 +9,6 @@ logits), the student's backward and the teacher's forward; the optimizer is meas
 Result: see benchmarks/README.md.
 """
 
-import argparse
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,13 +16,14 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.options import benchmark_parser, write_rows
 from benchmarks.turns import Turn, duration_ms, machine, median_ratio, medians, take_turns
 from dataset_tools.config import DatasetConfig, SynthesizeConfig
 from dataset_tools.dataset import LabeledImage
 from dataset_tools.description import load_description
+from dataset_tools.experiment_data import ExperimentData
 from dataset_tools.synthesis.writer import synthesize
 from fasterseg.base.devices import DeviceConfig
-from fasterseg.base.files import write_text
 from fasterseg.engine.checkpoint import DatasetFacts, NetworkCheckpoint
 from fasterseg.engine.devices import build_fabric, seed_everything
 from fasterseg.engine.loop import Position
@@ -32,10 +32,10 @@ from fasterseg.engine.run_folder import open_run_folder
 from fasterseg.networks import build_network
 from fasterseg.networks.network import SegmentationLogits
 from fasterseg.networks.presets import load_preset
-from latency.csvtext import csv_text
 from train.config import StudentConfig
 from train.data import build_stage_data
-from train.trainer import Distillation, NetworkStage
+from train.distillation import Distillation
+from train.trainer import NetworkStage
 
 NUM_CLASSES = 19
 PARTS = ("forward", "losses", "backward", "teacher")
@@ -43,7 +43,7 @@ _FIRST = Position(epoch=0, step=0, epochs=1, steps_per_epoch=1)
 
 
 def build_stage(folder: Path, *, crop_size_px: tuple[int, int], batch_size: int) -> NetworkStage:
-    """A student stage as `train.run` builds it, of the released networks with fresh weights.
+    """A student stage as `train.stages` builds it, of the released networks with fresh weights.
 
     Args:
         folder: For a dataset of a few synthetic images, which is not trained on, and the run folder.
@@ -56,14 +56,15 @@ def build_stage(folder: Path, *, crop_size_px: tuple[int, int], batch_size: int)
     synthesize(folder / "data", SynthesizeConfig(train_images=1, val_images=1), workers=1)
     fabric = build_fabric(config.device)
     data_config = DatasetConfig(root=folder / "data", num_workers=0)
-    data = build_stage_data(load_description(folder / "data"), data=data_config, config=config, fabric=fabric, seed=0)
+    data = ExperimentData(data_config, load_description(folder / "data"))
+    stage_data = build_stage_data(data, config=config, fabric=fabric, seed=0)
     names = tuple(f"class {index}" for index in range(NUM_CLASSES))
-    facts = DatasetFacts(names, ((0, 0, 0),) * NUM_CLASSES, 255, data.facts.mean, data.facts.std)
+    facts = DatasetFacts(names, ((0, 0, 0),) * NUM_CLASSES, 255, stage_data.facts.mean, stage_data.facts.std)
     student, teacher = (load_preset(f"fasterseg-{role}") for role in ("student", "teacher"))
     stage = NetworkStage(
         build_network(student, NUM_CLASSES),
         config=config,
-        data=replace(data, facts=facts),
+        data=replace(stage_data, facts=facts),
         template=NetworkCheckpoint(student, facts, crop_size_px, weights={}),
         fabric=fabric,
         run_folder=open_run_folder(folder / "run", stage="student", settings={}, fabric=fabric),
@@ -132,12 +133,7 @@ def as_rows(times: Mapping[str, list[float]], conditions: Mapping[str, object]) 
 
 def main() -> None:
     """Reads the command line, measures and writes the CSV."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--crop", type=int, nargs=2, default=(256, 512), metavar=("HEIGHT", "WIDTH"))
-    parser.add_argument("--batch", type=int, default=2, help="images per step")
-    parser.add_argument("--rounds", type=int, default=15, help="how often step and parts take turns")
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
-    parser.add_argument("--csv", type=Path, help="write the figures to this file")
+    parser = benchmark_parser(__doc__, size=("--crop", (256, 512)), batch=2, rounds=15, threads=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     seed_everything(0)
@@ -159,8 +155,7 @@ def main() -> None:
     rows = as_rows(times, conditions)
     for row in rows:
         print(f"{row['figure']}: {row['value']:.4g} {row['unit']}")
-    if arguments.csv is not None:
-        write_text(arguments.csv, csv_text(rows))
+    write_rows(arguments.csv, rows)
 
 
 if __name__ == "__main__":

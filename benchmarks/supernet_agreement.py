@@ -10,19 +10,15 @@ such a decision is worth.
 Any CPU with 14 GiB of memory, some minutes. Result: see benchmarks/README.md.
 """
 
-import argparse
-from pathlib import Path
-
 import torch
 
+from benchmarks.options import benchmark_parser, write_rows
 from benchmarks.supernet_figures import relative_differences
 from benchmarks.supernet_sides import FastSide, ReferenceSide, Workload, make_batch
 from benchmarks.turns import machine
 from fasterseg.base.devices import DeviceConfig
-from fasterseg.base.files import write_text
 from fasterseg.engine.devices import build_fabric, seed_everything
 from fasterseg.networks.space import SpaceConfig
-from latency.csvtext import csv_text
 from search.config import SearchConfig
 
 Row = dict[str, object]
@@ -54,11 +50,8 @@ def compare(work: Workload, parts: tuple[str, ...]) -> list[Row]:
 
 def main() -> None:
     """Reads the command line, compares and writes the CSV."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--crop", type=int, nargs=2, default=(128, 256), metavar=("HEIGHT", "WIDTH"))
-    parser.add_argument("--batch", type=int, default=2, help="images per step")
+    parser = benchmark_parser(__doc__, size=("--crop", (128, 256)), batch=2)
     parser.add_argument("--parts", nargs="+", default=("architecture", "weights"), help="parts of a step")
-    parser.add_argument("--csv", type=Path, help="write the figures to this file")
     arguments = parser.parse_args()
     fabric = build_fabric(DeviceConfig(accelerator="cpu"))
     crop = (arguments.crop[0], arguments.crop[1])
@@ -71,8 +64,7 @@ def main() -> None:
         for one in compare(with_image(work, work.batch.image.to(dtype)), tuple(arguments.parts)):
             rows.append(one | {"crop": "x".join(map(str, crop)), "batch": arguments.batch, **machine()})
             print(f"{one['precision']}, {one['sides']}, {one['figure']}: {one['relative_difference']:.3g}", flush=True)
-    if arguments.csv is not None:
-        write_text(arguments.csv, csv_text(rows))
+    write_rows(arguments.csv, rows)
 
 
 if __name__ == "__main__":

@@ -55,11 +55,11 @@ class Side(Protocol):
         ...
 
     def architecture_gradients(self) -> torch.Tensor:
-        """Leaves the gradients of the architecture parameters and returns the loss with the latency term."""
+        """Computes the gradients of the architecture parameters; returns the loss with the latency term."""
         ...
 
     def weights_gradients(self, passes: Sequence[Pass]) -> torch.Tensor:
-        """Leaves the gradients of the weights and returns the loss, summed over the passes."""
+        """Computes the gradients of the weights; returns the loss, summed over the passes."""
         ...
 
     def move_architecture(self) -> None:

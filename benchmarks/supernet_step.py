@@ -20,11 +20,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 
 import torch
 
 from benchmarks.convolutions import best_convolution_flops_per_s
+from benchmarks.options import benchmark_parser, write_rows
 from benchmarks.supernet_figures import (
     convolution_time_share,
     count_convolutions,
@@ -43,10 +43,8 @@ from benchmarks.supernet_sides import (
 )
 from benchmarks.turns import Turn, duration_ms, machine, median_ratio, medians, take_turns
 from fasterseg.base.devices import DeviceConfig
-from fasterseg.base.files import write_text
 from fasterseg.engine.devices import build_fabric, seed_everything
 from fasterseg.networks.space import BRANCH_PAIRS, SpaceConfig
-from latency.csvtext import csv_text
 from search.config import SearchConfig
 from search.expected_latency import ExpectedLatency, latency_regularizer
 from search.parameters import ArchitectureParameters
@@ -237,15 +235,10 @@ def describe(result: Row) -> str:
 
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--crop", type=int, nargs=2, default=(128, 256), metavar=("HEIGHT", "WIDTH"))
-    parser.add_argument("--batch", type=int, default=2, help="images per step")
-    parser.add_argument("--rounds", type=int, default=3, help="how often the sides take turns")
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
+    parser = benchmark_parser(__doc__, size=("--crop", (128, 256)), batch=2, rounds=3, threads=2)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--short", action="store_true", help="a small space and small crops: seconds")
-    parser.add_argument("--csv", type=Path, help="write the figures to this file")
     parser.add_argument("--memory-of", choices=("reference", "fast"), help="measure one side's memory and print it")
     return parser.parse_args()
 
@@ -276,8 +269,7 @@ def main() -> None:
         rows.append(one | ({"target": None} if arguments.short else {}) | conditions)
         print(describe(rows[-1]), flush=True)
     print(f"measured in {time.perf_counter() - started:.0f} s")
-    if arguments.csv is not None:
-        write_text(arguments.csv, csv_text(rows))
+    write_rows(arguments.csv, rows)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,9 @@ alone: the stages that own those sections check everything else.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from fasterseg.base.experiment import Section
 from fasterseg.base.yamlfile import read_yaml
@@ -75,6 +75,29 @@ class DatasetConfig(Section):
     test_split: str = Field(default="test", min_length=1)
     num_workers: int = Field(default=2, ge=0)
     synthesize: SynthesizeConfig | None = None
+
+
+class CropConfig(Section):
+    """Which crops a training stage sees.
+
+    Attributes:
+        iterations_per_epoch: Steps of an epoch; null for one pass over the images.
+        batch_size: Images per step and process.
+        crop_size_px: (height, width) of the training crops; both divisible by 32.
+        image_scale: Factor of all images, in training and validation, before anything else.
+        scales: Random factors on top of it, in training.
+    """
+
+    iterations_per_epoch: Annotated[int, Field(ge=1)] | None = None
+    batch_size: Annotated[int, Field(ge=1)]
+    crop_size_px: tuple[int, int]
+    image_scale: Annotated[float, Field(gt=0)] = 1.0
+    scales: tuple[Annotated[float, Field(gt=0)], ...] = (0.75, 1.0, 1.25)
+
+    @model_validator(mode="after")
+    def _crop_fits_the_strides(self) -> Self:
+        check_crop_size(self.crop_size_px)
+        return self
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,7 @@
 """Entry point of `python -m latency`."""
 
 from fasterseg.base.commandline import Program, run_app
-from latency.commands import measure_command, table_command, validate_command
-from latency.exchange import export_command, import_command
+from latency.commands import export_command, import_command, measure_command, table_command, validate_command
 
 app = Program("Measure operators and networks on the target.")
 app.command("table")(table_command)

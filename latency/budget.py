@@ -10,18 +10,17 @@ from dataclasses import dataclass, replace
 from fasterseg.networks.architecture import Architecture
 from fasterseg.networks.operators import SKIP
 from fasterseg.networks.resizing import strided
-from fasterseg.networks.space import BRANCH_PAIRS, ArchitectureSet, Branches, SpaceConfig
-from fasterseg.networks.specs import CellSpec
-from latency.config import TargetConfig
-from latency.sampling import (
+from fasterseg.networks.sampling import (
     GridChoices,
     GridPosition,
-    branch_scales,
     build_architecture,
     down_choices,
     is_derivable,
     reachable_pairs,
 )
+from fasterseg.networks.space import BRANCH_PAIRS, ArchitectureSet, Branches, SpaceConfig
+from fasterseg.networks.specs import CellSpec
+from latency.config import TargetConfig
 from latency.table import LatencyTable
 
 _STARTS = 4
@@ -153,8 +152,7 @@ def _leave_out(space: SpaceConfig, choices: GridChoices) -> GridChoices:
 
 def _used_positions(space: SpaceConfig, choices: GridChoices) -> list[GridPosition]:
     """The cells that a branch visits."""
-    visited = (enumerate(branch_scales(space.layers, downs)) for downs in choices.downs)
-    return sorted({position for branch in visited for position in branch})
+    return sorted({position for path in choices.paths(space.layers) for position in enumerate(path)})
 
 
 def _descend(space: SpaceConfig, choices: GridChoices, cost: Callable[[GridChoices], float]) -> GridChoices:

@@ -1,32 +1,47 @@
-"""Building a latency table: measure what the space can reach, keep it as it comes, fit the correction, write it."""
+"""Building a latency table: measure what the space can reach, keep it as it comes, fit the correction, write it.
 
+What a run has measured so far lies on disk after every group of operators, so that a cut-off run goes on: in a journal
+beside the table, with target, conditions and protocol as its first line and one line for each entry. The journal only
+ever grows. Of a run that was killed in the middle of a line, that line is cut off and measured again.
+"""
+
+import json
 import statistics
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-import torch
 from pydantic import BaseModel
 
 from fasterseg.base.console import CONSOLE, epoch_progress, format_duration
+from fasterseg.base.errors import DamagedFileError
 from fasterseg.base.experiment import Experiment, dataset_num_classes
+from fasterseg.base.files import write_text
+from fasterseg.base.lines import append_json_lines, read_json_lines
 from fasterseg.base.locks import FolderLock
 from fasterseg.networks.families import AnyArchitecture, network_specs
+from fasterseg.networks.reachable import reachable_specs
 from fasterseg.networks.space import SpaceConfig
 from fasterseg.networks.specs import OperatorSpec
 from latency.config import LatencyConfig, TargetConfig
-from latency.correction import measure_correction
-from latency.journal import EntryJournal, journal_path
-from latency.pace import reference_session
-from latency.reachable import reachable_specs
-from latency.records import TableEntry, TableTarget
-from latency.runners import Runner, build_runner
-from latency.table import TABLE_NAME, LatencyTable
-from latency.timing import groups, measure_sessions
+from latency.correction import Correction, correction_architectures, fit_correction
+from latency.measure import measure_networks, network_sample
+from latency.runners.base import Runner
+from latency.runners.selection import build_runner
+from latency.table import (
+    TABLE_NAME,
+    LatencyTable,
+    TableEntry,
+    TableTarget,
+    differences,
+    entry_from_data,
+    entry_to_data,
+)
+from latency.timing import groups, measure_modules, reference_session
 
 STAGE = "latency"
 SECTIONS: Mapping[str, type[BaseModel]] = {"target": TargetConfig, "space": SpaceConfig, "latency": LatencyConfig}
@@ -108,14 +123,11 @@ def build_table(
         existing.check_target(target, space=space, num_classes=num_classes)
         existing.check_machine(runner.conditions())
         existing.check_protocol(protocol)
-        lacking = existing.missing(specs)
-        if not lacking and existing.has_correction_of(protocol):
-            # a run that was killed between its last two steps leaves its journal behind
+        if _is_complete(existing, specs, protocol, may_be_completed=only_missing):
+            # a run that was killed after it wrote the table leaves its journal behind
             journal_path(path).unlink(missing_ok=True)
             CONSOLE.print(f"{path} holds all {len(specs)} operators already")
             return existing
-        if not only_missing:
-            raise ValueError(describe_lack(existing, lacking, protocol))
     CONSOLE.print(f"measuring with {reason}")
     table = _measure_table(
         path,
@@ -132,6 +144,80 @@ def build_table(
     journal_path(path).unlink()
     _tell(table, duration_s=time.monotonic() - started_s)
     return table
+
+
+def _is_complete(
+    table: LatencyTable, specs: Sequence[OperatorSpec], protocol: LatencyConfig, *, may_be_completed: bool
+) -> bool:
+    """Whether a table has all operators and the correction that is asked for.
+
+    Raises:
+        ValueError: It lacks something and is not to be completed.
+    """
+    lacking = table.missing(specs)
+    if not lacking and table.has_correction_of(protocol):
+        return True
+    if may_be_completed:
+        return False
+    raise ValueError(table.describe_lack(lacking, protocol))
+
+
+def journal_path(table_path: Path) -> Path:
+    """Where the journal of a table lies."""
+    return table_path.with_name(table_path.name + ".partial.jsonl")
+
+
+class EntryJournal:
+    """The entries of an unfinished table run.
+
+    Args:
+        path: The journal's file; made if it does not exist.
+        header: Target, conditions and protocol of this run as JSON-ready data.
+
+    Attributes:
+        entries: What earlier runs and this one have measured.
+
+    Raises:
+        ValueError: The file is of a run with another header, or damaged before its last line.
+    """
+
+    def __init__(self, path: Path, header: Mapping[str, Any]) -> None:
+        self.path = path
+        self.entries: dict[OperatorSpec, TableEntry] = {}
+        text = json.dumps(header, sort_keys=True)
+        if path.is_file():
+            append_json_lines(path, [])  # takes off a line that was cut off
+        try:
+            lines = read_json_lines(path)
+        except DamagedFileError as error:
+            raise DamagedFileError(f"{error}, or move it away if it is not a table's journal") from error
+        if not lines:
+            write_text(path, text + "\n")
+            return
+        self._check_header(lines[0], json.loads(text))
+        for number, line in enumerate(lines[1:], start=2):
+            try:
+                spec, entry = entry_from_data(line)
+            except ValueError as error:
+                raise ValueError(f"{path}, line {number} is damaged ({error}); remove the file") from error
+            self.entries[spec] = entry
+
+    def append(self, entries: Mapping[OperatorSpec, TableEntry]) -> None:
+        """Keeps further entries, on disk when this returns."""
+        append_json_lines(self.path, (entry_to_data(spec, entry) for spec, entry in entries.items()), synced=True)
+        self.entries.update(entries)
+
+    def _check_header(self, found: Any, header: dict[str, Any]) -> None:
+        if not isinstance(found, dict) or not all(isinstance(found.get(section), dict) for section in header):
+            raise ValueError(f"{self.path} is not a table's journal: its first line is no header; remove the file")
+        asked = {f"{section}.{name}": value for section, values in header.items() for name, value in values.items()}
+        kept = {f"{section}.{name}": found[section].get(name) for section, values in header.items() for name in values}
+        differing = differences(kept, asked, said_of_the_second="now")
+        if differing:
+            raise ValueError(
+                f"{self.path} holds measurements of a run that was cut off, made under other conditions: "
+                f"{', '.join(differing)}; go on under those, or remove the file to start anew"
+            )
 
 
 def _table_target(runner: Runner, target: TargetConfig, num_classes: int) -> TableTarget:
@@ -166,8 +252,8 @@ def _measure_table(
     clocks_mhz = _measure_entries(
         [spec for spec in specs if spec not in known], journal, runner=runner, protocol=protocol
     )
-    reference_ms = existing.reference_ms if existing is not None else _usual_pace(journal.entries)
-    measured = {**known, **{spec: entry.at_pace(reference_ms) for spec, entry in journal.entries.items()}}
+    reference_ms = existing.reference_ms if existing is not None else _usual_speed(journal.entries)
+    measured = {**known, **{spec: entry.at_speed(reference_ms) for spec, entry in journal.entries.items()}}
     table = LatencyTable(
         target=target,
         space=space,
@@ -196,11 +282,8 @@ def _measure_entries(
         reference_session(runner) as reference,
     ):
         for group in groups(missing, protocol.interleave):
-            with ExitStack() as stack:
-                with torch.random.fork_rng(devices=[]):
-                    torch.manual_seed(protocol.seed)
-                    sessions = [stack.enter_context(runner.prepare(spec.build(), spec.input_shape())) for spec in group]
-                measurements = measure_sessions(sessions, runner.conditions(), protocol=protocol, reference=reference)
+            modules = [(spec.build, spec.input_shape()) for spec in group]
+            measurements = measure_modules(modules, runner, protocol=protocol, reference=reference)
             journal.append(dict(zip(group, map(TableEntry.of, measurements), strict=True)))
             for name, clock_mhz in measurements[0].conditions.clocks_mhz.items():
                 clocks_mhz[name].append(clock_mhz)
@@ -208,26 +291,26 @@ def _measure_entries(
     return {name: statistics.median_low(values) for name, values in clocks_mhz.items()}
 
 
-def _usual_pace(entries: Mapping[OperatorSpec, TableEntry]) -> float:
-    """The pace at which a new table's entries hold: the median of those they were measured at."""
+def _usual_speed(entries: Mapping[OperatorSpec, TableEntry]) -> float:
+    """The machine speed at which a new table's entries hold: the median of those they were measured at."""
     return statistics.median(entry.reference_ms for entry in entries.values())
 
 
-def describe_lack(table: LatencyTable, lacking: Sequence[OperatorSpec], protocol: LatencyConfig) -> str:
-    """What a table lacks of operators and of the correction that a protocol asks for, and how to add it."""
-    wanted = []
-    if lacking:
-        wanted.append(f"{len(lacking)} of the operators asked for, {lacking[0].key} among them")
-    if not table.has_correction_of(protocol):
-        wanted.append(f"a correction fitted on {_named(protocol)} (its own is of {_named(table.protocol)})")
-    return (
-        f"{table.source} lacks {' and '.join(wanted)}; add it with `python -m latency table --config FILE "
-        "--only-missing`, or remove that file to measure everything anew"
+def measure_correction(table: LatencyTable, *, runner: Runner, protocol: LatencyConfig) -> Correction:
+    """The correction of a complete table, from random networks of its space; the plain sum where none are asked for."""
+    if protocol.correction_networks == 0:
+        return Correction()
+    architectures = correction_architectures(table.space, protocol.correction_networks, seed=protocol.seed)
+    measurements = measure_networks(
+        architectures,
+        runner=runner,
+        protocol=protocol,
+        num_classes=table.target.num_classes,
+        input_size=table.target.input_size,
     )
-
-
-def _named(protocol: LatencyConfig) -> str:
-    return ", ".join(f"latency.{name} {value}" for name, value in protocol.fitting().items())
+    samples = [network_sample(table, *pair) for pair in zip(architectures, measurements, strict=True)]
+    fit = fit_correction(samples, smallest_entry_ms=min(entry.median_ms for entry in table.entries.values()))
+    return replace(fit, unsteady=sum(not measurement.stable for measurement in measurements))
 
 
 def _tell(table: LatencyTable, *, duration_s: float) -> None:

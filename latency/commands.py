@@ -13,6 +13,7 @@ from fasterseg.base.commandline import (
     ConfigOption,
     NumClassesOption,
     OutOption,
+    OverwriteOption,
     RunnersOption,
     SetOption,
     TableOption,
@@ -22,6 +23,7 @@ from fasterseg.base.experiment import Experiment, dataset_num_classes, load_expe
 from latency.config import LatencyConfig, TargetConfig
 
 MISSED_BOUND_EXIT_CODE = 1
+_NPY_SUFFIX = ".npy"
 
 
 def table_command(
@@ -46,7 +48,7 @@ def table_command(
     Example: python -m latency table --config configs/toy.yaml
     """
     from latency import build
-    from latency.subjects import find_architecture
+    from latency.deployment import find_architecture
 
     experiment = load_experiment(config, settings or [], build.SECTIONS)
     num_classes = num_classes or dataset_num_classes(experiment)
@@ -80,9 +82,8 @@ def validate_command(
     """
     from fasterseg.networks.space import SpaceConfig
     from latency import build
-    from latency.agreement import AgreementBounds
     from latency.table import LatencyTable
-    from latency.validate import validate_table
+    from latency.validate import AgreementBounds, validate_table
 
     experiment = load_experiment(config, settings or [], build.SECTIONS)
     loaded = LatencyTable.load(table or usual_table(experiment))
@@ -124,7 +125,7 @@ def measure_command(
 
     Example: python -m latency measure runs/toy/search/architecture_student.json icnet --config configs/toy.yaml
     """
-    from latency import build, comparison, measure
+    from latency import build, measure, results
 
     experiment = load_experiment(config, settings or [], build.SECTIONS)
     usual = usual_table(experiment)
@@ -141,17 +142,56 @@ def measure_command(
     folder = out or experiment.stage_folder(build.STAGE)
     say(*(row.describe() for row in measured.rows))
     if len(measured.rows) > 1:
-        comparison.print_comparison(measured.rows)
+        results.print_comparison(measured.rows)
     if table_path is None:
         say(f"no table at {usual} to compare with: python -m latency table --config {config}")
-    paths = comparison.save_comparison(measured.rows, folder)
+    paths = results.save_comparison(measured.rows, folder)
     for row, profile in zip(measured.rows, measured.layers, strict=layers):
         if profile.problem is not None:
             say(f"no times of layers for {row.name} on {row.runner}: {profile.problem}")
             continue
-        comparison.print_layers(row, profile.times)
-        paths.append(comparison.save_layers(row, profile.times, folder))
+        results.print_layers(row, profile.times)
+        paths.append(results.save_layers(row, profile.times, folder))
     say(*(f"wrote {path}" for path in paths), f"next: python -m train student --config {config}")
+
+
+def import_command(
+    source: Annotated[Path, typer.Argument(help="The released latency_lookup_table.npy; nothing in it is executed.")],
+    out: Annotated[Path, typer.Option(help="The table to write, a .json file.")],
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Import the released program's latency table: GTX 1080 Ti, TensorRT 5.1, 1024x2048, 19 classes.
+
+    Example: python -m latency import latency_lookup_table.npy --out released_table.json
+    """
+    from latency.published import import_table
+
+    _keep_existing(out, overwrite=overwrite)
+    table = import_table(source)
+    table.save(out)
+    say(f"imported {len(table.entries)} entries; resizes, which the released table leaves out, count nothing")
+    say(f"wrote {out}", f"next: python -m latency export {out} --out {out.with_suffix(_NPY_SUFFIX)} writes it back")
+
+
+def export_command(
+    table: Annotated[Path, typer.Argument(help="A latency table of ours.")],
+    out: Annotated[Path, typer.Option(help="The .npy file to write.")],
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Write a table in the released program's form, a dict of its keys to milliseconds in a .npy file.
+
+    Example: python -m latency export runs/toy/latency/latency_table.json --out latency_lookup_table.npy
+    """
+    from latency.published import export_table
+    from latency.table import LatencyTable
+
+    if out.suffix != _NPY_SUFFIX:
+        raise ValueError(f"--out {out}: expected a name that ends in {_NPY_SUFFIX}")
+    _keep_existing(out, overwrite=overwrite)
+    left_out = export_table(LatencyTable.load(table), out)
+    if left_out:
+        say(f"left out, because that form has no key for them: {', '.join(spec.key for spec in left_out)}")
+    say(f"wrote {out}")
 
 
 def usual_table(experiment: Experiment) -> Path:
@@ -160,3 +200,8 @@ def usual_table(experiment: Experiment) -> Path:
     from latency.table import TABLE_NAME
 
     return experiment.stage_folder(STAGE) / TABLE_NAME
+
+
+def _keep_existing(out: Path, *, overwrite: bool) -> None:
+    if out.exists() and not overwrite:
+        raise ValueError(f"{out} exists already; choose another --out, or pass --overwrite to replace it")

@@ -1,17 +1,101 @@
-"""The sections of an experiment file that this room owns: `target` (device, budget) and `latency` (how to measure)."""
+"""What a network is to run on and how it is timed: two sections of an experiment file, and what each runner can do.
 
+The section `target` names runner, device, number format and budget, `latency` says how times are taken. The words for
+runners, devices, number formats and modes stand here and nowhere else in this room. `SUPPORT` says which of them go
+together, so that an experiment file is checked without importing a runtime.
+"""
+
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
 from fasterseg.base.experiment import Section
-from latency.support import find_devices
 
 RunnerChoice = Literal["auto", "onnxruntime", "openvino", "pytorch", "tensorrt"]
 DeviceChoice = Literal["auto", "cpu", "cuda", "gpu", "npu"]
 Precision = Literal["fp32", "fp16", "bf16"]
 Mode = Literal["auto", "default", "eager", "channels_last", "cuda_graph", "compile", "cpu", "cuda", "tensorrt"]
+AUTO = "auto"
+
+
+class Support(NamedTuple):
+    """What a runner can do on one device.
+
+    Attributes:
+        precisions: Number formats of the network's arithmetic.
+        modes: Ways of execution; `auto` takes the first.
+    """
+
+    precisions: tuple[Precision, ...]
+    modes: tuple[Mode, ...] = ("default",)
+
+
+SUPPORT: Mapping[str, Mapping[str, Support]] = {
+    "tensorrt": {"cuda": Support(("fp32", "fp16"))},
+    "pytorch": {
+        "cuda": Support(("fp32", "fp16", "bf16"), ("cuda_graph", "eager", "channels_last", "compile")),
+        "cpu": Support(("fp32", "bf16"), ("eager", "channels_last", "compile")),
+    },
+    # the modes of ONNX Runtime are its execution providers
+    "onnxruntime": {
+        "cpu": Support(("fp32",), ("cpu",)),
+        "cuda": Support(("fp32", "fp16"), ("cuda", "tensorrt")),
+    },
+    "openvino": {
+        "cpu": Support(("fp32", "fp16", "bf16")),
+        "gpu": Support(("fp32", "fp16")),
+        "npu": Support(("fp16",)),
+    },
+}
+
+
+def usual_mode(runner: str, device: str) -> Mode:
+    """The mode that `auto` stands for."""
+    return SUPPORT[runner][device].modes[0]
+
+
+def find_problem(runner: str, device: str, *, precision: str, mode: str, tf32: bool) -> str | None:
+    """Why a runner cannot do what is asked of it, with what it can do instead; None if it can.
+
+    Args:
+        runner: Name of the runner.
+        device: `cpu`, `cuda`, `gpu` or `npu`.
+        precision: Number format.
+        mode: Way of execution, or `auto`.
+        tf32: Whether float32 convolutions may round their inputs to TF32.
+    """
+    devices = SUPPORT[runner]
+    if device not in devices:
+        return f"runner {runner} has no device {device}; use {' or '.join(devices)}"
+    precisions, modes = devices[device]
+    if precision not in precisions:
+        return f"runner {runner} has no precision {precision} on {device}; use {' or '.join(precisions)}"
+    if mode not in (AUTO, *modes):
+        return f"runner {runner} has no mode {mode} on {device}; use {' or '.join((AUTO, *modes))}"
+    if tf32 and device != "cuda":
+        return f"tf32 is a format of CUDA devices, not of {device}; set tf32 to false"
+    if (runner, mode) == ("onnxruntime", "tensorrt") and precision == "fp32" and not tf32:
+        return "ONNX Runtime's TensorRT provider cannot switch TF32 off; set tf32 to true, or use runner tensorrt"
+    return None
+
+
+def find_devices(runner: str, device: str, *, precision: str, mode: str, tf32: bool) -> tuple[str, ...]:
+    """The devices on which a runner can do what is asked of it, the usual one first.
+
+    Raises:
+        ValueError: There is none; the message says why.
+    """
+    candidates = tuple(SUPPORT[runner]) if device == AUTO else (device,)
+    problems = {
+        candidate: find_problem(runner, candidate, precision=precision, mode=mode, tf32=tf32)
+        for candidate in candidates
+    }
+    fitting = tuple(candidate for candidate, problem in problems.items() if problem is None)
+    if not fitting:
+        raise ValueError("; ".join(problem for problem in problems.values() if problem is not None))
+    return fitting
 
 
 class TargetConfig(Section):
@@ -48,7 +132,7 @@ class TargetConfig(Section):
     budget_share: Annotated[float, Field(ge=0, le=1)] | None = None
 
     @model_validator(mode="after")
-    def _one_budget(self) -> Self:
+    def _budget_is_set_once(self) -> Self:
         if self.budget_ms is not None and self.budget_share is not None:
             raise ValueError(
                 f"budget_ms {self.budget_ms} and budget_share {self.budget_share} are both set; keep one of them"
@@ -57,11 +141,12 @@ class TargetConfig(Section):
 
     @model_validator(mode="after")
     def _runner_can_do_it(self) -> Self:
-        if self.runner != "auto":
+        if self.runner != AUTO:
             find_devices(self.runner, self.device, precision=self.precision, mode=self.mode, tf32=self.tf32)
         return self
 
 
+# what a correction is fitted on; the other fields decide how an operator is timed
 _FITTING = {"correction_networks", "network_rounds", "seed"}
 
 

@@ -1,4 +1,4 @@
-"""From the sum of entries to a network's time: a correction fitted on measured random networks.
+"""From the sum of a table's entries to a network's time: a correction fitted on measured random networks.
 
 An operator that runs alone finds its map in the cache and pays for a call of its own; in a network it does neither.
 What that changes is close to linear in the sum and in the number of operators, so the prediction stays a linear
@@ -7,33 +7,67 @@ function, which the search's expected latency can use as it is.
 
 import random
 from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import replace
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass as validated
 from scipy.optimize import least_squares
 
-from fasterseg.base.console import epoch_progress
 from fasterseg.networks.architecture import Architecture
-from fasterseg.networks.families import AnyArchitecture, build_network, network_specs
-from fasterseg.networks.network import DeployedNetwork
-from fasterseg.networks.resizing import Size
+from fasterseg.networks.sampling import random_architecture
 from fasterseg.networks.space import SpaceConfig
-from latency.config import LatencyConfig
-from latency.pace import reference_session
-from latency.records import Correction
-from latency.runners import Runner
-from latency.sampling import random_architecture
-from latency.table import LatencyTable
-from latency.timing import LatencyMeasurement, groups, measure_sessions
+
+# how the records of a table are validated when they are read
+STRICT = ConfigDict(extra="forbid")
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0)]
 
 _FOLDS = 5
 _OUTLIER_SCALE = 0.03
 # how much of the fastest measured network the constant may take off
 _MOST_SAVED = 0.25
+
+
+@validated(frozen=True, config=STRICT)
+class Correction:
+    """From the sum of a network's entries to its time: slope · Σ + per_operator_ms · n + constant_ms.
+
+    Attributes:
+        slope: a; above 1 where a network's maps are colder than an operator's that runs alone.
+        per_operator_ms: b; negative where every entry carries the cost of a call of its own.
+        constant_ms: c.
+        networks: Random networks the fit was made on; 0 is the plain sum.
+        mean_error: Cross-validated mean of |predicted / measured - 1|.
+        largest_error: The largest of these.
+        unsteady: Of these networks, how many had a time whose rounds disagreed; None where the table does not tell.
+    """
+
+    slope: Positive = 1.0
+    per_operator_ms: Finite = 0.0
+    constant_ms: Finite = 0.0
+    networks: Count = 0
+    mean_error: NotNegative | None = None
+    largest_error: NotNegative | None = None
+    unsteady: Count | None = None
+
+    def apply(self, sum_ms: float, operators: float) -> float:
+        """The predicted time of a network of `operators` operators whose entries sum to `sum_ms`."""
+        return self.slope * sum_ms + self.per_operator_ms * operators + self.constant_ms
+
+    def describe(self) -> str:
+        """The fit and its error in one line."""
+        if self.mean_error is None or self.largest_error is None:
+            return "the plain sum of the entries; no correction was fitted"
+        steadiness = "" if self.unsteady is None else f", {self.unsteady} of them with an unsteady time"
+        return (
+            f"{self.slope:.4g} * sum + {self.per_operator_ms:.4g} ms * operators + {self.constant_ms:.4g} ms, fitted "
+            f"on {self.networks} random networks{steadiness}; cross-validated error {self.mean_error:.1%} on average, "
+            f"{self.largest_error:.1%} at most"
+        )
 
 
 class NetworkSample(NamedTuple):
@@ -42,7 +76,7 @@ class NetworkSample(NamedTuple):
     Attributes:
         sum_ms: Sum of the entries of its operators.
         operators: How many these are.
-        measured_ms: Its measured time at the table's pace.
+        measured_ms: Its measured time at the machine speed of the table.
     """
 
     sum_ms: float
@@ -54,60 +88,6 @@ def correction_architectures(space: SpaceConfig, count: int, *, seed: int) -> li
     """The random student networks that a correction is fitted on."""
     generator = random.Random(seed)
     return [random_architecture(space, "student", generator) for _ in range(count)]
-
-
-def measure_correction(table: LatencyTable, *, runner: Runner, protocol: LatencyConfig) -> Correction:
-    """The correction of a complete table, from random networks of its space; the plain sum where none are asked for."""
-    if protocol.correction_networks == 0:
-        return Correction()
-    architectures = correction_architectures(table.space, protocol.correction_networks, seed=protocol.seed)
-    measurements = measure_networks(
-        architectures,
-        runner=runner,
-        protocol=protocol,
-        num_classes=table.target.num_classes,
-        input_size=table.target.input_size,
-    )
-    samples = [network_sample(table, *pair) for pair in zip(architectures, measurements, strict=True)]
-    fit = fit_correction(samples, smallest_entry_ms=min(entry.median_ms for entry in table.entries.values()))
-    return replace(fit, unsteady=sum(not measurement.stable for measurement in measurements))
-
-
-def network_sample(
-    table: LatencyTable, architecture: AnyArchitecture, measurement: LatencyMeasurement
-) -> NetworkSample:
-    """A measured network beside the sum of its entries."""
-    specs = network_specs(architecture, table.target.num_classes, input_size=table.target.input_size)
-    return NetworkSample(table.sum_ms(specs), len(specs), measurement.at_pace(table.reference_ms))
-
-
-def measure_networks(
-    architectures: Sequence[AnyArchitecture],
-    *,
-    runner: Runner,
-    protocol: LatencyConfig,
-    num_classes: int,
-    input_size: Size,
-) -> list[LatencyMeasurement]:
-    """Measures networks whole, as they are deployed, with the machine's pace beside them."""
-    measurements: list[LatencyMeasurement] = []
-    with epoch_progress("whole networks", len(architectures)) as progress, reference_session(runner) as reference:
-        for group in groups(architectures, protocol.interleave):
-            with ExitStack() as stack:
-                with torch.random.fork_rng(devices=[]):
-                    torch.manual_seed(protocol.seed)
-                    networks = [deployed_network(architecture, num_classes) for architecture in group]
-                sessions = [stack.enter_context(runner.prepare(network, (1, 3, *input_size))) for network in networks]
-                measurements += measure_sessions(
-                    sessions, runner.conditions(), protocol=protocol.for_networks(), reference=reference
-                )
-            progress.advance(len(group))
-    return measurements
-
-
-def deployed_network(architecture: AnyArchitecture, num_classes: int) -> DeployedNetwork:
-    """The network with fresh weights as it is deployed; times do not depend on the weights."""
-    return DeployedNetwork(build_network(architecture, num_classes)).eval()
 
 
 def fit_correction(samples: Sequence[NetworkSample], *, smallest_entry_ms: float) -> Correction:

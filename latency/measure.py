@@ -1,23 +1,55 @@
-"""Measuring whole networks as they are deployed, image in, logits at the image's size out, beside their prediction.
+"""Measuring whole networks as they are deployed, beside what a table predicts of them.
 
-Several networks on several runners are timed in one interleaved run, so that their times can be compared.
+Several networks on several runners are timed in one interleaved run, so that their times can be compared. A table
+predicts for those of the runners and networks that it answers for; for the others it is said why not.
 """
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-from fasterseg.base.console import CONSOLE
+from fasterseg.base.console import CONSOLE, epoch_progress
 from fasterseg.base.experiment import Experiment
-from latency.comparison import LayerProfile, MeasuredNetwork
+from fasterseg.networks.families import AnyArchitecture, network_specs
+from fasterseg.networks.resizing import Size
 from latency.config import LatencyConfig, TargetConfig
-from latency.pace import reference_session
-from latency.prediction import choose_table
-from latency.runners import Session
-from latency.runners.naming import NamedRunner, choose_runners
-from latency.subjects import Subject, load_subjects
-from latency.timing import measure_sessions
+from latency.correction import NetworkSample
+from latency.deployment import NamedNetwork, deployed_network, load_networks
+from latency.results import LayerProfile, MeasuredNetwork
+from latency.runners.base import Runner, Session
+from latency.runners.selection import NamedRunner, choose_runners
+from latency.table import LatencyTable
+from latency.timing import LatencyMeasurement, groups, measure_modules, measure_sessions, reference_session
+
+
+def measure_networks(
+    architectures: Sequence[AnyArchitecture],
+    *,
+    runner: Runner,
+    protocol: LatencyConfig,
+    num_classes: int,
+    input_size: Size,
+) -> list[LatencyMeasurement]:
+    """Measures networks with fresh weights, with the machine's speed beside them."""
+    measurements: list[LatencyMeasurement] = []
+    with epoch_progress("whole networks", len(architectures)) as progress, reference_session(runner) as reference:
+        for group in groups(architectures, protocol.interleave):
+            modules = [
+                (partial(deployed_network, architecture, num_classes), (1, 3, *input_size)) for architecture in group
+            ]
+            measurements += measure_modules(modules, runner, protocol=protocol.for_networks(), reference=reference)
+            progress.advance(len(group))
+    return measurements
+
+
+def network_sample(
+    table: LatencyTable, architecture: AnyArchitecture, measurement: LatencyMeasurement
+) -> NetworkSample:
+    """A measured network beside the sum of its entries."""
+    specs = network_specs(architecture, table.target.num_classes, input_size=table.target.input_size)
+    return NetworkSample(table.sum_ms(specs), len(specs), measurement.at_speed(table.reference_ms))
 
 
 @dataclass(frozen=True)
@@ -36,6 +68,68 @@ class Measured:
     def rows(self) -> tuple[MeasuredNetwork, ...]:
         """The rows of all networks."""
         return tuple(row for rows in self.networks for row in rows)
+
+
+@dataclass(frozen=True)
+class TablePrediction:
+    """A table and the runners that it answers for.
+
+    Attributes:
+        table: The table; None where it answers for none of the runners.
+        runners: What results call them.
+    """
+
+    table: LatencyTable | None = None
+    runners: tuple[str, ...] = ()
+
+    def added_to(self, row: MeasuredNetwork, network: NamedNetwork) -> MeasuredNetwork:
+        """The row with the prediction, or as it is after a word on why there is none."""
+        if self.table is None or row.runner not in self.runners:
+            return row
+        problem = _lack(self.table, network)
+        if problem is not None or network.specs is None:
+            CONSOLE.print(f"no prediction for {network.name}: {problem}")
+            return row
+        return replace(
+            row,
+            table_sum_ms=self.table.sum_ms(network.specs),
+            predicted_ms=self.table.predict_ms(network.specs),
+            at_table_pace_ms=row.measurement.at_speed(self.table.reference_ms),
+        )
+
+
+def choose_table(
+    path: Path | None, chosen: Sequence[NamedRunner], target: TargetConfig, *, required: bool
+) -> TablePrediction:
+    """What a table answers for; runners that it does not answer for are named, with the reason.
+
+    Args:
+        path: The table, or None.
+        chosen: The runners that are timed.
+        target: Their target.
+        required: Whether a table that answers for none of them is an error.
+
+    Raises:
+        FileNotFoundError: There is no such table.
+        ValueError: The table is required, and damaged or of another target or machine.
+    """
+    if path is None:
+        return TablePrediction()
+    try:
+        table = LatencyTable.load(path)
+    except ValueError as error:
+        if required:
+            raise
+        CONSOLE.print(f"no predictions: {error}")
+        return TablePrediction()
+    problems = {each.name: _misfit(table, each.runner, target) for each in chosen}
+    fitting = tuple(name for name, problem in problems.items() if problem is None)
+    misfits = {name: problem for name, problem in problems.items() if problem is not None}
+    if required and not fitting:
+        raise ValueError("; ".join(f"no prediction on {name}: {problem}" for name, problem in misfits.items()))
+    for name, problem in misfits.items():
+        CONSOLE.print(f"no prediction on {name}: {problem}")
+    return TablePrediction(table, fitting) if fitting else TablePrediction()
 
 
 def run_measure(
@@ -70,41 +164,52 @@ def run_measure(
     for each in chosen:
         CONSOLE.print(f"measuring with {each.reason}")
     prediction = choose_table(table_path, chosen, target, required=needs_table)
-    subjects = load_subjects(experiment, networks, num_classes=num_classes, table=prediction.table)
+    if num_classes is None and prediction.table is not None:
+        num_classes = prediction.table.target.num_classes
+    loaded = load_networks(experiment, networks, num_classes=num_classes)
+    plan = [(network, runner) for network in loaded for runner in _runners_of(network, chosen)]
+    # the reference runs on the runner whose table there is; without one, on any
+    of_table = next((each.runner for each in chosen if each.name in prediction.runners), chosen[0].runner)
+    measurements, layers = _measure_plan(plan, experiment, reference_runner=of_table, with_layers=with_layers)
+    rows = [
+        prediction.added_to(MeasuredNetwork(network.name, network.source, runner.name, measurement), network)
+        for (network, runner), measurement in zip(plan, measurements, strict=True)
+    ]
+    by_network = (
+        tuple(row for row, (planned, _) in zip(rows, plan, strict=True) if planned is network) for network in loaded
+    )
+    return Measured(tuple(by_network), layers)
+
+
+def _measure_plan(
+    plan: Sequence[tuple[NamedNetwork, NamedRunner]],
+    experiment: Experiment,
+    *,
+    reference_runner: Runner,
+    with_layers: bool,
+) -> tuple[list[LatencyMeasurement], tuple[LayerProfile, ...]]:
+    """Times every network on its runner, all taking turns, and profiles their layers if that is asked for."""
+    size = experiment.section("target", TargetConfig).input_size
     with ExitStack() as stack:
-        plan = [(subject, _runners_of(subject, chosen)) for subject in subjects]
-        pairs = [(subject, runner) for subject, able in plan for runner in able]
-        sessions = [stack.enter_context(subject.prepare(runner.runner, target.input_size)) for subject, runner in pairs]
-        # the pace is that of the runner whose table there is; without one, any will do
-        paced = next((each.runner for each in chosen if each.name in prediction.runners), chosen[0].runner)
-        reference = stack.enter_context(reference_session(paced))
+        sessions = [stack.enter_context(network.prepare(runner.runner, size)) for network, runner in plan]
         measurements = measure_sessions(
             sessions,
-            [runner.runner.conditions() for _, runner in pairs],
+            [runner.runner.conditions() for _, runner in plan],
             protocol=experiment.section("latency", LatencyConfig).for_networks(),
-            reference=reference,
+            reference=stack.enter_context(reference_session(reference_runner)),
         )
-        layers = tuple(map(_profile, sessions)) if with_layers else ()
-    in_turn = iter(measurements)
-    rows = tuple(
-        tuple(
-            prediction.added_to(MeasuredNetwork(subject.name, subject.source, runner.name, next(in_turn)), subject)
-            for runner in able
-        )
-        for subject, able in plan
-    )
-    return Measured(rows, layers)
+        return measurements, tuple(map(_profile, sessions)) if with_layers else ()
 
 
-def _runners_of(subject: Subject, chosen: Sequence[NamedRunner]) -> list[NamedRunner]:
+def _runners_of(network: NamedNetwork, chosen: Sequence[NamedRunner]) -> list[NamedRunner]:
     """The runners that a network is timed on: of an exported file those that can run it, if there is one."""
-    able = [runner for runner in chosen if subject.network is not None or runner.runner.runs_files]
+    able = [runner for runner in chosen if network.network is not None or runner.runner.runs_files]
     if not able:
         # the first of them says why, and what to do
         return list(chosen)
     for runner in chosen:
         if runner not in able:
-            CONSOLE.print(f"{runner.name} is left out for {subject.source}: it cannot run ONNX files")
+            CONSOLE.print(f"{runner.name} is left out for {network.source}: it cannot run ONNX files")
     return able
 
 
@@ -115,3 +220,33 @@ def _profile(session: Session) -> LayerProfile:
     except ValueError as error:
         return LayerProfile((), str(error))
     return LayerProfile(times, None if times else "the runtime named no layer")
+
+
+def _misfit(table: LatencyTable, runner: Runner, target: TargetConfig) -> str | None:
+    """Why a table does not answer for a runner, if it does not."""
+    of_runner = {"runner": runner.name, "device": runner.device, "mode": runner.mode}
+    try:
+        table.check_target(target.model_copy(update=of_runner))
+        table.check_machine(runner.conditions())
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _lack(table: LatencyTable, network: NamedNetwork) -> str | None:
+    """Why a table does not predict a network, if it does not."""
+    if network.specs is None:
+        return f"{network.source} is no file of `fasterseg export`, so its operators are not known"
+    lacking = table.missing(network.specs)
+    if not lacking:
+        return None
+    if network.num_classes != table.target.num_classes:
+        return (
+            f"it has {network.num_classes} classes, {table.source} was measured for {table.target.num_classes}; "
+            f"measure a table for it with `python -m latency table --config FILE --num-classes {network.num_classes} "
+            f"--out FOLDER --for {network.source}`"
+        )
+    return (
+        f"{table.source} lacks {len(lacking)} of its operators; add them with `python -m latency table --config FILE "
+        f"--only-missing --for {network.source}`"
+    )

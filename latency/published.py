@@ -1,7 +1,7 @@
-"""The released program's latency table (`latency_lookup_table.npy`) as a table of ours, and ours as one of its kind.
+"""The released program's latency table (`latency_lookup_table.npy`): read as one of our tables, and written.
 
-It names an operator by its class, the size of the map it reads and its channels. Resizes stand in no such table: one
-that was imported counts them as nothing, and one that is written leaves them out.
+It names an operator by its class, the size of the map it reads and its channels. It has no resizes: an imported table
+counts them as nothing, and an exported one leaves them out.
 """
 
 import re
@@ -13,9 +13,8 @@ from fasterseg.networks.space import SpaceConfig
 from fasterseg.networks.specs import CellSpec, ConvNormActSpec, HeadSpec, OperatorSpec, ResizeSpec
 from fasterseg.runtime.importers.restricted import read_number_table, write_number_table
 from latency.config import LatencyConfig
-from latency.records import TableEntry, TableTarget
 from latency.runners.base import Conditions
-from latency.table import LatencyTable
+from latency.table import LatencyTable, TableEntry, TableTarget
 
 RELEASED_DEVICE = "NVIDIA GeForce GTX 1080 Ti"
 RELEASED_INPUT_SIZE = (1024, 2048)
@@ -37,7 +36,7 @@ _CHANNELS = r"_Cin(?P<in_channels>\d+)_Cout(?P<out_channels>\d+)"
 
 
 def import_table(path: Path) -> LatencyTable:
-    """The released table as one of ours: TensorRT 5.1, FP32, GTX 1080 Ti, 1024×2048, 19 classes, its plain sums.
+    """The released table as one of our tables: TensorRT 5.1, FP32, GTX 1080 Ti, 1024×2048, 19 classes, its plain sums.
 
     Args:
         path: `latency_lookup_table.npy`; nothing in it is executed.
@@ -117,20 +116,20 @@ def read_key(key: str, *, source: str) -> OperatorSpec:
 
 def write_key(spec: OperatorSpec) -> str | None:
     """The key of a specification in the released table, None where it has no such operator."""
-    place = f"_H{spec.height}_W{spec.width}"
+    size = f"_H{spec.height}_W{spec.width}"
     if isinstance(spec, CellSpec):
         name = _CLASS_OF.get(spec.operator)
         if name is None:
             return None
-        key = f"{name}{place}_Cin{spec.in_channels}_Cout{spec.out_channels}_stride{spec.stride}"
+        key = f"{name}{size}_Cin{spec.in_channels}_Cout{spec.out_channels}_stride{spec.stride}"
         return key + "_dilation1" if name in _DILATED else key
     if isinstance(spec, HeadSpec):
-        return f"head{place}_Cin{spec.in_channels}_Cout{spec.num_classes}"
+        return f"head{size}_Cin{spec.in_channels}_Cout{spec.num_classes}"
     if isinstance(spec, ConvNormActSpec):
         if spec.kernel_size == 1 and spec.in_channels == spec.out_channels:
-            return f"ff{place}_C{spec.in_channels}"
+            return f"ff{size}_C{spec.in_channels}"
         channels = f"_Cin{spec.in_channels}_Cout{spec.out_channels}"
-        return f"ConvNorm{place}{channels}_kernel{spec.kernel_size}_stride{spec.stride}"
+        return f"ConvNorm{size}{channels}_kernel{spec.kernel_size}_stride{spec.stride}"
     return None
 
 

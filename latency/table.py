@@ -1,14 +1,15 @@
 """The latency table: the measured time of every operator of a space on one target, and the prediction from it.
 
 A table is a JSON file, versioned and diffable. It answers for the target it was measured on and for nothing else:
-another target, or an operator that it lacks, is an error that says which command mends it.
+another target, or an operator that it lacks, is an error that says which command mends it. What is read is validated: a
+table with a zero, negative or missing time is refused, not used.
 """
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as validated
@@ -16,18 +17,80 @@ from pydantic.dataclasses import dataclass as validated
 from fasterseg.base.errors import describe_validation
 from fasterseg.base.files import write_text
 from fasterseg.networks.families import AnyArchitecture, network_specs
+from fasterseg.networks.resizing import Size
 from fasterseg.networks.space import SpaceConfig
 from fasterseg.networks.specs import OperatorSpec
-from latency.config import LatencyConfig, TargetConfig
-from latency.records import STRICT, Correction, Positive, TableEntry, TableTarget, entry_from_data, entry_to_data
+from latency.config import AUTO, LatencyConfig, TargetConfig
+from latency.correction import STRICT, Correction, Count, NotNegative, Positive
 from latency.runners.base import Conditions
+from latency.timing import LatencyMeasurement
 
 FORMAT: Literal["fasterseg-latency-table"] = "fasterseg-latency-table"
-# 2: times at the pace of another reference network; 3: the last resize as matrix products where a CPU runs the graph
+# 2: times at the speed of another reference network; 3: the last resize as matrix products where a CPU runs the graph
 FORMAT_VERSION: Literal[3] = 3
 TABLE_NAME = "latency_table.json"
 _MAX_LISTED = 5
+_SIGNIFICANT_DIGITS = 6
 _TARGET_FIELDS = {"runner", "device", "mode", "precision", "tf32", "threads", "input_size"}
+
+
+@validated(frozen=True, config=STRICT)
+class TableEntry:
+    """The time of one operator; see `LatencyMeasurement` for the fields.
+
+    `median_ms` and `p95_ms` hold at the machine speed of that moment, which `reference_ms` tells. `at_speed` brings the
+    entries of a table to the same one.
+    """
+
+    median_ms: Positive
+    p95_ms: Positive
+    spread: NotNegative
+    count: Count
+    disturbed_count: Count
+    stable: bool
+    reference_ms: Positive
+
+    @classmethod
+    def of(cls, measurement: LatencyMeasurement) -> Self:
+        """What the table keeps of a measurement, which has a reference."""
+        assert measurement.reference_ms is not None
+        median_ms = measurement.at_speed(measurement.reference_ms)
+        return cls(
+            reference_ms=_rounded(measurement.reference_ms),
+            median_ms=_rounded(median_ms),
+            p95_ms=_rounded(max(median_ms, measurement.p95_ms)),
+            spread=_rounded(measurement.spread),
+            count=measurement.count,
+            disturbed_count=measurement.disturbed_count,
+            stable=measurement.stable,
+        )
+
+    def at_speed(self, reference_ms: float) -> Self:
+        """The entry with its times at the machine speed at which the reference takes `reference_ms`."""
+        factor = reference_ms / self.reference_ms
+        return replace(self, median_ms=_rounded(self.median_ms * factor), p95_ms=_rounded(self.p95_ms * factor))
+
+
+@validated(frozen=True, config=STRICT)
+class TableTarget:
+    """What a table answers for."""
+
+    runner: str
+    device: str
+    precision: str
+    threads: int
+    input_size: Size
+    num_classes: int
+    batch_size: int = 1
+    mode: str = "default"
+    tf32: bool = False
+
+    def describe(self) -> str:
+        """The target in one line."""
+        return (
+            f"runner {self.runner}, device {self.device}, mode {self.mode}, precision {self.precision}, "
+            f"threads {self.threads}, input_size {self.input_size[0]}x{self.input_size[1]}, {self.num_classes} classes"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +103,7 @@ class LatencyTable:
         conditions: Machine and versions it was measured with.
         protocol: How it was measured.
         created: Date and time, ISO 8601 in UTC.
-        reference_ms: What the reference of `pace` takes at the pace that the entries hold for.
+        reference_ms: The machine speed that the entries hold for: what the reference network of `timing` takes.
         entries: The measured times.
         correction: From the sum to a network's time.
         uncounted_kinds: Kinds of operators that the times leave out, and that count nothing in a sum; an imported table
@@ -110,16 +173,30 @@ class LatencyTable:
             return True
         return self.correction.networks > 0 and self.protocol.fitting() == protocol.fitting()
 
+    def describe_lack(self, lacking: Sequence[OperatorSpec], protocol: LatencyConfig) -> str:
+        """What it lacks of operators and of the correction that a protocol asks for, and how to add it."""
+        wanted = []
+        if lacking:
+            wanted.append(f"{len(lacking)} of the operators asked for, {lacking[0].key} among them")
+        if not self.has_correction_of(protocol):
+            asked, present = (
+                ", ".join(f"{name} {value}" for name, value in _prefixed("latency", each.fitting()).items())
+                for each in (protocol, self.protocol)
+            )
+            wanted.append(f"a correction fitted on {asked} (its own is of {present})")
+        return (
+            f"{self.source} lacks {' and '.join(wanted)}; add it with `python -m latency table --config FILE "
+            "--only-missing`, or remove that file to measure everything anew"
+        )
+
     def check_protocol(self, protocol: LatencyConfig) -> None:
         """Makes sure that the entries were measured the way that is asked for now.
 
         Raises:
             ValueError: They were not; the message names what differs.
         """
-        own, asked = self.protocol.timing(), protocol.timing()
-        differing = [
-            f"latency.{name} {own[name]} (asked for: {asked[name]})" for name in own if own[name] != asked[name]
-        ]
+        found, asked = _prefixed("latency", self.protocol.timing()), _prefixed("latency", protocol.timing())
+        differing = differences(found, asked, said_of_the_second="asked for")
         if differing:
             raise ValueError(
                 f"{self.source} was measured another way: {', '.join(differing)}; set these back, or measure into "
@@ -132,12 +209,7 @@ class LatencyTable:
         Raises:
             ValueError: They are not; the message names what differs.
         """
-        own, now = _flat(self.conditions), _flat(conditions)
-        differing = [
-            f"{name} {own.get(name)} (now: {now.get(name)})"
-            for name in dict.fromkeys((*own, *now))
-            if own.get(name) != now.get(name)
-        ]
+        differing = differences(_comparable(self.conditions), _comparable(conditions), said_of_the_second="now")
         if differing:
             raise ValueError(
                 f"{self.source} was measured on another machine or with other versions: {', '.join(differing)}; "
@@ -157,15 +229,15 @@ class LatencyTable:
         Raises:
             ValueError: It was measured for another target or space; the message names both.
         """
-        own: dict[str, object] = {**vars(self.target), **_prefixed(self.space)}
-        asked: dict[str, object] = target.model_dump(include=_TARGET_FIELDS)
-        asked |= {} if space is None else _prefixed(space)
+        found = {**vars(self.target), **_prefixed("space", self.space.model_dump())}
+        asked = {
+            name: value
+            for name, value in target.model_dump(include=_TARGET_FIELDS).items()
+            if value != AUTO or name not in ("runner", "device", "mode")
+        }
+        asked |= {} if space is None else _prefixed("space", space.model_dump())
         asked |= {} if num_classes is None else {"num_classes": num_classes}
-        differing = [
-            f"{name} {own[name]} (asked for: {value})"
-            for name, value in asked.items()
-            if value != own[name] and not (name in ("runner", "device", "mode") and value == "auto")
-        ]
+        differing = differences({name: found[name] for name in asked}, asked, said_of_the_second="asked for")
         if differing:
             raise ValueError(
                 f"{self.source} was measured for another target: {', '.join(differing)}; measure this one with "
@@ -274,11 +346,55 @@ def _corrupted(source: str, problems: list[str]) -> str:
     return f"{source} is corrupted: {'; '.join(problems[:_MAX_LISTED])}{more}; measure the table again"
 
 
-def _prefixed(space: SpaceConfig) -> dict[str, object]:
-    return {f"space.{name}": value for name, value in space.model_dump().items()}
+def differences(found: Mapping[str, object], asked: Mapping[str, object], *, said_of_the_second: str) -> list[str]:
+    """What differs between two sets of values by name, in words such as `threads 1 (asked for: 2)`.
+
+    Args:
+        found: The values that are there.
+        asked: The values that they are held against; a name that only one of them has differs, too.
+        said_of_the_second: What the words call the second value, such as `asked for`.
+    """
+    return [
+        f"{name} {found.get(name)} ({said_of_the_second}: {asked.get(name)})"
+        for name in dict.fromkeys((*found, *asked))
+        if found.get(name) != asked.get(name)
+    ]
 
 
-def _flat(conditions: Conditions) -> dict[str, object]:
+def _prefixed(section: str, values: Mapping[str, object]) -> dict[str, object]:
+    """The values under the names that they have in an experiment file."""
+    return {f"{section}.{name}": value for name, value in values.items()}
+
+
+def _comparable(conditions: Conditions) -> dict[str, object]:
     """What two measurements have to have in common; clocks change by themselves."""
     values = {name: value for name, value in vars(conditions).items() if name not in ("versions", "clocks_mhz")}
     return {**values, **{f"version of {package}": version for package, version in conditions.versions.items()}}
+
+
+def entry_from_data(data: object) -> tuple[OperatorSpec, TableEntry]:
+    """The specification and the entry of one record of a table or of its journal.
+
+    Raises:
+        ValueError: The record is incomplete or holds impossible values.
+    """
+    if not isinstance(data, Mapping):
+        raise ValueError(f"got {data!r}, expected a JSON object")
+    values = dict(data)
+    spec_data = values.pop("spec", None)
+    if not isinstance(spec_data, dict):
+        raise ValueError("spec: missing, expected the operator's specification")
+    spec = OperatorSpec.from_dict(spec_data)
+    try:
+        return spec, TypeAdapter(TableEntry).validate_python(values)
+    except ValidationError as error:
+        raise ValueError("; ".join(describe_validation(error))) from error
+
+
+def entry_to_data(spec: OperatorSpec, entry: TableEntry) -> dict[str, Any]:
+    """One record of a table or of its journal."""
+    return {**asdict(entry), "spec": spec.to_dict()}
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.{_SIGNIFICANT_DIGITS}g}")

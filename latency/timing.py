@@ -2,35 +2,41 @@
 
 Three things keep other work on the machine out of the figures. Sessions take turns, so that a disturbance spoils one
 round of many measurements, which the median ignores, instead of one measurement altogether. A short call in which the
-process lost a core does not count; a round that has too few calls left goes on for a while. And a reference that is
-timed between the turns tells how fast the machine is at that moment (`latency.pace`).
+process lost a core does not count; a round that has too few calls left goes on for a while.
+
+And the machine's speed is measured between the turns. Clocks, shared caches and neighbours on the same hardware make a
+machine several percent faster or slower from one moment to the next, for everything alike. A fixed small network, the
+reference, is timed beside everything else (`reference_session`). A time in units of the reference, measured in the same
+moment, can be compared with times of other moments; a table holds its operators' times at one machine speed.
 """
 
 import gc
+import math
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+import torch
+from torch import nn
 
+from fasterseg.networks.resizing import Resize, Size
 from latency.config import LatencyConfig
-from latency.rounds import (
-    RoundPlan,
-    count_rounds,
-    counts,
-    least_warmup_ms,
-    plan_round,
-    round_median,
-    run_round,
-    warm_up,
-)
-from latency.runners.base import Conditions, Session, Shape, TimedCall
-from latency.runners.clocks import read_clocks_mhz
+from latency.runners.base import Conditions, Runner, Session, Shape, TimedCall
+from latency.runners.cuda import read_clocks_mhz
 
 REFERENCE_CALLS = 3
-PACE_INTERVAL_S = 0.1
+SPEED_INTERVAL_S = 0.1
+LONG_CALL_MS = 50.0
+# a GPU raises its clocks under work only, and what it does between two events is short
+CUDA_WARMUP_MS, CUDA_CALLS = 200.0, 100
+_MIN_ROUNDS, _MAX_CALLS = 5, 2000
+_MIN_UNDISTURBED, _MAX_TRIES = 2, 4
+# maps of 2 MiB on a CPU: like a network's, they do not stay in a core's own cache, whose speed says little of the rest
+_REFERENCE_CHANNELS, _REFERENCE_CONVOLUTIONS, _REFERENCE_RESIZED_CHANNELS = 64, 2, 16
+_REFERENCE_SIZES: dict[str, Size] = {"cpu": (64, 128), "cuda": (256, 512)}
 Item = TypeVar("Item")
 
 
@@ -51,8 +57,8 @@ class LatencyMeasurement:
         stable: Whether the spread is within the bound and every round had undisturbed calls.
         input_shape: (N, C, H, W) of the input.
         conditions: Runner, device, threads, precision and versions.
-        reference_ms: What the reference took in the same rounds: the machine's pace; None without a reference.
-        relative: The time in units of the reference, each round by its own; None without a reference.
+        reference_ms: What the reference took in the same rounds: the machine's speed; None without a reference.
+        relative: The time in units of the reference of the same round; None without a reference.
     """
 
     median_ms: float
@@ -69,8 +75,8 @@ class LatencyMeasurement:
     reference_ms: float | None = None
     relative: float | None = None
 
-    def at_pace(self, reference_ms: float) -> float:
-        """The time as it would be if the reference took `reference_ms`, in milliseconds.
+    def at_speed(self, reference_ms: float) -> float:
+        """The time in milliseconds on a machine of another speed, on which the reference takes `reference_ms`.
 
         Raises:
             ValueError: It was measured without a reference.
@@ -97,6 +103,48 @@ class LatencyMeasurement:
         )
 
 
+def reference_session(runner: Runner) -> Session:
+    """The reference network, ready to be timed by that runner.
+
+    Some milliseconds of 3×3 convolutions, and a tenth as much of a resize, which waits for memory rather than for
+    arithmetic. These are about the proportions of the networks here, since clocks and memory do not slow down alike.
+    """
+    height, width = _REFERENCE_SIZES["cpu" if runner.device == "cpu" else "cuda"]
+    layers: list[nn.Module] = []
+    for _ in range(_REFERENCE_CONVOLUTIONS):
+        layers += [nn.Conv2d(_REFERENCE_CHANNELS, _REFERENCE_CHANNELS, 3, padding=1), nn.ReLU()]
+    layers += [nn.Conv2d(_REFERENCE_CHANNELS, _REFERENCE_RESIZED_CHANNELS, 1), Resize((2 * height, 2 * width))]
+    return runner.prepare(nn.Sequential(*layers).eval(), (1, _REFERENCE_CHANNELS, height, width))
+
+
+def measure_modules(
+    modules: Sequence[tuple[Callable[[], nn.Module], Shape]],
+    runner: Runner,
+    *,
+    protocol: LatencyConfig,
+    reference: Session,
+) -> list[LatencyMeasurement]:
+    """Times modules with fresh weights, which take turns; times do not depend on the weights.
+
+    Args:
+        modules: What builds each, and the (N, C, H, W) of its input.
+        runner: What to time them on.
+        protocol: How; its seed is that of the weights.
+        reference: Measures the machine's speed.
+    """
+    with ExitStack() as stack:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(protocol.seed)
+            sessions = [stack.enter_context(runner.prepare(build(), shape)) for build, shape in modules]
+        return measure_sessions(sessions, runner.conditions(), protocol=protocol, reference=reference)
+
+
+def groups(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
+    """The items in groups of `size`, which take turns when they are timed."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
 def measure_sessions(
     sessions: Sequence[Session],
     conditions: Conditions | Sequence[Conditions],
@@ -111,7 +159,7 @@ def measure_sessions(
         conditions: The runner's conditions, recorded with each measurement; one for each session where they are of
             several runners.
         protocol: Rounds, their length and the bound on the spread.
-        reference: Measures the machine's pace between the turns (`pace.reference_session`); None leaves it out.
+        reference: Measures the machine's speed between the turns (`reference_session`); None leaves it out.
 
     Returns:
         One measurement per session, in their order.
@@ -134,7 +182,7 @@ def _measure_once(
     subjects: Sequence[tuple[Session, Conditions]], *, protocol: LatencyConfig, reference: Session | None
 ) -> list[LatencyMeasurement]:
     rounds: list[list[list[TimedCall]]] = [[] for _ in subjects]
-    paces: list[list[float]] = [[] for _ in subjects]
+    references_ms: list[list[float]] = [[] for _ in subjects]
     with _without_garbage_collection():
         warmups = [warm_up(session, least_warmup_ms(conditions, protocol)) for session, conditions in subjects]
         plans = [
@@ -143,62 +191,61 @@ def _measure_once(
         if reference is not None:
             warm_up(reference, protocol.warmup_ms)
         for _ in range(count_rounds(warmups, plans, protocol)):
-            marks = _PaceMarks(reference)
+            speed = _MachineSpeed(reference)
             for (session, _), plan, timed in zip(subjects, plans, rounds, strict=True):
                 timed.append(run_round(session, plan))
-                marks.follow()
-            for pace, pace_ms in zip(paces, marks.close(), strict=True):
-                pace.append(pace_ms)
-        # at once: a GPU lowers its clocks again when it rests
+                speed.turn_ended()
+            for of_session, reference_ms in zip(references_ms, speed.around_turns(), strict=True):
+                of_session.append(reference_ms)
+        # right away: a GPU lowers its clocks again when it rests
         clocks_mhz = read_clocks_mhz() if any(conditions.device == "cuda" for _, conditions in subjects) else {}
     measurements = [
         _summarise(
             session,
             timed,
-            pace,
+            of_session,
             conditions=_with_clocks(conditions, clocks_mhz),
             protocol=protocol,
             warmup_count=len(warmup),
         )
-        for (session, conditions), timed, pace, warmup in zip(subjects, rounds, paces, warmups, strict=True)
+        for (session, conditions), timed, of_session, warmup in zip(
+            subjects, rounds, references_ms, warmups, strict=True
+        )
     ]
     if reference is None:
         return [replace(measurement, reference_ms=None, relative=None) for measurement in measurements]
     return measurements
 
 
-class _PaceMarks:
-    """The machine's pace along one round: before its first session, after its last, and every so often between.
+class _MachineSpeed:
+    """What the reference takes along one round: before its first session, after its last, and every so often between.
 
     Args:
-        reference: What is timed; None for a pace that is always 1.
+        reference: What is timed; None for a machine whose reference always takes 1 ms.
     """
 
     def __init__(self, reference: Session | None) -> None:
         self._reference = reference
-        self._paces_ms: list[float] = []
-        self._before: list[int] = []
+        self._references_ms: list[float] = []
+        self._last_before_turn: list[int] = []
         self._measure()
 
-    def follow(self) -> None:
-        """Notes that a session had its turn."""
-        self._before.append(len(self._paces_ms) - 1)
-        if time.monotonic() - self._measured_s >= PACE_INTERVAL_S:
+    def turn_ended(self) -> None:
+        """Notes that a session had its turn; times the reference if that is due."""
+        self._last_before_turn.append(len(self._references_ms) - 1)
+        if time.monotonic() - self._measured_s >= SPEED_INTERVAL_S:
             self._measure()
 
-    def close(self) -> list[float]:
-        """The pace around each session's turn: the mean of the marks before and after it."""
-        if self._before and self._before[-1] == len(self._paces_ms) - 1:
+    def around_turns(self) -> list[float]:
+        """For each turn the mean of what the reference took before and after it."""
+        if self._last_before_turn and self._last_before_turn[-1] == len(self._references_ms) - 1:
             self._measure()
-        return [(self._paces_ms[index] + self._paces_ms[index + 1]) / 2 for index in self._before]
+        return [(self._references_ms[index] + self._references_ms[index + 1]) / 2 for index in self._last_before_turn]
 
     def _measure(self) -> None:
-        pace_ms = 1.0 if self._reference is None else round_median(run_round(self._reference, _REFERENCE_PLAN))
-        self._paces_ms.append(pace_ms)
+        plan = RoundPlan(REFERENCE_CALLS)
+        self._references_ms.append(1.0 if self._reference is None else round_median(run_round(self._reference, plan)))
         self._measured_s = time.monotonic()
-
-
-_REFERENCE_PLAN = RoundPlan(REFERENCE_CALLS)
 
 
 def _with_clocks(conditions: Conditions, clocks_mhz: dict[str, int]) -> Conditions:
@@ -209,14 +256,14 @@ def _with_clocks(conditions: Conditions, clocks_mhz: dict[str, int]) -> Conditio
 def _summarise(
     session: Session,
     rounds: list[list[TimedCall]],
-    paces_ms: list[float],
+    references_ms: list[float],
     *,
     conditions: Conditions,
     protocol: LatencyConfig,
     warmup_count: int,
 ) -> LatencyMeasurement:
     medians = [round_median(calls) for calls in rounds]
-    relative = np.divide(medians, paces_ms)
+    relative = np.divide(medians, references_ms)
     low, middle, high = np.percentile(relative, [25, 50, 75])
     spread = float(high - low) / float(middle)
     calls = [call for timed in rounds for call in timed]
@@ -232,15 +279,9 @@ def _summarise(
         stable=spread <= protocol.spread_bound and all(any(map(counts, timed)) for timed in rounds),
         input_shape=session.input_shape,
         conditions=conditions,
-        reference_ms=float(np.median(paces_ms)),
+        reference_ms=float(np.median(references_ms)),
         relative=float(middle),
     )
-
-
-def groups(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
-    """The items in groups of `size`, which take turns when they are timed."""
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
 
 
 @contextmanager
@@ -253,3 +294,77 @@ def _without_garbage_collection() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
+
+
+class RoundPlan(NamedTuple):
+    """What a session does in its turn.
+
+    Attributes:
+        calls: Timed calls.
+        lead: Calls before them that do not count: they find the caches full of the previous session's data.
+    """
+
+    calls: int
+    lead: int = 1
+
+
+def least_warmup_ms(conditions: Conditions, protocol: LatencyConfig) -> float:
+    """How long a session runs before its first round, at least."""
+    return max(protocol.warmup_ms, CUDA_WARMUP_MS) if conditions.device == "cuda" else protocol.warmup_ms
+
+
+def warm_up(session: Session, least_ms: float) -> list[TimedCall]:
+    """Runs the session until the warm-up time has passed; at least twice."""
+    calls = session.time_calls(2)
+    while sum(call.duration_ms for call in calls) < least_ms:
+        calls += session.time_calls(min(len(calls), _MAX_CALLS))
+    return calls
+
+
+def plan_round(warmup: Sequence[TimedCall], conditions: Conditions, protocol: LatencyConfig) -> RoundPlan:
+    """As many calls as fill the round; one of an operator or network that takes longer than that."""
+    call_ms = _call_ms(warmup)
+    calls = min(_MAX_CALLS, math.ceil(protocol.round_ms / call_ms))
+    if conditions.device == "cuda":
+        return RoundPlan(max(calls, math.ceil(CUDA_CALLS / min(_MIN_ROUNDS, protocol.rounds))))
+    if call_ms >= LONG_CALL_MS:
+        # it fills the caches by itself, so that its first call is as good as any
+        return RoundPlan(calls=1, lead=0)
+    return RoundPlan(calls)
+
+
+def count_rounds(warmups: Sequence[Sequence[TimedCall]], plans: Sequence[RoundPlan], protocol: LatencyConfig) -> int:
+    """The protocol's rounds, or fewer where sessions take long: a long call averages over disturbances by itself."""
+    turns_ms = [_call_ms(calls) * (plan.calls + plan.lead) for calls, plan in zip(warmups, plans, strict=True)]
+    affordable = int(protocol.longest_ms * len(turns_ms) / sum(turns_ms))
+    return max(min(_MIN_ROUNDS, protocol.rounds), min(affordable, protocol.rounds))
+
+
+def _call_ms(warmup: Sequence[TimedCall]) -> float:
+    """What a call takes once the session is warm."""
+    settled = [call.duration_ms for call in warmup[len(warmup) // 2 :]]
+    return max(float(np.percentile(settled, 25)), 1e-6)
+
+
+def run_round(session: Session, plan: RoundPlan) -> list[TimedCall]:
+    """A session's turn: as planned, and on for a while where too few of its calls count."""
+    if plan.lead:
+        session.time_calls(plan.lead)
+    calls = session.time_calls(plan.calls)
+    for _ in range(_MAX_TRIES):
+        if sum(map(counts, calls)) >= min(_MIN_UNDISTURBED, plan.calls):
+            break
+        calls += session.time_calls(plan.calls)
+    return calls
+
+
+def counts(call: TimedCall) -> bool:
+    """Whether a call counts: an interruption takes a few milliseconds, which spoils short calls only."""
+    return call.undisturbed or call.duration_ms >= LONG_CALL_MS
+
+
+def round_median(calls: Sequence[TimedCall]) -> float:
+    """The time of a round: the median of the calls that count."""
+    counted = [call.duration_ms for call in calls if counts(call)]
+    # where every call was disturbed, the fastest was disturbed least; the measurement is marked as unstable
+    return float(np.median(counted)) if counted else min(call.duration_ms for call in calls)

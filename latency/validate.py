@@ -1,8 +1,11 @@
 """Validation: random networks that no fit has seen, measured whole and held against the table's prediction.
 
-The networks come from a random stream of their own, and any that the correction was fitted on is left out. Measured
-times are brought to the pace of the machine at which the table's entries hold, so that a machine that is slower today
-does not look like a wrong table.
+The networks come from a separate random stream, and any that the correction was fitted on is left out. Measured times
+are brought to the machine speed of the table's entries, so that a machine that is slower today does not look like a
+wrong table.
+
+Outliers are measured once more, but the first measurement counts: repeating what does not fit favours the prediction.
+The scores with repeated times are told beside the scores.
 """
 
 import json
@@ -13,19 +16,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from fasterseg.base.files import write_text
+from fasterseg.base.text import csv_text
 from fasterseg.networks.architecture import Architecture
+from fasterseg.networks.sampling import random_architecture
 from fasterseg.networks.space import SpaceConfig
-from latency.agreement import Agreement, score_agreement
-from latency.build import describe_lack
 from latency.config import LatencyConfig, TargetConfig
-from latency.correction import correction_architectures, measure_networks, network_sample
-from latency.csvtext import csv_text
-from latency.filenames import setup_name
-from latency.plots import plot_validation, save_figure
-from latency.runners import Runner, build_runner
-from latency.sampling import random_architecture
+from latency.correction import correction_architectures
+from latency.measure import measure_networks, network_sample
+from latency.results import plot_validation, save_figure
+from latency.runners.base import Runner
+from latency.runners.selection import build_runner
 from latency.table import LatencyTable
 from latency.timing import LatencyMeasurement
 
@@ -35,20 +38,88 @@ _SMALLEST_OUTLIER = 0.02
 
 
 @dataclass(frozen=True)
+class AgreementBounds:
+    """What predictions have to reach; None leaves a figure unbounded.
+
+    Attributes:
+        mape: The largest mean of |predicted / measured - 1|.
+        largest: The largest single one.
+        spearman: The smallest rank correlation.
+    """
+
+    mape: float | None = None
+    largest: float | None = None
+    spearman: float | None = None
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How predictions agree with measured times.
+
+    Attributes:
+        mape: Mean of |predicted / measured - 1|.
+        largest: The largest of these.
+        bias: Mean of predicted / measured - 1.
+        pearson: Correlation.
+        spearman: Correlation of the ranks.
+        kendall: Kendall's tau of the ranks.
+    """
+
+    mape: float
+    largest: float
+    bias: float
+    pearson: float
+    spearman: float
+    kendall: float
+
+    def missed(self, bounds: AgreementBounds) -> list[str]:
+        """The bounds that are missed, each with what was reached."""
+        misses = []
+        if bounds.mape is not None and not self.mape <= bounds.mape:
+            misses.append(f"mean error {self.mape:.2%} is above {bounds.mape:.2%}")
+        if bounds.largest is not None and not self.largest <= bounds.largest:
+            misses.append(f"largest error {self.largest:.2%} is above {bounds.largest:.2%}")
+        if bounds.spearman is not None and not self.spearman >= bounds.spearman:
+            misses.append(f"Spearman correlation {self.spearman:.4f} is below {bounds.spearman:.4f}")
+        return misses
+
+    def describe(self) -> str:
+        """The scores in one line."""
+        return (
+            f"mean error {self.mape:.2%}, largest {self.largest:.2%}, bias {self.bias:+.2%}; "
+            f"Pearson {self.pearson:.4f}, Spearman {self.spearman:.4f}, Kendall {self.kendall:.4f}"
+        )
+
+
+def score_agreement(predicted_ms: Sequence[float], measured_ms: Sequence[float]) -> Agreement:
+    """The agreement of predictions with measured times, one of each per network."""
+    predicted, measured = np.asarray(predicted_ms), np.asarray(measured_ms)
+    errors = predicted / measured - 1
+    return Agreement(
+        mape=float(np.abs(errors).mean()),
+        largest=float(np.abs(errors).max()),
+        bias=float(errors.mean()),
+        pearson=float(stats.pearsonr(predicted, measured).statistic),
+        spearman=float(stats.spearmanr(predicted, measured).statistic),
+        kendall=float(stats.kendalltau(predicted, measured).statistic),
+    )
+
+
+@dataclass(frozen=True)
 class HeldOutNetwork:
     """One network of a validation.
 
     Attributes:
-        index: Its place in the random stream.
+        index: Its position in the random stream.
         ends: Output strides at which its branches end, such as `32+16`.
         operators: How many operators it has.
         sum_ms: Plain sum of the table's entries.
         predicted_ms: The table's prediction.
-        measured_ms: Its measured time at the table's pace.
+        measured_ms: Its measured time at the machine speed of the table.
         raw_ms: Its measured time as the machine ran.
         spread: Interquartile range of the rounds' medians over their median.
         stable: Whether that is within the bound, and every round had undisturbed calls.
-        first_measured_ms: What an outlier measured the first time; None where it was measured once.
+        measured_again_ms: What an outlier took the second time, at the same speed; None where it was measured once.
     """
 
     index: int
@@ -60,7 +131,7 @@ class HeldOutNetwork:
     raw_ms: float
     spread: float
     stable: bool
-    first_measured_ms: float | None = None
+    measured_again_ms: float | None = None
 
     @property
     def error(self) -> float:
@@ -76,23 +147,31 @@ class Validation:
         networks: In the order of the random stream.
         table: What was validated.
         protocol: How the networks were measured.
-        first_scores: The scores before outliers were measured again.
     """
 
     networks: tuple[HeldOutNetwork, ...]
     table: LatencyTable
     protocol: LatencyConfig
-    first_scores: Agreement
 
     @property
     def scores(self) -> Agreement:
-        """The scores of all networks."""
-        return _score(self.networks)
+        """The scores of all networks as they were measured first."""
+        return score_agreement(
+            [network.predicted_ms for network in self.networks], [network.measured_ms for network in self.networks]
+        )
+
+    @property
+    def scores_with_repeats(self) -> Agreement:
+        """The scores with the second time of outliers in place of the first."""
+        return score_agreement(
+            [network.predicted_ms for network in self.networks],
+            [network.measured_again_ms or network.measured_ms for network in self.networks],
+        )
 
     @property
     def measured_again(self) -> int:
         """How many outliers were measured a second time."""
-        return sum(network.first_measured_ms is not None for network in self.networks)
+        return sum(network.measured_again_ms is not None for network in self.networks)
 
     @property
     def unsteady(self) -> int:
@@ -108,7 +187,8 @@ class Validation:
         ]
         if self.measured_again:
             lines.append(
-                f"{self.measured_again} outlier(s) measured again; before that: {self.first_scores.describe()}"
+                f"{self.measured_again} outlier(s) measured again; with the second time in place of the first: "
+                f"{self.scores_with_repeats.describe()}"
             )
         table = self.table
         lines += [
@@ -134,7 +214,7 @@ class Validation:
             "scores": asdict(self.scores),
             "unsteady": self.unsteady,
             "measured_again": self.measured_again,
-            "scores_before": asdict(self.first_scores),
+            "scores_with_repeats": asdict(self.scores_with_repeats),
             "target": asdict(table.target),
             "conditions": table.conditions.to_dict(),
             "protocol": self.protocol.model_dump(mode="json"),
@@ -148,7 +228,7 @@ class Validation:
         Behind the runner stands what of device, mode, precision and threads is not the usual (`setup_name`).
         """
         target = self.table.target
-        stem = f"latency_validate_{setup_name(target)}_{target.input_size[0]}x{target.input_size[1]}"
+        stem = f"latency_validate_{self.table.conditions.setup_name}_{target.input_size[0]}x{target.input_size[1]}"
         csv_path, json_path, png_path = (folder / f"{stem}.{suffix}" for suffix in ("csv", "json", "png"))
         write_text(csv_path, self.to_csv())
         write_text(json_path, json.dumps(self.to_dict(), indent=2) + "\n")
@@ -161,7 +241,7 @@ class Validation:
 def held_out_architectures(
     space: SpaceConfig, count: int, *, seed: int, fitted: Sequence[Architecture]
 ) -> list[Architecture]:
-    """Random students, all different, of a random stream of their own; none that a correction was fitted on.
+    """Random students of a separate random stream, all different; none that a correction was fitted on.
 
     Args:
         space: The search space.
@@ -193,8 +273,8 @@ def validate_table(
 ) -> Validation:
     """Measures networks of a table's space that its correction has not seen; outliers are measured once more.
 
-    An outlier is a network whose error is more than three times the median error (and above 2 %). Its second
-    measurement stands, whatever it is; the first is kept beside it.
+    An outlier is a network whose error is more than three times the median error (and above 2 %). Its first
+    measurement counts; the second is kept beside it.
 
     Args:
         table: What to validate.
@@ -211,21 +291,19 @@ def validate_table(
     table.check_target(target, space=space)
     table.check_protocol(protocol)
     if not table.has_correction_of(protocol):
-        raise ValueError(describe_lack(table, (), protocol))
-    own = {"runner": table.target.runner, "device": table.target.device, "mode": table.target.mode}
-    runner = build_runner(target.model_copy(update=own)).runner
+        raise ValueError(table.describe_lack((), protocol))
+    of_table = {"runner": table.target.runner, "device": table.target.device, "mode": table.target.mode}
+    runner = build_runner(target.model_copy(update=of_table)).runner
     table.check_machine(runner.conditions())
     fitted = correction_architectures(table.space, table.correction.networks, seed=table.protocol.seed)
     architectures = held_out_architectures(table.space, count, seed=protocol.seed, fitted=fitted)
     assert not set(architectures) & set(fitted)
     networks = _measure(table, runner, list(enumerate(architectures)), protocol=protocol)
-    first_scores = _score(networks)
     outliers = find_outliers([network.error for network in networks])
-    again = _measure(table, runner, [(index, architectures[index]) for index in outliers], protocol=protocol)
-    for network in again:
-        first_ms = networks[network.index].measured_ms
-        networks[network.index] = replace(network, first_measured_ms=first_ms)
-    return Validation(tuple(networks), table, protocol, first_scores)
+    repeated = _measure(table, runner, [(index, architectures[index]) for index in outliers], protocol=protocol)
+    for network in repeated:
+        networks[network.index] = replace(networks[network.index], measured_again_ms=network.measured_ms)
+    return Validation(tuple(networks), table, protocol)
 
 
 def find_outliers(errors: Sequence[float]) -> list[int]:
@@ -233,12 +311,6 @@ def find_outliers(errors: Sequence[float]) -> list[int]:
     sizes = np.abs(errors)
     bound = max(_OUTLIER_FACTOR * float(np.median(sizes)), _SMALLEST_OUTLIER)
     return [index for index, size in enumerate(sizes) if size > bound]
-
-
-def _score(networks: Sequence[HeldOutNetwork]) -> Agreement:
-    return score_agreement(
-        [network.predicted_ms for network in networks], [network.measured_ms for network in networks]
-    )
 
 
 def _measure(

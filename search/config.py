@@ -7,62 +7,21 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from dataset_tools.config import check_crop_size
-from fasterseg.base.devices import DeviceConfig
+from dataset_tools.config import CropConfig
 from fasterseg.base.experiment import Section
+from fasterseg.engine.config import Count, Fraction, Positive, TrainingConfig
 from fasterseg.networks.space import BRANCH_PAIRS, Branches
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
 BranchChoice = Literal["mean", "32-16", "32-8"]
 
 
-class SupernetTrainConfig(Section):
-    """What pretraining and search have in common.
+class SupernetTrainConfig(CropConfig, TrainingConfig):
+    """What pretraining and search have in common; labels meet logits at the heads' own stride."""
 
-    Attributes:
-        epochs: Epochs of the stage.
-        iterations_per_epoch: Steps of an epoch; null for one pass over the images.
-        batch_size: Images per step and process.
-        crop_size_px: (height, width) of the crops, both divisible by 32.
-        image_scale: Factor of all images, in training and validation, before anything else.
-        scales: Random factors on top of it, in training.
-        lr: Learning rate of the weights at the start.
-        lr_decay: What each epoch multiplies it by.
-        momentum: Momentum of SGD.
-        weight_decay: Weight decay of SGD.
-        grad_clip: Largest norm of the weights' gradient; null for any.
-        ohem_threshold: Probability of its label up to which a pixel is hard.
-        ohem_min_kept_fraction: Part of the pixels that is kept at least.
-        label_stride: Stride at which labels and logits meet in the loss; 8 is the heads' own.
-        log_every: Steps whose mean loss is one record of `metrics.jsonl`.
-        save_every_minutes: Minutes between states within an epoch; one is saved after each epoch too.
-        device: What the stage runs on.
-    """
-
-    epochs: Count
-    iterations_per_epoch: Count | None = None
-    batch_size: Count
-    crop_size_px: tuple[int, int]
     image_scale: Positive = 0.5
-    scales: tuple[Positive, ...] = (0.75, 1.0, 1.25)
-    lr: Positive
     lr_decay: Annotated[float, Field(gt=0, le=1)] = 0.978
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
     grad_clip: Positive | None = 5.0
-    ohem_threshold: Annotated[float, Field(gt=0, le=1)] = 0.7
-    ohem_min_kept_fraction: Fraction = 1 / 16
     label_stride: Count = 8
-    log_every: Count = 20
-    save_every_minutes: Positive = 10.0
-    device: DeviceConfig = DeviceConfig()
-
-    @model_validator(mode="after")
-    def _crop_fits_the_strides(self) -> Self:
-        check_crop_size(self.crop_size_px)
-        return self
 
 
 class PretrainConfig(SupernetTrainConfig):

@@ -1,16 +1,16 @@
 """What the search reads: batches from both halves of the training images, and validation images for the supernet."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from lightning_fabric import Fabric
 from torch.utils.data import DataLoader
 
-from dataset_tools.config import DatasetConfig
 from dataset_tools.dataset import LabeledImage
 from dataset_tools.description import DatasetDescription
-from dataset_tools.loader import Subset, TrainLoader, build_eval_loader, build_train_loader
+from dataset_tools.experiment_data import ExperimentData
+from dataset_tools.loader import TrainLoader
 from search.config import SearchConfig
 
 
@@ -61,14 +61,11 @@ class SearchData:
     validation: DataLoader[LabeledImage]
 
 
-def build_search_data(
-    description: DatasetDescription, *, data: DatasetConfig, config: SearchConfig, fabric: Fabric, seed: int
-) -> SearchData:
+def build_search_data(data: ExperimentData, *, config: SearchConfig, fabric: Fabric, seed: int) -> SearchData:
     """Builds the loaders of a search.
 
     Args:
-        description: The dataset.
-        data: Names of its splits, and worker processes.
+        data: The dataset.
         config: Crops, batches and scales.
         fabric: The processes that share the batches.
         seed: Decides the halves, the order and the augmentation.
@@ -76,35 +73,8 @@ def build_search_data(
     Raises:
         ValueError: A split is unknown or empty.
     """
-
-    def half(subset: Subset, iterations: int | None) -> TrainLoader:
-        return build_train_loader(
-            description,
-            split=data.train_split,
-            crop_size_px=config.crop_size_px,
-            batch_size=config.batch_size,
-            iterations_per_epoch=iterations,
-            scales=config.scales,
-            image_scale=config.image_scale,
-            seed=seed,
-            num_workers=data.num_workers,
-            subset=subset,
-            rank=fabric.global_rank,
-            world_size=fabric.world_size,
-        )
-
-    weights = half("first_half", config.iterations_per_epoch)
+    weights = data.train_loader(config, fabric, seed=seed, subset="first_half")
     # an odd number of images gives the second half one more: as many batches as the first has
-    architecture = half("second_half", len(weights))
-    samples = description.samples(data.validation_split)
-    count = min(len(samples), config.validation_images or len(samples))
-    chosen = tuple(samples[index * len(samples) // count] for index in range(count))
-    validation = build_eval_loader(
-        replace(description, splits={"validation": chosen}),
-        split="validation",
-        image_scale=config.image_scale,
-        num_workers=data.num_workers,
-        rank=fabric.global_rank,
-        world_size=fabric.world_size,
-    )
-    return SearchData(description, HalvesLoader(weights, architecture), validation)
+    architecture = data.train_loader(config, fabric, seed=seed, subset="second_half", iterations_per_epoch=len(weights))
+    validation = data.validation_loader(config.image_scale, fabric, most=config.validation_images)
+    return SearchData(data.description, HalvesLoader(weights, architecture), validation)

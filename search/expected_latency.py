@@ -26,7 +26,7 @@ from torch.nn import functional
 
 from fasterseg.networks.derivation import FROM_DOWN, FROM_KEEP, SKIP_INDEX
 from fasterseg.networks.space import STRIDES, Branches, SpaceConfig, first_layer
-from latency.records import Correction
+from latency.correction import Correction
 from search.latency_costs import CostTables, EntryCost, LatticeProblem
 from search.parameters import ArchitectureProbabilities, TensorByStride
 

@@ -7,6 +7,7 @@ Source: FasterSeg, section 3.4; slimmable networks' sandwich rule (Yu and Huang,
 """
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,14 @@ from pydantic import BaseModel
 
 from dataset_tools.config import DatasetConfig
 from dataset_tools.dataset import LabeledImage
-from dataset_tools.description import load_description
-from dataset_tools.doctor.examine import verify_split
-from dataset_tools.loader import build_train_loader
+from dataset_tools.experiment_data import ExperimentData
 from fasterseg.base.experiment import Experiment
-from fasterseg.engine.devices import build_fabric, seed_everything
-from fasterseg.engine.distributed import run_in_first, share_buffers
+from fasterseg.engine.devices import build_fabric
+from fasterseg.engine.distributed import share_buffers
 from fasterseg.engine.loop import Position, Stage, run_stage
 from fasterseg.engine.optimization import exponential_lr, set_lr
-from fasterseg.engine.run_folder import RunFolder, open_run_folder, training_settings
+from fasterseg.engine.run_folder import RunFolder, open_run_folder
+from fasterseg.engine.start import begin_stage, stage_settings
 from fasterseg.networks.space import SpaceConfig
 from search.config import PretrainConfig
 from search.steps import SANDWICH, SETS, WeightsStep
@@ -108,37 +108,25 @@ def run_pretrain(experiment: Experiment, *, out: Path) -> Path:
         ValueError: `out` belongs to another experiment, or a loss is not finite.
     """
     config = experiment.section(STAGE, PretrainConfig)
-    data = experiment.section("dataset", DatasetConfig)
     space = experiment.section("space", SpaceConfig)
-    description = load_description(Path(data.root))
+    data = ExperimentData.load(experiment)
     fabric = build_fabric(config.device)
-    settings = {
-        "seed": experiment.seed,
-        "dataset": data.model_dump(mode="json", exclude={"num_workers", "synthesize"}),
-        "space": space.model_dump(mode="json"),
-        STAGE: training_settings(config, processes=fabric.world_size),
-        "origins": {"dataset": description.digest()},
-    }
+    settings = stage_settings(
+        STAGE,
+        config,
+        fabric=fabric,
+        seed=experiment.seed,
+        dataset=data.settings(),
+        space=space.model_dump(mode="json"),
+        origins={"dataset": data.description.digest()},
+    )
     with open_run_folder(out, stage=STAGE, settings=settings, fabric=fabric) as run_folder:
-        if run_folder.finished(run_folder.best):
+        check = partial(data.check, data.config.train_split)
+        if not begin_stage(run_folder, run_folder.best, fabric=fabric, seed=experiment.seed, check=check):
             return run_folder.best
-        run_in_first(fabric, lambda: verify_split(description, data.train_split))
-        seed_everything(experiment.seed)
-        supernet = Supernet(space, description.num_classes)
-        loader = build_train_loader(
-            description,
-            split=data.train_split,
-            crop_size_px=config.crop_size_px,
-            batch_size=config.batch_size,
-            iterations_per_epoch=config.iterations_per_epoch,
-            scales=config.scales,
-            image_scale=config.image_scale,
-            seed=experiment.seed,
-            num_workers=data.num_workers,
-            rank=fabric.global_rank,
-            world_size=fabric.world_size,
-        )
-        loss = SupernetLoss(config, ignore_index=description.ignore_index, fabric=fabric)
+        supernet = Supernet(space, data.description.num_classes)
+        loader = data.train_loader(config, fabric, seed=experiment.seed)
+        loss = SupernetLoss(config, ignore_index=data.description.ignore_index, fabric=fabric)
         stage = PretrainStage(supernet, config=config, loss=loss, fabric=fabric, run_folder=run_folder)
         result = run_stage(
             stage,

@@ -1,19 +1,19 @@
 """The search stage: puts supernet, data, latency table and budget together and runs the search over them."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
 from dataset_tools.config import DatasetConfig
-from dataset_tools.description import load_description
-from dataset_tools.doctor.examine import verify_split
+from dataset_tools.experiment_data import ExperimentData
 from fasterseg.base.experiment import Experiment
 from fasterseg.base.files import file_digest
-from fasterseg.engine.devices import build_fabric, seed_everything
-from fasterseg.engine.distributed import run_in_first
+from fasterseg.engine.devices import build_fabric
 from fasterseg.engine.loop import StageResult, run_stage
-from fasterseg.engine.run_folder import open_run_folder, training_settings
+from fasterseg.engine.run_folder import open_run_folder
+from fasterseg.engine.start import begin_stage, stage_settings
 from fasterseg.networks.space import SpaceConfig
 from latency.budget import latency_range, resolve_budget_ms
 from latency.config import TargetConfig
@@ -53,9 +53,9 @@ def run_search(experiment: Experiment, *, out: Path, table_path: Path, pretraine
             loss is not finite.
     """
     config = experiment.section(STAGE, SearchConfig)
-    data = experiment.section("dataset", DatasetConfig)
     space = experiment.section("space", SpaceConfig)
-    description = load_description(Path(data.root))
+    data = ExperimentData.load(experiment)
+    description = data.description
     fitter = build_fitter(
         LatencyTable.load(table_path),
         target=experiment.section("target", TargetConfig),
@@ -70,23 +70,25 @@ def run_search(experiment: Experiment, *, out: Path, table_path: Path, pretraine
         "pretrained": file_digest(pretrained_path),
     }
     fabric = build_fabric(config.device)
-    settings = {
-        "seed": experiment.seed,
-        "dataset": data.model_dump(mode="json", exclude={"num_workers", "synthesize"}),
+    settings = stage_settings(
+        STAGE,
+        config,
+        fabric=fabric,
+        seed=experiment.seed,
+        dataset=data.settings(),
+        origins=origins,
         **{name: experiment.sections[name].model_dump(mode="json") for name in ("target", "space")},
-        STAGE: training_settings(config, processes=fabric.world_size),
-        "origins": origins,
-    }
+    )
     with open_run_folder(out, stage=STAGE, settings=settings, fabric=fabric) as run_folder:
-        if run_folder.finished(run_folder.path / "architecture_student.json"):
+        check = partial(data.check, f"{data.config.train_split}+{data.config.validation_split}")
+        product = run_folder.path / "architecture_student.json"
+        if not begin_stage(run_folder, product, fabric=fabric, seed=experiment.seed, check=check):
             return run_folder.path
-        run_in_first(fabric, lambda: verify_split(description, f"{data.train_split}+{data.validation_split}"))
-        seed_everything(experiment.seed)
         run_folder.log(f"the student's budget is {fitter.budget_ms:.4g} ms")
         stage = SearchStage(
             supernet,
             config=config,
-            data=build_search_data(description, data=data, config=config, fabric=fabric, seed=experiment.seed),
+            data=build_search_data(data, config=config, fabric=fabric, seed=experiment.seed),
             fitter=fitter,
             loss=SupernetLoss(config, ignore_index=description.ignore_index, fabric=fabric),
             fabric=fabric,

@@ -34,8 +34,8 @@ class SupernetLoss:
         self.fabric = fabric
         self.label_stride = config.label_stride
         self.criterion = OhemCrossEntropy(
-            threshold=config.ohem_threshold,
-            min_kept_fraction=config.ohem_min_kept_fraction,
+            threshold=config.ohem.threshold,
+            min_kept_fraction=config.ohem.min_kept_fraction,
             ignore_index=ignore_index,
             fabric=fabric,
         )

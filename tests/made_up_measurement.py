@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from latency.runners import Conditions
+from latency.runners.base import Conditions
 from latency.timing import LatencyMeasurement
 
 

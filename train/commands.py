@@ -40,12 +40,12 @@ def teacher_command(
 
     Example: python -m train teacher --config configs/toy.yaml
     """
-    from train import teacher
+    from train import stages
 
-    experiment = load_experiment(config, settings or [], teacher.SECTIONS)
-    best = teacher.run_teacher(
+    experiment = load_experiment(config, settings or [], stages.TEACHER_SECTIONS)
+    best = stages.run_teacher(
         experiment,
-        out=out or experiment.stage_folder(teacher.STAGE),
+        out=out or experiment.stage_folder(stages.TEACHER),
         start=_start(experiment, "teacher", architecture=architecture, start_from=start_from),
     )
     say(f"wrote {best} and its run folder {best.parent}", f"next: python -m train student --config {config}")
@@ -65,13 +65,13 @@ def student_command(
 
     Example: python -m train student --config configs/toy.yaml
     """
-    from train import student
+    from train import stages
 
-    experiment = load_experiment(config, settings or [], student.SECTIONS)
-    teacher_run = stage_folder(experiment, experiment.section(student.STAGE, StudentConfig).teacher)
-    best = student.run_student(
+    experiment = load_experiment(config, settings or [], stages.STUDENT_SECTIONS)
+    teacher_run = stage_folder(experiment, experiment.section(stages.STUDENT, StudentConfig).teacher)
+    best = stages.run_student(
         experiment,
-        out=out or experiment.stage_folder(student.STAGE),
+        out=out or experiment.stage_folder(stages.STUDENT),
         start=_start(experiment, "student", architecture=architecture, start_from=start_from),
         teacher_path=teacher_checkpoint or teacher_run / "best.pt",
     )
@@ -96,10 +96,10 @@ def baseline_command(
 
     Example: python -m train baseline icnet --config configs/camvid.yaml
     """
-    from train import baseline
+    from train import stages
 
-    experiment = load_experiment(config, settings or [], baseline.SECTIONS)
-    best = baseline.run_baseline(experiment, name, out=out or stage_folder(experiment, name), start_from=start_from)
+    experiment = load_experiment(config, settings or [], stages.BASELINE_SECTIONS)
+    best = stages.run_baseline(experiment, name, out=out or stage_folder(experiment, name), start_from=start_from)
     say(
         f"wrote {best} and its run folder {best.parent}",
         f"next: python -m train compare {best.parent} runs/{experiment.name}/student --config {config}",

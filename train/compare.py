@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
-from rich.table import Table
 
 from dataset_tools.config import DatasetConfig
-from dataset_tools.description import load_description
-from fasterseg.base.console import CONSOLE
+from dataset_tools.experiment_data import ExperimentData
+from fasterseg.base.console import print_table
 from fasterseg.base.experiment import Experiment
 from fasterseg.base.files import file_digest, write_text
+from fasterseg.base.text import csv_text, markdown_table
 from fasterseg.engine.metrics import SegmentationScores
 from fasterseg.engine.run_folder import open_run_folder
 from fasterseg.networks import build_network, measure_size
@@ -25,10 +25,9 @@ from fasterseg.networks.presets import PRESETS, resolve_architecture
 from fasterseg.networks.space import SpaceConfig
 from fasterseg.runtime.load import ONNX_SUFFIX, load_card, load_checkpoint
 from latency.config import LatencyConfig, TargetConfig
-from latency.csvtext import csv_text
 from latency.measure import run_measure
 from latency.timing import LatencyMeasurement
-from train.config import BaselinesConfig, StudentConfig, TeacherConfig
+from train.config import NETWORK_SECTIONS
 from train.evaluate import Evaluation, score_model
 from train.plots import plot_tradeoff
 
@@ -38,11 +37,8 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "target": TargetConfig,
     "space": SpaceConfig,
     "latency": LatencyConfig,
-    "teacher": TeacherConfig,
-    "student": StudentConfig,
-    "baselines": BaselinesConfig,
+    **NETWORK_SECTIONS,
 }
-_PER_GIGA = 1e9
 _SETUP_FIELDS = ("device", "mode", "precision", "threads")
 
 
@@ -183,7 +179,7 @@ def run_compare(
         ValueError: A network is of other classes than the dataset or of another input size than the target, or a
             runtime is absent.
     """
-    description = load_description(experiment.section("dataset", DatasetConfig).root)
+    description = ExperimentData.load(experiment).description
     settings = {
         "dataset": {"root": str(description.root), "digest": description.digest(), "split": split},
         "image_scale": image_scale,
@@ -221,11 +217,11 @@ def _size(candidate: Candidate, experiment: Experiment, *, num_classes: int) -> 
         network = build_network(resolve_architecture(candidate.model), num_classes)
     elif candidate.path.suffix.lower() == ONNX_SUFFIX:
         card = load_card(candidate.path, input_size=input_size)
-        return card.parameters, card.macs / _PER_GIGA
+        return card.parameters, card.macs / 1e9
     else:
         network = load_checkpoint(candidate.path).build()
     size = measure_size(network, input_size)
-    return size.parameters, size.macs / _PER_GIGA
+    return size.parameters, size.gmacs
 
 
 def _write(
@@ -244,23 +240,17 @@ def _write(
     steady = {name for name in rows[0] if name.endswith("_stable") and all(row[name] != "NO" for row in rows)}
     columns = [name for name in networks[0].figures(runners) if name != "model" and name not in steady]
     lines = [[_shown(each.figures(runners)[column]) for column in columns] for each in networks]
-    text = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
-    text += ["| " + " | ".join(line) + " |" for line in lines]
     class_columns = ["IoU", *(each.name for each in networks)]
     class_lines = [
         [name, *(_shown(each.classes(class_names)[f"iou/{name}"]) for each in networks)] for name in class_names
     ]
-    text += ["", "| " + " | ".join(class_columns) + " |", "|" + " --- |" * len(class_columns)]
-    text += ["| " + " | ".join(line) + " |" for line in class_lines]
+    text = [*markdown_table(columns, lines), "", *markdown_table(class_columns, class_lines)]
     conditions = [f"- {each.name}: {time.describe()}" for each in networks for time in each.times.values()]
     write_text(out / "comparison.md", "\n".join([*text, "", f"- split {split}", *conditions]) + "\n")
     for runner in runners:
         _plot(networks, out / f"tradeoff_{runner.replace(':', '_')}.png", runner=runner)
-    for head, body in ((columns, lines), (class_columns, class_lines)):
-        table = Table(*head)
-        for line in body:
-            table.add_row(*line)
-        CONSOLE.print(table, soft_wrap=False)
+    print_table(columns, lines)
+    print_table(class_columns, class_lines)
 
 
 def _plot(networks: Sequence[ComparedNetwork], path: Path, *, runner: str) -> None:

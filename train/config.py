@@ -5,13 +5,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from dataset_tools.config import check_crop_size
-from fasterseg.base.devices import DeviceConfig
+from dataset_tools.config import CropConfig
 from fasterseg.base.experiment import Experiment, Section
+from fasterseg.engine.config import Count, OhemConfig, Positive, TrainingConfig
 from fasterseg.networks.channels import StemKind
 
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
 BaselineName = Literal["pspnet50", "icnet"]
 BASELINES: tuple[BaselineName, ...] = ("pspnet50", "icnet")
 StageName = Literal["teacher", "student", "pspnet50", "icnet"]
@@ -19,64 +17,34 @@ StageName = Literal["teacher", "student", "pspnet50", "icnet"]
 SMALLEST_BASELINE_CROP_PX = 64
 
 
-class OhemConfig(Section):
-    """Which pixels the cross entropy counts; see `fasterseg.engine.losses.OhemCrossEntropy`.
+class TrainConfig(CropConfig, TrainingConfig):
+    """What the training stages of networks have in common; the defaults are FasterSeg's schedule for Cityscapes.
 
     Attributes:
-        threshold: Probability of its label up to which a pixel is hard.
-        min_kept_fraction: Part of the pixels that is kept at least.
-    """
-
-    threshold: Annotated[float, Field(gt=0, le=1)] = 0.7
-    min_kept_fraction: Annotated[float, Field(ge=0, le=1)] = 1 / 16
-
-
-class TrainConfig(Section):
-    """What all training stages have in common; the defaults are FasterSeg's published schedule for Cityscapes.
-
-    Attributes:
-        epochs: Epochs of training.
-        iterations_per_epoch: Steps of an epoch.
-        batch_size: Images per step and device.
-        crop_size_px: (height, width) of the training crops; both divisible by 32.
-        image_scale: Factor of all images, in training and validation, before anything else.
-        scales: Random factors on top of it, in training.
         split: `train`, or `train_val` to train on the validation images too; the last epoch then counts as the best.
         optimizer: `sgd` as published, or `adamw`, which needs fewer steps and about a tenth of the rate.
-        lr: Learning rate at the start.
         schedule: `exponential` (times `lr_decay` per epoch) or `poly` (to 0 over the whole training, every step).
-        lr_decay: Factor per epoch of the exponential schedule.
         poly_power: Exponent of the poly schedule.
         warm_up_steps: Steps over which the rate rises linearly to its start.
-        momentum: Momentum of SGD.
-        weight_decay: Weight decay; AdamW's is decoupled from the gradient.
-        grad_clip: Largest norm of the gradient; null for any.
         auxiliary_weight: Weight of each auxiliary head's loss.
-        ohem: Hard example mining.
-        label_stride: Stride at which labels and logits meet in the loss; 1 is full resolution, larger is cheaper.
         shrink_labels: Whether each head is compared at its own size, with the nearest labels, instead of resizing its
             logits to the labels.
         accumulation: Parts that a batch is computed in, one after another, to save memory; it divides `batch_size`.
             Batch norm sees one part at a time.
         memory_saving: Whether a step computes the inside of the network again in its backward pass instead of keeping
             it; ICNet and PSPNet50 only.
-        batch_norm: Whose images batch norm sees: `local` those of its own process, `synchronized` those of all
-            processes (CUDA only), `auto` those of all processes on CUDA and of its own elsewhere, `frozen` none: it
-            keeps the statistics it started with. Statistics of a process's own are the first one's in checkpoints.
+        batch_norm: Which images batch norm takes its statistics from: `local` those of its own process, `synchronized`
+            those of all processes (CUDA only), `auto` is synchronized on CUDA and local elsewhere, `frozen` none: it
+            keeps the statistics it started with. Checkpoints hold the first process's statistics where they differ.
         validate_every: Epochs between validations; the last epoch is always validated.
         predict_test_every: Epochs between predictions of the test split, written to `test_predictions/`; 0 for never.
-        log_every: Steps whose mean loss is one record of `metrics.jsonl`.
-        save_every_minutes: Minutes between states within an epoch; one is saved after each epoch too.
         example_count: Validation images shown with their predictions in TensorBoard.
-        device: What the stage runs on.
     """
 
     epochs: Count = 600
     iterations_per_epoch: Count = 1000
     batch_size: Count = 12
     crop_size_px: tuple[int, int] = (512, 1024)
-    image_scale: Positive = 1.0
-    scales: tuple[Positive, ...] = (0.75, 1.0, 1.25)
     split: Literal["train", "train_val"] = "train"
     optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: Positive = 0.01
@@ -84,27 +52,14 @@ class TrainConfig(Section):
     lr_decay: Annotated[float, Field(gt=0, le=1)] = 0.992
     poly_power: Positive = 0.9
     warm_up_steps: Annotated[int, Field(ge=0)] = 0
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
-    grad_clip: Positive | None = None
     auxiliary_weight: Annotated[float, Field(ge=0)] = 0.2
-    ohem: OhemConfig = OhemConfig()
-    label_stride: Count = 1
     shrink_labels: bool = False
     accumulation: Count = 1
     memory_saving: bool = False
     batch_norm: Literal["auto", "local", "synchronized", "frozen"] = "auto"
     validate_every: Count = 1
     predict_test_every: Annotated[int, Field(ge=0)] = 0
-    log_every: Count = 20
-    save_every_minutes: Positive = 10.0
     example_count: Annotated[int, Field(ge=0)] = 4
-    device: DeviceConfig = DeviceConfig()
-
-    @model_validator(mode="after")
-    def _crop_fits_the_strides(self) -> Self:
-        check_crop_size(self.crop_size_px)
-        return self
 
     @model_validator(mode="after")
     def _parts_are_equal(self) -> Self:
@@ -125,7 +80,7 @@ class StudentConfig(TrainConfig):
 
     Attributes:
         distillation_weight: Weight of KL(teacher ‖ student); 0 trains without a teacher.
-        teacher: Whose run gives the teacher: the searched teacher's, or a baseline's.
+        teacher: The stage that trains the teacher: the searched one, or a baseline.
         cache_teacher_logits: Whether the teacher's logits are kept in the run folder, in half precision. For crops that
             repeat only: one scale, and images of the crop's size.
     """
@@ -222,6 +177,13 @@ class BaselinesConfig(Section):
 
     pspnet50: PSPNetConfig = PSPNetConfig()
     icnet: ICNetConfig = ICNetConfig()
+
+
+NETWORK_SECTIONS: dict[str, type[Section]] = {
+    "teacher": TeacherConfig,
+    "student": StudentConfig,
+    "baselines": BaselinesConfig,
+}
 
 
 def baseline_config(experiment: Experiment, name: BaselineName) -> BaselineConfig:

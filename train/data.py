@@ -9,7 +9,8 @@ from torch.utils.data import DataLoader
 from dataset_tools.config import DatasetConfig
 from dataset_tools.dataset import LabeledImage
 from dataset_tools.description import DatasetDescription
-from dataset_tools.loader import TrainLoader, build_eval_loader, build_train_loader
+from dataset_tools.experiment_data import ExperimentData
+from dataset_tools.loader import TrainLoader
 from fasterseg.engine.checkpoint import DatasetFacts
 from train.config import TrainConfig
 
@@ -50,19 +51,17 @@ def training_split(data: DatasetConfig, config: TrainConfig) -> str:
     return data.train_split if config.split == "train" else f"{data.train_split}+{data.validation_split}"
 
 
-def build_stage_data(
-    description: DatasetDescription,
-    *,
-    data: DatasetConfig,
-    config: TrainConfig,
-    fabric: Fabric,
-    seed: int,
-) -> StageData:
+def splits_read(data: DatasetConfig, config: TrainConfig) -> str:
+    """Names of all splits that a stage reads, joined by "+"."""
+    predicted = [data.test_split] if config.predict_test_every else []
+    return "+".join([data.train_split, data.validation_split, *predicted])
+
+
+def build_stage_data(data: ExperimentData, *, config: TrainConfig, fabric: Fabric, seed: int) -> StageData:
     """Builds the loaders of a training stage.
 
     Args:
-        description: The dataset.
-        data: Names of its splits, and worker processes.
+        data: The dataset.
         config: Crops, batches and scales.
         fabric: The processes that share the batches.
         seed: Decides the order and the augmentation.
@@ -70,35 +69,15 @@ def build_stage_data(
     Raises:
         ValueError: A split is unknown or empty.
     """
-    training = build_train_loader(
-        description,
-        split=training_split(data, config),
-        crop_size_px=config.crop_size_px,
-        batch_size=config.batch_size,
-        iterations_per_epoch=config.iterations_per_epoch,
-        scales=config.scales,
-        image_scale=config.image_scale,
-        seed=seed,
-        num_workers=data.num_workers,
-        rank=fabric.global_rank,
-        world_size=fabric.world_size,
-    )
-    validation = build_eval_loader(
-        description,
-        split=data.validation_split,
-        image_scale=config.image_scale,
-        num_workers=data.num_workers,
-        rank=fabric.global_rank,
-        world_size=fabric.world_size,
-    )
+    description = data.description
     test_images: tuple[Path, ...] = ()
     if config.predict_test_every:
-        test_images = tuple(sample.image for sample in description.samples(data.test_split))
+        test_images = tuple(sample.image for sample in description.samples(data.config.test_split))
     inside = all(image.is_relative_to(description.root) for image in test_images)
     return StageData(
         facts=dataset_facts(description),
-        training=training,
-        validation=validation,
+        training=data.train_loader(config, fabric, seed=seed, split=training_split(data.config, config)),
+        validation=data.validation_loader(config.image_scale, fabric),
         test_images=test_images,
         test_root=description.root if inside else None,
     )

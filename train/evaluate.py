@@ -24,17 +24,15 @@ from fasterseg.engine.run_folder import RunFolder, open_run_folder
 from fasterseg.runtime.load import ONNX_SUFFIX, load_predictor
 from fasterseg.runtime.predictor import Predictor
 from latency.config import TargetConfig
-from latency.deployed import Deployment
-from train.config import BaselinesConfig, StudentConfig, TeacherConfig
+from latency.deployment import Deployment
+from train.config import NETWORK_SECTIONS
 from train.plots import plot_confusion
 
 STAGE = "evaluate"
 SECTIONS: dict[str, type[BaseModel]] = {
     "dataset": DatasetConfig,
     "target": TargetConfig,
-    "teacher": TeacherConfig,
-    "student": StudentConfig,
-    "baselines": BaselinesConfig,
+    **NETWORK_SECTIONS,
 }
 
 

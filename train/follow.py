@@ -12,20 +12,18 @@ from typing import Any, cast, get_args
 import torch
 import yaml
 
-from dataset_tools.config import DatasetConfig
-from dataset_tools.description import DatasetDescription, load_description
-from dataset_tools.loader import build_eval_loader
+from dataset_tools.description import DatasetDescription
+from dataset_tools.experiment_data import ExperimentData
 from fasterseg.base.devices import Device
 from fasterseg.base.experiment import Experiment
 from fasterseg.engine.checkpoint import load_state
-from fasterseg.engine.evaluation import LabeledBatch, evaluate
+from fasterseg.engine.evaluation import ExamplePictures, LabeledBatch, evaluate
 from fasterseg.engine.losses import OhemCrossEntropy, head_loss
 from fasterseg.engine.run_folder import CONFIG_NAME, RunFolder, open_run_folder
 from fasterseg.networks import AnyArchitecture, Network, build_network, load_architecture
 from train.config import StageName, TrainConfig, stage_config
 from train.data import dataset_facts
-from train.examples import ExamplePictures
-from train.run import ARCHITECTURE_NAME
+from train.stages import ARCHITECTURE_NAME
 
 STAGE = "follow"
 
@@ -36,7 +34,7 @@ class Following:
 
     Attributes:
         run: The run folder of a training stage.
-        every_s: Seconds between looks at it.
+        every_s: Seconds between two checks for a new checkpoint.
         once: Whether to end after the checkpoint that is there now.
         device: Where the networks run.
 
@@ -90,7 +88,7 @@ def run_follow(experiment: Experiment, following: Following, *, out: Path) -> li
         FileNotFoundError: The dataset is missing.
         ValueError: The run is of other classes than the dataset, or a checkpoint is damaged.
     """
-    description = load_description(experiment.section("dataset", DatasetConfig).root)
+    description = ExperimentData.load(experiment).description
     config = stage_config(experiment, following.stage())
     architecture = load_architecture(following.run / ARCHITECTURE_NAME)
     settings = {
@@ -149,12 +147,9 @@ def _evaluate(
     network: Network, epoch: int, experiment: Experiment, config: TrainConfig, *, run_folder: RunFolder
 ) -> None:
     """Scores a network on the validation split and records it under its epoch."""
-    data = experiment.section("dataset", DatasetConfig)
-    description = load_description(data.root)
+    data = ExperimentData.load(experiment)
+    description = data.description
     device = next(network.parameters()).device
-    loader = build_eval_loader(
-        description, split=data.validation_split, image_scale=config.image_scale, num_workers=data.num_workers
-    )
     criterion = OhemCrossEntropy(threshold=1.0, min_kept_fraction=0.0, ignore_index=description.ignore_index)
     pictures = ExamplePictures(run_folder, dataset_facts(description), count=config.example_count, step=epoch)
     losses: list[float] = []
@@ -170,13 +165,12 @@ def _evaluate(
 
     scores = evaluate(
         predict,
-        loader,
+        data.validation_loader(config.image_scale),
         class_names=description.class_names,
         ignore_index=description.ignore_index,
         device=device,
         on_prediction=note,
     )
-    per_class = {f"iou/{name}": iou for name, iou in zip(scores.class_names, scores.per_class_iou, strict=True)}
-    figures = {"miou": scores.miou, "loss": sum(losses) / len(losses), "pixel_accuracy": scores.pixel_accuracy}
-    run_folder.metrics(epoch, {**figures, **per_class}, prefix="validation")
-    run_folder.log(f"epoch {epoch}: mIoU {scores.miou:.4f}, loss {figures['loss']:.4f}")
+    loss = sum(losses) / len(losses)
+    run_folder.metrics(epoch, {"miou": scores.miou, "loss": loss, **scores.figures()}, prefix="validation")
+    run_folder.log(f"epoch {epoch}: mIoU {scores.miou:.4f}, loss {loss:.4f}")

@@ -29,7 +29,7 @@ from latency.config import Precision, TargetConfig
 from train.config import StageName, stage_config, stage_folder
 
 if TYPE_CHECKING:
-    from latency.deployed import Deployment
+    from latency.deployment import Deployment
 
 DIFFERENCE_EXIT_CODE = 1
 _LISTED_DIFFERENCES = 12
@@ -123,8 +123,8 @@ def _deployment(
         return None
     if device != "auto":
         raise ValueError("--device is where PyTorch runs a checkpoint; with --runner, set target.device instead")
-    from latency.deployed import Deployment
-    from latency.runners.naming import choose_runners
+    from latency.deployment import Deployment
+    from latency.runners.selection import choose_runners
 
     target = experiment.section("target", TargetConfig)
     if precision is not None:

@@ -1,4 +1,4 @@
-"""What a section's recipe makes of a network: its batch norms, its memory, its optimizer and the rate of every step."""
+"""How a section's settings shape the training: batch norms, memory saving, optimizer and learning rate."""
 
 from collections.abc import Iterator
 
@@ -42,7 +42,7 @@ def prepare_network(network: Network, config: TrainConfig, fabric: Fabric) -> No
 
 
 def start_training(module: nn.Module, config: TrainConfig) -> None:
-    """Training mode, in which frozen batch norms go on with the statistics they have."""
+    """Puts a network into training mode; frozen batch norms keep their statistics."""
     module.train()
     if config.batch_norm == "frozen":
         for part in module.modules():

@@ -11,27 +11,27 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from rich.table import Table
 
-from dataset_tools.config import DatasetConfig
-from dataset_tools.description import load_description
+from dataset_tools.experiment_data import ExperimentData
 from dataset_tools.loader import build_eval_loader
-from fasterseg.base.console import CONSOLE
+from fasterseg.base.console import CONSOLE, print_table
 from fasterseg.base.experiment import Experiment
 from fasterseg.base.files import write_text
 from fasterseg.base.images import write_png
-from fasterseg.base.pictures import example_picture
+from fasterseg.base.text import markdown_table
 from fasterseg.engine.checkpoint import load_network
+from fasterseg.engine.evaluation import first_example
 from fasterseg.networks import DeployedNetwork, measure_size, network_specs, resize_bilinear
 from fasterseg.networks.resizing import map_size
 from fasterseg.runtime.load import load_predictor
 from latency.config import LatencyConfig, TargetConfig
-from latency.pace import reference_session
-from latency.runners import Runner, Session, build_runner
+from latency.runners.base import Runner, Session
 from latency.runners.pytorch import PyTorchRunner
+from latency.runners.selection import build_runner
 from latency.table import LatencyTable
-from latency.timing import measure_sessions
+from latency.timing import measure_sessions, reference_session
 from train.config import TrainConfig
+from train.data import dataset_facts
 
 EXAMPLE_COUNT = 6
 MEASURED_BOUND = 1.1
@@ -126,13 +126,13 @@ def build_report(
             ReportRow(
                 role=network.role,
                 parameters=size.parameters,
-                gmacs=size.macs / 1e9,
+                gmacs=size.gmacs,
                 miou=checkpoint.scores["miou"],
                 exported_miou=network.exported_miou,
                 table_sum_ms=table.sum_ms(specs),
                 predicted_ms=table.predict_ms(specs),
                 measured_ms=measurement.median_ms,
-                paced_ms=measurement.at_pace(table.reference_ms),
+                paced_ms=measurement.at_speed(table.reference_ms),
                 spread=measurement.spread,
                 budget_ms=network.budget_ms,
             )
@@ -153,14 +153,9 @@ def write_report(rows: Sequence[ReportRow], out: Path, *, conditions: Mapping[st
     data = {"conditions": conditions, "networks": [{**asdict(row), "verdict": row.verdict} for row in rows]}
     write_text(out / "report.json", json.dumps(data, indent=2) + "\n")
     header, lines = _cells(rows)
-    text = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
-    text += ["| " + " | ".join(line) + " |" for line in lines]
-    text += ["", *(f"- {name}: {value}" for name, value in conditions.items())]
+    text = [*markdown_table(header, lines), "", *(f"- {name}: {value}" for name, value in conditions.items())]
     write_text(out / "report.md", "\n".join(text) + "\n")
-    table = Table(*header)
-    for line in lines:
-        table.add_row(*line)
-    CONSOLE.print(table, soft_wrap=False)
+    print_table(header, lines)
 
 
 def _cells(rows: Sequence[ReportRow]) -> tuple[list[str], list[list[str]]]:
@@ -189,24 +184,13 @@ def draw_predictions(experiment: Experiment, model: Path, picture: Path, *, stag
         picture: The PNG to write.
         stage: The stage whose image scale holds.
     """
-    config = experiment.section("dataset", DatasetConfig)
-    description = load_description(config.root)
-    predictor = load_predictor(model)
-    loader = build_eval_loader(
-        description, split=config.validation_split, image_scale=experiment.section(stage, TrainConfig).image_scale
-    )
+    data = ExperimentData.load(experiment)
+    predictor, facts = load_predictor(model), dataset_facts(data.description)
+    image_scale = experiment.section(stage, TrainConfig).image_scale
+    loader = build_eval_loader(data.description, split=data.config.validation_split, image_scale=image_scale)
     rows = []
     for batch in itertools.islice(loader, EXAMPLE_COUNT):
         logits = resize_bilinear(predictor.logits(batch.image), map_size(batch.image))
-        rows.append(
-            example_picture(
-                batch.image[0].numpy(),
-                batch.label[0].numpy(),
-                logits[0].argmax(dim=0).numpy(),
-                colors=description.colors,
-                mean=description.mean,
-                std=description.std,
-            )
-        )
+        rows.append(first_example(batch, logits.argmax(dim=1), facts))
     width = min(row.shape[1] for row in rows)
     write_png(picture, np.concatenate([row[:, :width] for row in rows]))

@@ -1,11 +1,10 @@
 """The training stage that teacher, student and baselines share: a network on images, with or without a teacher.
 
-`NetworkStage` is what the engine's loop runs; `train.run` puts it together from an experiment.
+`NetworkStage` is what the engine's loop runs; `train.stages` puts it together from an experiment.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from dataset_tools.dataset import LabeledImage
 from fasterseg.engine.checkpoint import NetworkCheckpoint, save_network
 from fasterseg.engine.devices import use_channels_last
 from fasterseg.engine.distributed import share_buffers
-from fasterseg.engine.evaluation import evaluate
+from fasterseg.engine.evaluation import ExamplePictures, evaluate
 from fasterseg.engine.loop import Position, Stage
 from fasterseg.engine.losses import OhemCrossEntropy, distillation_kl, segmentation_losses, subsample_labels
 from fasterseg.engine.optimization import clip_gradients, set_lr
@@ -25,24 +24,8 @@ from fasterseg.runtime.predict import PredictionOutputs, predict_images
 from fasterseg.runtime.predictor import Predictor
 from train.config import TrainConfig
 from train.data import StageData
-from train.examples import ExamplePictures
+from train.distillation import Distillation, TeacherLogits
 from train.recipe import build_optimizer, learning_rate, prepare_network, start_training
-from train.teacher_logits import TeacherLogits
-
-
-@dataclass(frozen=True)
-class Distillation:
-    """A teacher and how much it counts.
-
-    Attributes:
-        teacher: The trained network, in evaluation mode.
-        weight: Weight of KL(teacher ‖ student) in the loss.
-        cache: Folder for the teacher's logits; None to compute them in every step.
-    """
-
-    teacher: Network
-    weight: float
-    cache: Path | None = None
 
 
 class NetworkStage(Stage[LabeledImage]):
@@ -150,9 +133,7 @@ class NetworkStage(Stage[LabeledImage]):
             device=self.device,
             on_prediction=pictures.show,
         )
-        classes = zip(scores.class_names, scores.per_class_iou, strict=True)
-        per_class = {f"iou/{name}": iou for name, iou in classes}
-        return {"miou": scores.miou, "pixel_accuracy": scores.pixel_accuracy, **per_class}
+        return scores.figures()
 
     def merit(self, position: Position, figures: Mapping[str, float]) -> float | None:
         """The validation mIoU; the latest epoch when the validation images are trained on."""

@@ -5,13 +5,14 @@ messages do not tear each other apart.
 """
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from operator import length_hint
 from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
 from rich.text import Text
 
 from fasterseg.base.text import printable, printable_lines
@@ -31,6 +32,14 @@ ERROR_CONSOLE = SafeConsole(highlight=False, markup=False, soft_wrap=True, stder
 _LINE_INTERVAL_S = 30.0
 
 ItemT = TypeVar("ItemT")
+
+
+def print_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
+    """Prints a table."""
+    table = Table(*header)
+    for line in lines:
+        table.add_row(*line)
+    CONSOLE.print(table, soft_wrap=False)
 
 
 def format_duration(duration_s: float) -> str:

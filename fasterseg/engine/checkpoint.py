@@ -14,11 +14,12 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Self
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from fasterseg.base.errors import DamagedFileError
+from fasterseg.base.errors import DamagedFileError, problems_of
 from fasterseg.base.files import keep_previous, replacing
 from fasterseg.networks.families import AnyArchitecture, architecture_from_dict, build_network
 from fasterseg.networks.network import Network
@@ -27,6 +28,10 @@ from fasterseg.networks.resizing import Size
 FORMAT = "fasterseg-checkpoint"
 FORMAT_VERSION = 1
 _FOLDER_FLAG = 0x10
+_Byte = Annotated[int, Field(ge=0, le=255)]
+_Side = Annotated[int, Field(ge=1)]
+_Finite = Annotated[float, Field(allow_inf_nan=False)]
+_Deviation = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _UNREADABLE = "cannot be read as a checkpoint of tensors and plain values (damaged, or of another program)"
 
 
@@ -81,6 +86,37 @@ class NetworkCheckpoint:
         network = build_network(self.architecture, self.dataset.num_classes)
         network.load_state_dict(dict(self.weights))
         return network.eval()
+
+
+class _StoredFacts(BaseModel):
+    """`DatasetFacts` as a file has to hold them."""
+
+    class_names: Annotated[tuple[str, ...], Field(min_length=1)]
+    colors: tuple[tuple[_Byte, _Byte, _Byte], ...]
+    ignore_index: int
+    mean: tuple[_Finite, _Finite, _Finite]
+    std: tuple[_Deviation, _Deviation, _Deviation]
+    label_ids: tuple[int, ...] | None = None
+
+    @model_validator(mode="after")
+    def _lengths_agree(self) -> Self:
+        counts = {len(self.class_names), len(set(self.class_names)), len(self.colors)}
+        if len(counts | ({len(self.label_ids)} if self.label_ids is not None else set())) > 1:
+            raise ValueError("names (each once), colours and label ids of the classes are not equally many")
+        return self
+
+
+class _StoredNetwork(BaseModel):
+    """A network checkpoint as a file has to hold it."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    architecture: dict[str, Any]
+    dataset: _StoredFacts
+    input_size: tuple[_Side, _Side]
+    weights: dict[str, torch.Tensor]
+    origins: dict[str, str]
+    scores: dict[str, Any]
 
 
 def save_state(path: Path, state: Mapping[str, Any], *, previous: Path | None = None) -> None:
@@ -192,26 +228,21 @@ def load_network(path: Path, *, num_classes: int | None = None) -> NetworkCheckp
     state = load_state(path)
     if state.get("kind") != "network":
         raise ValueError(f"{path} is a training state, not a network; expected the best.pt of a teacher or student run")
-    facts = state["dataset"]
-    dataset = DatasetFacts(
-        class_names=tuple(facts["class_names"]),
-        colors=tuple(tuple(color) for color in facts["colors"]),
-        ignore_index=facts["ignore_index"],
-        mean=tuple(facts["mean"]),
-        std=tuple(facts["std"]),
-        label_ids=None if facts["label_ids"] is None else tuple(facts["label_ids"]),
-    )
+    try:
+        stored = _StoredNetwork.model_validate(state)
+    except ValidationError as error:
+        raise ValueError(problems_of(f"{path} is not a whole network checkpoint", error)) from error
+    dataset = DatasetFacts(**dict(stored.dataset))
     if num_classes is not None and dataset.num_classes != num_classes:
         raise ValueError(
             f"{path} was trained for {dataset.num_classes} classes ({', '.join(dataset.class_names)}), but "
             f"{num_classes} are asked for; use the dataset it was trained on, or train it again on this one"
         )
-    height, width = state["input_size"]
     return NetworkCheckpoint(
-        architecture=architecture_from_dict(state["architecture"], str(path)),
+        architecture=architecture_from_dict(stored.architecture, str(path)),
         dataset=dataset,
-        input_size=(height, width),
-        weights=state["weights"],
-        origins=state["origins"],
-        scores=state["scores"],
+        input_size=stored.input_size,
+        weights=stored.weights,
+        origins=stored.origins,
+        scores=stored.scores,
     )

@@ -8,10 +8,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from fasterseg.base.console import ProgressReporter
+from fasterseg.base.pictures import example_picture
+from fasterseg.engine.checkpoint import DatasetFacts
 from fasterseg.engine.metrics import SegmentationMetrics, SegmentationScores
+from fasterseg.engine.run_folder import RunFolder
 from fasterseg.networks.resizing import Size, map_size, resize_bilinear
 
 Predictor = Callable[[torch.Tensor], torch.Tensor]
@@ -74,8 +79,8 @@ def infer(predict: Predictor, image: torch.Tensor, mode: InferenceMode = WHOLE_I
         mode: How the image is shown to it.
 
     Returns:
-        (N, C, H, W): logits for a single look at the whole image, averaged probabilities otherwise; the largest is the
-        prediction either way.
+        (N, C, H, W): logits where the whole image is evaluated once, averaged probabilities otherwise; the largest is
+        the prediction either way.
     """
     size = map_size(image)
     if mode == WHOLE_IMAGE:
@@ -99,7 +104,7 @@ def _windows(predict: Predictor, image: torch.Tensor, mode: InferenceMode) -> to
     window = size if mode.window_size_px is None else mode.window_size_px
     window = (min(window[0], size[0]), min(window[1], size[1]))
     total: torch.Tensor | None = None
-    looks = image.new_zeros((1, 1, *size))
+    counts = image.new_zeros((1, 1, *size))
     for top in _starts(size[0], window[0], mode.window_overlap):
         for left in _starts(size[1], window[1], mode.window_overlap):
             area = (slice(None), slice(None), slice(top, top + window[0]), slice(left, left + window[1]))
@@ -107,9 +112,9 @@ def _windows(predict: Predictor, image: torch.Tensor, mode: InferenceMode) -> to
             if total is None:
                 total = probabilities.new_zeros((*probabilities.shape[:2], *size))
             total[area] += probabilities
-            looks[area] += 1
+            counts[area] += 1
     assert total is not None
-    return total / looks
+    return total / counts
 
 
 def _starts(length: int, window: int, overlap: float) -> list[int]:
@@ -161,3 +166,45 @@ def evaluate(
         if progress is not None:
             progress.advance()
     return metrics.compute()
+
+
+def first_example(batch: LabeledBatch, prediction: torch.Tensor, facts: DatasetFacts) -> NDArray[np.uint8]:
+    """A batch's first image, its label and its prediction side by side, as an RGB picture.
+
+    Args:
+        batch: Images and labels.
+        prediction: Train ids (N, H, W).
+        facts: Colours and normalisation.
+    """
+    return example_picture(
+        batch.image[0].float().cpu().numpy(),
+        batch.label[0].cpu().numpy(),
+        prediction[0].cpu().numpy(),
+        colors=facts.colors,
+        mean=facts.mean,
+        std=facts.std,
+    )
+
+
+class ExamplePictures:
+    """Shows the first image of each of the first batches; hand its `show` to `evaluate`.
+
+    Args:
+        run_folder: Whose TensorBoard they go to.
+        facts: Colours and normalisation.
+        count: How many to show.
+        step: The step they belong to.
+    """
+
+    def __init__(self, run_folder: RunFolder, facts: DatasetFacts, *, count: int, step: int) -> None:
+        self._run_folder, self._facts = run_folder, facts
+        self._count, self._step = count, step
+        self._shown = 0
+
+    def show(self, batch: LabeledBatch, prediction: torch.Tensor) -> None:
+        """Takes a batch and its predicted train ids (N, H, W)."""
+        if self._shown >= self._count:
+            return
+        picture = first_example(batch, prediction, self._facts)
+        self._run_folder.picture(f"examples/{self._shown}", picture, self._step)
+        self._shown += 1

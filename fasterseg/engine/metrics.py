@@ -28,6 +28,15 @@ class SegmentationScores:
     confusion: NDArray[np.int64]
     class_names: tuple[str, ...]
 
+    def figures(self) -> dict[str, float]:
+        """The scores by the names that logs give them; a class's IoU is `iou/` and its name."""
+        classes = zip(self.class_names, self.per_class_iou, strict=True)
+        return {
+            "miou": self.miou,
+            "pixel_accuracy": self.pixel_accuracy,
+            **{f"iou/{name}": iou for name, iou in classes},
+        }
+
     def to_dict(self) -> dict[str, Any]:
         """The scores as JSON-ready plain data without the confusion matrix; an absent class is null."""
         classes = zip(self.class_names, self.per_class_iou, strict=True)

@@ -1,15 +1,15 @@
-"""From architecture parameters to an `Architecture`: the derivation rules, those for skips included, in plain NumPy.
+"""From architecture parameters to an `Architecture`, and the rules that every derived network keeps, in plain NumPy.
 
 Two path rules share everything else. `most_probable` is ours: the most probable path on the supernet's lattice of
 layers and output strides. `published` is the released program's, needed to read its files; it differs in three ways
 that are kept on purpose (see `published_path`). The search derives through here, and so does the import of released
-files.
+files; random networks (`sampling`) are held to the same rules.
 
 Source: FasterSeg, section 3.2, and its released program.
 """
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fasterseg.networks.architecture import Architecture, CellChoice
+from fasterseg.networks.operators import SKIP
 from fasterseg.networks.space import STRIDES, ArchitectureSet, Branches, SpaceConfig, first_layer
 
 PathRule = Literal["most_probable", "published"]
@@ -89,6 +90,69 @@ def derive_architecture(
     return assemble(space, [branches[end] for end in ends], end_width=width)
 
 
+def path_of(downs: Sequence[int], layers: int) -> Path:
+    """The output stride that each layer of a branch reads.
+
+    Args:
+        downs: The layers whose cell takes the map to twice the stride.
+        layers: Layers of the space.
+    """
+    return tuple(STRIDES[sum(down < layer for down in downs)] for layer in range(layers))
+
+
+def minimum_cells(layers: int, end: int) -> int:
+    """How many cells a branch keeps at least when skips are left out: a third, and two more for each down.
+
+    Source: the released program's decoding (round(L / 3) + 2 · stride index of the end).
+    """
+    return min(layers, round(layers / 3) + 2 * STRIDES.index(end))
+
+
+def stretches(path: Path) -> list[range]:
+    """The layers after each down of a path, up to the next down or the end; what is before the first is none."""
+    downs = [layer for layer in range(len(path) - 1) if path[layer + 1] > path[layer]]
+    return [range(start + 1, stop) for start, stop in itertools.pairwise([*downs, len(path)])]
+
+
+def keeps_rules(path: Path, operators: Sequence[str]) -> bool:
+    """Whether the operators along a path are such as a derivation leaves.
+
+    The branch keeps its minimum of cells, no cell that goes down is a skip, and in each stretch after a down at least
+    one cell is none. What is before the first down may be all skips.
+
+    Args:
+        path: The output stride that each layer reads.
+        operators: Name of each layer's operator; a skip means that the layer is left out.
+    """
+    if sum(operator != SKIP for operator in operators) < minimum_cells(len(path), path[-1]):
+        return False
+    behind_downs = stretches(path)
+    if any(operators[stretch.start - 1] == SKIP for stretch in behind_downs):
+        return False
+    return not any(stretch and all(operators[layer] == SKIP for layer in stretch) for stretch in behind_downs)
+
+
+def branch_cells(
+    path: Path, operators: Sequence[str], map_widths: Mapping[int, float], *, end_width: float
+) -> tuple[CellChoice, ...]:
+    """The cells of a branch: a layer that is left out takes the width of its own output with it.
+
+    Args:
+        path: The output stride that each layer reads.
+        operators: Name of each layer's operator; a skip means that the layer is left out.
+        map_widths: The width multiplier of the map that a layer >= 1 reads, by layer.
+        end_width: The width multiplier of the branch's last map.
+    """
+    kept = [layer for layer, operator in enumerate(operators) if operator != SKIP]
+    cells = []
+    for layer in kept:
+        stride, width = 1, end_width
+        if layer != kept[-1]:
+            stride, width = path[layer + 1] // path[layer], map_widths[layer + 1]
+        cells.append(CellChoice(operators[layer], scale=path[layer], stride=stride, width=width))
+    return tuple(cells)
+
+
 def assemble(space: SpaceConfig, branches: list[tuple[CellChoice, ...]], *, end_width: float) -> Architecture:
     """The architecture of finished branches: what they have in common from the first cell on is shared.
 
@@ -134,8 +198,9 @@ def derive_branches(
             path = published_path(parents, end=end, layers=space.layers)
         else:
             path = most_probable_path(parents, end=end, layers=space.layers)
-        kept = _choose_operators(operators, path)
-        branches[end] = _branch_cells(logits, space, path, kept, architecture_set=architecture_set)
+        chosen = _choose_operators(operators, path, space.operators)
+        map_widths = _choose_widths(logits.widths, path, space.set_widths(architecture_set))
+        branches[end] = branch_cells(path, chosen, map_widths, end_width=space.end_width(architecture_set))
     return branches
 
 
@@ -188,34 +253,28 @@ def published_path(parents: Mapping[int, Scores], *, end: int, layers: int) -> P
                 if score > best_score:
                     best_score, best_pair = score, (shallow, deep)
         downs = [best_pair[0] + 1, best_pair[1] + 2]
-    return tuple(STRIDES[sum(down < layer for down in downs)] for layer in range(layers))
+    return path_of(downs, layers)
 
 
-def _choose_operators(operators: dict[int, Scores], path: Path) -> list[int | None]:
-    """The operator index of each layer of a path, None for a layer that is left out.
+def _choose_operators(operators: Mapping[int, Scores], path: Path, names: Sequence[str]) -> list[str]:
+    """The operator of each layer of a path; a skip is a layer that is left out.
 
     Skips that must not be left out lose their score in `operators`, for this branch and for later ones.
     """
     candidates = _prunable_skips(operators, path)
-    _keep_one_between_downs(operators, path, candidates)
-    least_layers = int(np.round(len(path) / 3)) + 2 * STRIDES.index(path[-1])
+    _keep_one_in_each_stretch(operators, path, candidates)
     most_certain_first = sorted(candidates, key=lambda layer: candidates[layer], reverse=True)
-    pruned = set(most_certain_first[: max(0, len(path) - least_layers)])
-    chosen: list[int | None] = []
+    pruned = most_certain_first[: len(path) - minimum_cells(len(path), path[-1])]
+    chosen = []
     for layer, stride in enumerate(path):
         scores = operators[stride][operator_row(layer, stride)]
-        operator = int(scores.argmax())
-        if operator == SKIP_INDEX and layer in pruned:
-            chosen.append(None)
-            continue
-        if operator == SKIP_INDEX:
+        if layer not in pruned and int(scores.argmax()) == SKIP_INDEX:
             scores[SKIP_INDEX] = -np.inf
-            operator = int(scores.argmax())
-        chosen.append(operator)
+        chosen.append(names[int(scores.argmax())])
     return chosen
 
 
-def _prunable_skips(operators: dict[int, Scores], path: Path) -> dict[int, float]:
+def _prunable_skips(operators: Mapping[int, Scores], path: Path) -> dict[int, float]:
     """The layers whose best operator is a skip that keeps the stride, with the skip's probability."""
     skips = {}
     for layer, stride in enumerate(path):
@@ -226,41 +285,19 @@ def _prunable_skips(operators: dict[int, Scores], path: Path) -> dict[int, float
     return skips
 
 
-def _keep_one_between_downs(operators: dict[int, Scores], path: Path, skips: Mapping[int, float]) -> None:
-    """Turns the least certain skip of a stretch that is all skips into an operator.
-
-    A stretch lies between two downs, or between the last down and the end; what is before the first down may vanish.
-    """
-    downs = [layer for layer in range(len(path) - 1) if path[layer + 1] > path[layer]]
-    for start, stop in itertools.pairwise([*downs, len(path)]):
-        stretch = range(start + 1, stop)
+def _keep_one_in_each_stretch(operators: Mapping[int, Scores], path: Path, skips: Mapping[int, float]) -> None:
+    """Turns the least certain skip of a stretch that is all skips into an operator."""
+    for stretch in stretches(path):
         if stretch and all(layer in skips for layer in stretch):
             # of equally certain ones the last, as in the released program
             layer = min(reversed(stretch), key=lambda candidate: skips[candidate])
             operators[path[layer]][operator_row(layer, path[layer]), SKIP_INDEX] = -np.inf
 
 
-def _branch_cells(
-    logits: ArchitectureLogits,
-    space: SpaceConfig,
-    path: Path,
-    kept: list[int | None],
-    *,
-    architecture_set: ArchitectureSet,
-) -> tuple[CellChoice, ...]:
-    """The branch's cells: a layer that is left out takes its own output width with it."""
-    end_width = space.end_width(architecture_set)
-    widths = space.set_widths(architecture_set)
-    cells = []
-    remaining = [layer for layer, operator in enumerate(kept) if operator is not None]
-    for layer in remaining:
-        operator = kept[layer]
-        assert operator is not None
-        if layer == remaining[-1]:
-            stride, width = 1, end_width
-        else:
-            following = path[layer + 1]
-            stride = following // path[layer]
-            width = widths[int(logits.widths[following][width_row(layer + 1, following)].argmax())]
-        cells.append(CellChoice(space.operators[operator], scale=path[layer], stride=stride, width=width))
-    return tuple(cells)
+def _choose_widths(widths: Mapping[int, Scores], path: Path, choices: Sequence[float]) -> dict[int, float]:
+    """The width multiplier of the map that each layer of a path reads; the first reads the stem's."""
+    return {
+        layer: choices[int(widths[stride][width_row(layer, stride)].argmax())]
+        for layer, stride in enumerate(path)
+        if layer >= 1
+    }

@@ -76,6 +76,11 @@ class NetworkSize(NamedTuple):
     parameters: int
     macs: int
 
+    @property
+    def gmacs(self) -> float:
+        """Multiply-accumulates in billions."""
+        return self.macs / 1e9
+
 
 def count_parameters(module: nn.Module) -> int:
     """The number of trainable values of a module, auxiliary heads included."""

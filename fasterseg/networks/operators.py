@@ -186,8 +186,8 @@ class Conv(Operator):
 class ZoomedOperator(Operator):
     """Base of the operators that work at half resolution and resize back at stride 1 ("zoomed convolutions").
 
-    What they do there is the operator that they are derived from besides, without its stride. Their `convolve` takes
-    the input at half size, which several operators can share.
+    At half resolution they run the operator that they also derive from, without its stride. Their `convolve` takes the
+    input at half size, which several operators can share.
     """
 
     @property

@@ -117,7 +117,7 @@ def base_architecture(architecture: BaseArchitecture | PrunedArchitecture) -> Ba
 
 
 def pruned_architecture(base: BaseArchitecture, network: Network, original: Network) -> PrunedArchitecture:
-    """The architecture of a network that layers were shrunk of.
+    """The architecture of a network whose layers were shrunk.
 
     Args:
         base: The architecture of `original`.

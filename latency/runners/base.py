@@ -1,7 +1,7 @@
 """What every runner has in common: a runner prepares networks for one runtime, a session runs one of them.
 
-One file per runtime, each with a `Runner` and a `Session` of this shape; heavy imports happen inside them, so that
-an absent runtime costs nothing until it is asked for.
+There is one file per runtime, each with a `Runner` and a `Session` of this shape. Heavy imports happen inside them, so
+that an absent runtime costs nothing until it is asked for.
 """
 
 import importlib.util
@@ -21,11 +21,12 @@ import torch
 from torch import nn
 
 from fasterseg.base.machine import processor_name
-from latency.support import AUTO, usual_mode
+from latency.config import AUTO, SUPPORT, usual_mode
 
 Array = npt.NDArray[np.float32]
 Shape = tuple[int, int, int, int]
 _INPUT_SEED = 0
+_USUAL_PRECISION, _USUAL_THREADS = "fp32", 1
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,26 @@ class Conditions:
     def to_dict(self) -> dict[str, Any]:
         """The conditions as JSON-ready plain data."""
         return asdict(self)
+
+    @property
+    def setup_name(self) -> str:
+        """A name for result files, so that a run on something else does not replace them.
+
+        The runner, and behind it what is not the usual of device, mode, precision, TF32 and threads: such as
+        `onnxruntime`, or `pytorch_cuda_eager_fp16`. Usual are one thread of a CPU (or the runner's first device, where
+        it runs on no CPU), the runner's first mode there, and FP32.
+        """
+        devices = tuple(SUPPORT[self.runner])
+        usual_device = "cpu" if "cpu" in devices else devices[0]
+        parts = [
+            self.runner,
+            "" if self.device == usual_device else self.device,
+            "" if self.mode == usual_mode(self.runner, self.device) else self.mode,
+            "" if self.precision == _USUAL_PRECISION else self.precision,
+            "tf32" if self.tf32 else "",
+            "" if self.threads == _USUAL_THREADS else f"{self.threads}threads",
+        ]
+        return "_".join(part for part in parts if part)
 
 
 class TimedCall(NamedTuple):
@@ -112,8 +133,8 @@ class Session(ABC):
     def layer_times(self, count: int = 10) -> tuple[LayerTime, ...]:  # noqa: ARG002 - for runtimes that can
         """The time of each layer in the order of execution, over `count` profiled runs on the fixed random input.
 
-        Profiling slows a network down, so these times sum to more than `time_calls` measures. The session that is
-        timed stays free of it.
+        Profiling slows a network down, so these times sum to more than `time_calls` measures. `time_calls` itself runs
+        without the profiler.
 
         Raises:
             ValueError: The runtime tells no times of layers, or not on this device.
@@ -150,7 +171,7 @@ class Runner(ABC):
     """Prepares networks for one runtime.
 
     Args:
-        device: `cpu`, `cuda`, `gpu` or `npu`; see `latency.support` for what a runner has.
+        device: `cpu`, `cuda`, `gpu` or `npu`; see `latency.config.SUPPORT` for what a runner has.
         threads: CPU threads of one inference.
         precision: Number format.
         mode: Way of execution; `auto` for the runner's usual one.
@@ -234,8 +255,8 @@ class Runner(ABC):
 def time_on_host(call: Callable[[], object], count: int) -> list[TimedCall]:
     """Times each of `count` synchronous calls by the host's clock.
 
-    A call in whose course the process lost a core to another one says more about the other process than about the
-    network; the count of involuntary context switches tells these calls apart.
+    A call during which the process lost a core to another process says more about that process than about the network.
+    The count of involuntary context switches tells these calls apart.
     """
     clock = time.perf_counter_ns
     calls = []
@@ -272,14 +293,3 @@ def median_layer_times(runs: Iterable[Iterable[LayerTime]]) -> tuple[LayerTime, 
         for name, ms in total.items():
             times[name].append(ms)
     return tuple(LayerTime(name, kind, statistics.median(times[name])) for name, kind in kinds.items())
-
-
-def require_file(path: Path) -> Path:
-    """The path, if there is a file.
-
-    Raises:
-        FileNotFoundError: There is none.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"no ONNX file at {path}; `fasterseg export` writes one")
-    return path

@@ -10,22 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import nn
 
-from fasterseg.runtime.enlarging import enlarge_by_products
-from latency.graphs import export_graph, half_precision_graph
-from latency.runners.base import (
-    Array,
-    LayerTime,
-    Runner,
-    Session,
-    Shape,
-    TimedCall,
-    median_layer_times,
-    require_file,
-    time_on_host,
-)
-from latency.runners.streams import TorchStream, time_on_stream
+from latency.runners.base import Array, LayerTime, Runner, Session, TimedCall, median_layer_times, time_on_host
+from latency.runners.cuda import TorchStream, time_on_stream
+from latency.runners.graphs import GraphRunner
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 _LOG_ERRORS_ONLY = 3
@@ -35,21 +23,21 @@ class OnnxRuntimeSession(Session):
     """A session of ONNX Runtime with its input and output bound beforehand.
 
     Args:
-        model: A serialised ONNX model, or the path of one.
+        graph: A serialised ONNX model, or the path of one.
         runner: Device, threads, provider and TF32.
 
     Raises:
         ValueError: The model's input has no fixed shape, or ONNX Runtime would run it on another provider.
     """
 
-    def __init__(self, model: bytes | str, *, runner: "OnnxRuntimeRunner") -> None:
+    def __init__(self, graph: bytes | Path, *, runner: "OnnxRuntimeRunner") -> None:
         import onnxruntime
 
-        self._model = model
+        self._model = graph if isinstance(graph, bytes) else str(graph)
         self._runner = runner
         self._stream = TorchStream() if runner.device == "cuda" else None
         providers = _provider_options(runner, self._stream)
-        self._session = onnxruntime.InferenceSession(model, _session_options(runner.threads), providers=providers)
+        self._session = onnxruntime.InferenceSession(self._model, _session_options(runner.threads), providers=providers)
         # an absent library makes ONNX Runtime go on with the CPU, with no more than a warning
         if self._session.get_providers()[0] != _PROVIDERS[runner.mode]:
             raise ValueError(
@@ -120,40 +108,20 @@ class OnnxRuntimeSession(Session):
         return binding
 
 
-class OnnxRuntimeRunner(Runner):
+class OnnxRuntimeRunner(GraphRunner):
     """Runs ONNX graphs with ONNX Runtime; its modes are the execution providers."""
 
     name = "onnxruntime"
     package = "onnxruntime"
     install = "pip install onnxruntime"
+    title = "ONNX Runtime"
 
-    def prepare(self, module: nn.Module, input_shape: Shape) -> Session:
-        """See `Runner.prepare`.
+    def load(self, graph: bytes | Path, *, source: str) -> Session:  # noqa: ARG002 - its failures name no graph
+        """See `GraphRunner.load`.
 
         Raises:
             ValueError: The installed ONNX Runtime has no such provider.
         """
-        if self.device == "cpu":
-            module = enlarge_by_products(module, input_shape)
-        return self._session(export_graph(module, input_shape))
-
-    def from_onnx_path(self, path: Path) -> Session:
-        """See `Runner.from_onnx_path`."""
-        from fasterseg.runtime.onnx_session import LOAD_FAILURES
-
-        require_file(path)
-        try:
-            return self._session(str(path))
-        except LOAD_FAILURES as error:
-            raise ValueError(f"ONNX Runtime cannot load {path}: {error}") from error
-
-    def version(self) -> str:
-        """See `Runner.version`."""
-        import onnxruntime
-
-        return str(onnxruntime.__version__)
-
-    def _session(self, model: bytes | str) -> Session:
         import onnxruntime
 
         available = onnxruntime.get_available_providers()
@@ -163,9 +131,19 @@ class OnnxRuntimeRunner(Runner):
                 "replace it with `pip uninstall onnxruntime && pip install onnxruntime-gpu`, or set target.device "
                 "to cpu"
             )
-        if self.precision == "fp16":
-            model = half_precision_graph(Path(model).read_bytes() if isinstance(model, str) else model)
-        return OnnxRuntimeSession(model, runner=self)
+        return OnnxRuntimeSession(graph, runner=self)
+
+    def load_failures(self) -> tuple[type[Exception], ...]:
+        """See `GraphRunner.load_failures`."""
+        from fasterseg.runtime.onnx_session import LOAD_FAILURES
+
+        return LOAD_FAILURES
+
+    def version(self) -> str:
+        """See `Runner.version`."""
+        import onnxruntime
+
+        return str(onnxruntime.__version__)
 
 
 def _session_options(threads: int) -> Any:

@@ -8,21 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import nn
 
-from fasterseg.runtime.enlarging import enlarge_by_products
-from latency.graphs import export_graph
-from latency.runners.base import (
-    Array,
-    LayerTime,
-    Runner,
-    Session,
-    Shape,
-    TimedCall,
-    median_layer_times,
-    require_file,
-    time_on_host,
-)
+from latency.runners.base import Array, LayerTime, Runner, Session, TimedCall, median_layer_times, time_on_host
+from latency.runners.graphs import GraphRunner
 
 _HINTS = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}
 
@@ -31,17 +19,17 @@ class OpenVinoSession(Session):
     """A compiled OpenVINO model with one inference request.
 
     Args:
-        model: A serialised ONNX model, or the path of one.
+        graph: A serialised ONNX model, or the path of one.
         runner: Device, threads and precision.
 
     Raises:
         ValueError: The model's input has no fixed shape.
     """
 
-    def __init__(self, model: bytes | str, *, runner: "OpenVinoRunner") -> None:
-        self._model = model
+    def __init__(self, graph: bytes | Path, *, runner: "OpenVinoRunner") -> None:
+        self._graph = graph
         self._runner = runner
-        compiled = _compile(model, runner)
+        compiled = _compile(graph, runner)
         shape = compiled.input(0).partial_shape
         if shape.is_dynamic or len(shape) != 4:
             raise ValueError(f"the ONNX model's input has shape {shape}, expected four fixed sizes (N, C, H, W)")
@@ -68,7 +56,7 @@ class OpenVinoSession(Session):
 
     def layer_times(self, count: int = 10) -> tuple[LayerTime, ...]:
         """See `Session.layer_times`; layers that OpenVINO joined to others are left out."""
-        request = _compile(self._model, self._runner, PERF_COUNT=True).create_infer_request()
+        request = _compile(self._graph, self._runner, PERF_COUNT=True).create_infer_request()
         request.get_input_tensor(0).data[:] = self.random_input()
         request.infer()
         runs = []
@@ -84,30 +72,26 @@ class OpenVinoSession(Session):
         return median_layer_times(runs)
 
 
-class OpenVinoRunner(Runner):
+class OpenVinoRunner(GraphRunner):
     """Runs ONNX graphs with OpenVINO."""
 
     name = "openvino"
     package = "openvino"
     install = "pip install openvino"
+    title = "OpenVINO"
+    precision_is_in_graph = False
 
-    def prepare(self, module: nn.Module, input_shape: Shape) -> Session:
-        """See `Runner.prepare`.
+    def load(self, graph: bytes | Path, *, source: str) -> Session:  # noqa: ARG002 - its failures name no graph
+        """See `GraphRunner.load`.
 
         Raises:
             ValueError: OpenVINO does not find the device, or the device cannot compute in the precision.
         """
-        if self.device == "cpu":
-            module = enlarge_by_products(module, input_shape)
-        return OpenVinoSession(export_graph(module, input_shape), runner=self)
+        return OpenVinoSession(graph, runner=self)
 
-    def from_onnx_path(self, path: Path) -> Session:
-        """See `Runner.from_onnx_path`."""
-        require_file(path)
-        try:
-            return OpenVinoSession(str(path), runner=self)
-        except RuntimeError as error:
-            raise ValueError(f"OpenVINO cannot load {path}: {error}") from error
+    def load_failures(self) -> tuple[type[Exception], ...]:
+        """See `GraphRunner.load_failures`."""
+        return (RuntimeError,)
 
     def version(self) -> str:
         """See `Runner.version`."""
@@ -126,9 +110,9 @@ class OpenVinoRunner(Runner):
 def process_core() -> Any:
     """The one core of this process, which is never destroyed.
 
-    On a CPU with AMX a core sets the thread's alternate signal stack and puts the one before it back when it is
-    destroyed. A second core outliving the first puts back memory that is gone, and the next signal with a handler
-    ends the process: such as that of a data loader's worker or of any child process after one.
+    On a CPU with AMX a core sets the thread's alternate signal stack, and restores the previous one when it is
+    destroyed. A second core that outlives the first restores memory that was freed. The next signal with a handler then
+    ends the process, such as the signal of a data loader's worker or of any child process after one.
     """
     import openvino
 
@@ -157,7 +141,7 @@ def _find_device(runner: Runner) -> Any:
     return core
 
 
-def _compile(model: bytes | str, runner: Runner, **more: object) -> Any:
+def _compile(graph: bytes | Path, runner: Runner, **more: object) -> Any:
     options: dict[str, object] = {
         "PERFORMANCE_HINT": "LATENCY",
         # without it a CPU that can compute in bfloat16 does so
@@ -167,4 +151,4 @@ def _compile(model: bytes | str, runner: Runner, **more: object) -> Any:
     if runner.device == "cpu":
         options |= {"INFERENCE_NUM_THREADS": runner.threads, "NUM_STREAMS": 1, "ENABLE_CPU_PINNING": True}
     core = _find_device(runner)
-    return core.compile_model(core.read_model(model), runner.device.upper(), options)
+    return core.compile_model(core.read_model(graph), runner.device.upper(), options)

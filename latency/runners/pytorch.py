@@ -1,17 +1,24 @@
 """The PyTorch runner: eager, channels last, as a CUDA graph or compiled; on the CPU or on a CUDA device.
 
-On a CUDA device events on a stream of its own stop the time (`streams`).
+On a CUDA device events on a separate stream take the time (`cuda`). On a CPU the C library is made to keep freed
+memory (`keep_freed_memory`). The times of layers are those of PyTorch's profiler (`profile_layers`).
 """
 
 import copy
+import ctypes
 import dataclasses
-from collections.abc import Callable, Iterator
+import platform
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+from torch.profiler import ProfilerActivity, profile, record_function
 
 from fasterseg.engine.devices import use_channels_last
 from latency.runners.base import (
@@ -25,19 +32,22 @@ from latency.runners.base import (
     median_layer_times,
     time_on_host,
 )
-from latency.runners.host_memory import keep_freed_memory
-from latency.runners.pytorch_profile import profile_layers
-from latency.runners.streams import TorchStream, time_on_stream
+from latency.runners.cuda import TorchStream, time_on_stream
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 _WARMUP_RUNS = 3
+# of glibc's malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+_NEVER = -1
+_OPERATION_PREFIX = "aten::"
+_RUN = "one run of the network"
 
 
 class PyTorchSession(Session):
-    """A module in evaluation mode on its device, with an input of its own that stays where it is.
+    """A module in evaluation mode on its device, with an input tensor that is allocated once.
 
     Args:
-        module: The module to run; this session's own.
+        module: The module to run; no other session may use it.
         input_shape: The (N, C, H, W) of its input.
         runner: Device, threads, precision, mode and TF32.
     """
@@ -65,7 +75,7 @@ class PyTorchSession(Session):
         checked = torch.from_numpy(self.check_input(image))
         with self._execution():
             self._input.copy_(checked)
-            # from the stream's own queue, so after the work on it
+            # the copy is queued on the same stream, so it waits for the work on it
             output = self._launch().cpu()
         # an identity's output is the input that the next run overwrites
         return np.array(output.numpy(), order="C")
@@ -82,7 +92,7 @@ class PyTorchSession(Session):
         """See `Session.layer_times`; a CUDA graph's layers are those of the eager run it was captured from.
 
         Raises:
-            ValueError: The session is compiled, so that layers have become one.
+            ValueError: The session is compiled, which joins layers.
         """
         if self._mode == "compile":
             raise ValueError("torch.compile joins layers, so they have no times of their own; set target.mode to eager")
@@ -148,7 +158,7 @@ class PyTorchRunner(Runner):
         return str(torch.__version__)
 
     def conditions(self) -> Conditions:
-        """See `Runner.conditions`; on a CPU with the allocator, whose doing is part of the time."""
+        """See `Runner.conditions`; on a CPU with the allocator, which takes part of the time."""
         conditions = super().conditions()
         if self.device != "cpu":
             return conditions
@@ -201,3 +211,92 @@ def _convolution_settings(*, tf32: bool) -> Iterator[None]:
         yield
     finally:
         cudnn.allow_tf32, cudnn.benchmark = before
+
+
+@cache
+def keep_freed_memory() -> str:
+    """Makes glibc keep what is freed until the process ends; another C library stays as it is.
+
+    PyTorch asks the C library for every map anew. Of large ones glibc gives the memory back to the system when they are
+    freed, so that the next call has to fetch it page by page; at 512×1024 that was 26,000 page faults and 40 of 310 ms.
+    Worse for a table is that glibc decides by what the process did before: the same operator then costs more or less in
+    a network than alone. ONNX Runtime and OpenVINO keep memory of their own and are free of this.
+
+    It takes some calls until no memory is fetched any more: what is cut off to align a map fills glibc's caches of
+    small pieces before it joins its neighbours again.
+
+    Returns:
+        The allocator and whether it keeps memory, to be recorded beside times.
+    """
+    library, version = platform.libc_ver()
+    if library != "glibc":
+        return f"that of {platform.system()}"
+    mallopt = ctypes.CDLL(None).mallopt
+    kept = mallopt(_M_MMAP_MAX, 0) and mallopt(_M_TRIM_THRESHOLD, _NEVER)
+    return f"glibc {version}, {'keeps' if kept else 'returns'} freed memory"
+
+
+def profile_layers(module: nn.Module, image: torch.Tensor, count: int) -> list[list[LayerTime]]:
+    """For each of `count` profiled runs the time of each leaf module, and of each operation that stands outside of one.
+
+    On a CUDA device the times are those of the kernels.
+    """
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if image.is_cuda else [])]
+    with _named_leaves(module) as kinds:
+        with profile(activities=activities) as profiler:
+            for _ in range(count):
+                with record_function(_RUN):
+                    module(image)
+            if image.is_cuda:
+                torch.cuda.synchronize()
+        events: Any = profiler.events()
+    # a CUDA device lists the range a second time among its events
+    runs = [event for event in events if event.name == _RUN and event.device_type.name == "CPU"]
+    return [_layers(run.cpu_children, kinds, on_gpu=image.is_cuda) for run in runs]
+
+
+def _layers(events: Iterable[Any], kinds: Mapping[str, str], *, on_gpu: bool) -> list[LayerTime]:
+    """The layers of one run from the events directly below it."""
+    seen: Counter[str] = Counter()
+    layers = []
+    for event in sorted(events, key=lambda event: event.time_range.start):
+        name = kind = str(event.name)
+        if name in kinds:
+            kind = kinds[name]
+        elif name.startswith(_OPERATION_PREFIX):
+            # an operation has no name but its kind
+            seen[name] += 1
+            name = f"{name.removeprefix(_OPERATION_PREFIX)}_{seen[name]}"
+        else:
+            continue
+        duration_us = event.device_time_total if on_gpu else event.cpu_time_total
+        layers.append(LayerTime(name, kind, duration_us / 1e3))
+    return layers
+
+
+@contextmanager
+def _named_leaves(module: nn.Module) -> Iterator[dict[str, str]]:
+    """Lets every leaf module announce itself to the profiler; yields the leaves' kinds by name."""
+    kinds: dict[str, str] = {}
+    handles = []
+    running: list[Any] = []
+
+    def leave(_module: nn.Module, _inputs: object, _output: object) -> None:
+        running.pop().__exit__(None, None, None)
+
+    def enter_as(name: str) -> Any:
+        def enter(_module: nn.Module, _inputs: object) -> None:
+            running.append(record_function(name))
+            running[-1].__enter__()
+
+        return enter
+
+    try:
+        for name, leaf in module.named_modules():
+            if next(leaf.children(), None) is None:
+                kinds[name] = type(leaf).__name__
+                handles += [leaf.register_forward_pre_hook(enter_as(name)), leaf.register_forward_hook(leave)]
+        yield kinds
+    finally:
+        for handle in handles:
+            handle.remove()

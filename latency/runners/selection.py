@@ -1,20 +1,25 @@
-"""The choice of a runner for a target: the one asked for, or the best one there is, and why."""
+"""The choice of a runner: the one that a target or a command line asks for, or the best one there is, and why.
 
-from typing import NamedTuple
+A command line names runners as NAME, or as NAME:MODE for another way of execution than the usual one.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple, get_args
 
 import torch
+from pydantic import ValidationError
 
-from latency.config import TargetConfig
+from latency.config import AUTO, Mode, RunnerChoice, TargetConfig, find_devices, find_problem
 from latency.runners.base import Runner
 from latency.runners.onnxruntime import OnnxRuntimeRunner
 from latency.runners.openvino import OpenVinoRunner
 from latency.runners.pytorch import PyTorchRunner
 from latency.runners.tensorrt import TensorRtRunner
-from latency.support import AUTO, find_devices, find_problem
 
 RUNNERS: dict[str, type[Runner]] = {
     runner.name: runner for runner in (OnnxRuntimeRunner, OpenVinoRunner, PyTorchRunner, TensorRtRunner)
 }
+OPTION = "--runner"
 # what `auto` tries, the fastest first
 _PREFERENCE = ((TensorRtRunner, "cuda"), (PyTorchRunner, "cuda"), (OnnxRuntimeRunner, "cpu"))
 
@@ -27,6 +32,20 @@ class RunnerSelection(NamedTuple):
         reason: One sentence for the user.
     """
 
+    runner: Runner
+    reason: str
+
+
+class NamedRunner(NamedTuple):
+    """A runner and what results call it.
+
+    Attributes:
+        name: Its name, and its mode where one was asked for.
+        runner: The runner.
+        reason: Which one it is and why it was taken, for the user.
+    """
+
+    name: str
     runner: Runner
     reason: str
 
@@ -59,6 +78,27 @@ def build_runner(target: TargetConfig, *, asked_by: str = "target.runner") -> Ru
             "(see https://pytorch.org/get-started)"
         )
     return _selection(runner_class, present[0], target, f"asked for by {asked_by}")
+
+
+def choose_runners(target: TargetConfig, names: Sequence[str]) -> tuple[NamedRunner, ...]:
+    """The runners that are named, on the target; without names the runner of the target.
+
+    Raises:
+        ValueError: A name or mode is unknown, a runner cannot do what the target asks for or is named twice, or its
+            runtime is absent.
+    """
+    if not names:
+        runner, reason = build_runner(target)
+        return (NamedRunner(runner.name, runner, reason),)
+    chosen = tuple(_named_runner(target, text) for text in names)
+    called = [runner.name for runner in chosen]
+    twice = sorted({name for name in called if called.count(name) > 1})
+    if twice:
+        raise ValueError(
+            f"{' '.join(f'{OPTION} {text}' for text in names)}: {' and '.join(twice)} would be timed twice; name every "
+            "runner once"
+        )
+    return chosen
 
 
 def _choose(target: TargetConfig, asked_by: str) -> RunnerSelection:
@@ -108,3 +148,21 @@ def _require_packages(runner_class: type[Runner], asked_by: str) -> None:
         f"{' and '.join(missing)}, which {'are' if len(missing) > 1 else 'is'} not installed; install with "
         f"`{runner_class.install}`, or set {asked_by} to one of {', '.join(installed)}"
     )
+
+
+def _named_runner(target: TargetConfig, text: str) -> NamedRunner:
+    """The runner `NAME` or `NAME:MODE` on the target; `target.mode` holds for `target.runner` only."""
+    name, separator, mode = text.partition(":")
+    for found, known, what in ((name, RunnerChoice, "runner"), (mode if separator else AUTO, Mode, "mode")):
+        if found not in get_args(known):
+            names = ", ".join(get_args(known))
+            raise ValueError(f"{OPTION} {text}: got '{found}', expected one of the {what}s {names}")
+    is_targets = name == target.runner and not mode
+    settings = {"runner": name, "mode": target.mode if is_targets else mode or AUTO}
+    try:
+        asked = TargetConfig.model_validate({**target.model_dump(), **settings})
+    except ValidationError as error:
+        problems = "; ".join(problem["msg"].removeprefix("Value error, ") for problem in error.errors())
+        raise ValueError(f"{OPTION} {text}: {problems}") from error
+    runner, reason = build_runner(asked, asked_by=OPTION)
+    return NamedRunner(f"{runner.name}:{mode}" if mode else runner.name, runner, reason)

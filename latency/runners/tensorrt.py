@@ -9,21 +9,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
-from latency.graphs import export_graph, half_precision_graph
-from latency.runners.base import (
-    Array,
-    LayerTime,
-    Runner,
-    Session,
-    Shape,
-    TimedCall,
-    median_layer_times,
-    require_file,
-)
-from latency.runners.cuda_memory import DeviceTensor, PycudaStream, primary_context
-from latency.runners.streams import time_on_stream
+from latency.runners.base import Array, LayerTime, Session, Shape, TimedCall, median_layer_times
+from latency.runners.cuda import DeviceTensor, PycudaStream, primary_context, time_on_stream
+from latency.runners.graphs import GraphRunner
 from latency.runners.tensorrt_engine import Engine, default_cache_folder, layer_kinds, load_engine
 
 
@@ -34,7 +22,7 @@ class TensorRtSession(Session):
     be set up.
 
     Args:
-        engine: The engine; it is the session's from now on.
+        engine: The engine; the session frees it.
         source: What an error message calls the network.
 
     Raises:
@@ -93,7 +81,7 @@ class TensorRtSession(Session):
         runs = []
         with primary_context():
             self._fill()
-            # a context of its own, so that the one that is timed stays without a profiler
+            # a second context, so that the one that is timed stays without a profiler
             context = self._create_context(engine)
             context.profiler = profiler
             for _ in range(count + 1):
@@ -140,37 +128,30 @@ class TensorRtSession(Session):
             self._holds_random_input = True
 
 
-class TensorRtRunner(Runner):
-    """Builds and runs engines with TensorRT."""
+class TensorRtRunner(GraphRunner):
+    """Builds and runs engines with TensorRT; the first time, it takes seconds to minutes to build one."""
 
     name = "tensorrt"
     package = "tensorrt"
     more_packages = ("pycuda",)
     install = "pip install -e '.[tensorrt]'"
+    title = "TensorRT"
 
-    def prepare(self, module: nn.Module, input_shape: Shape) -> Session:
-        """See `Runner.prepare`; the first time, TensorRT takes seconds to minutes to build the engine.
+    def load(self, graph: bytes | Path, *, source: str) -> Session:
+        """See `GraphRunner.load`.
 
         Raises:
-            ValueError: TensorRT cannot build or load it.
+            ValueError: TensorRT cannot read, build or load it.
         """
-        return self._session(export_graph(module, input_shape), "the network")
-
-    def from_onnx_path(self, path: Path) -> Session:
-        """See `Runner.from_onnx_path`."""
-        return self._session(require_file(path).read_bytes(), str(path))
+        model = graph if isinstance(graph, bytes) else graph.read_bytes()
+        folder = self.engine_cache or default_cache_folder()
+        return TensorRtSession(load_engine(model, tf32=self.tf32, folder=folder, source=source), source=source)
 
     def version(self) -> str:
         """See `Runner.version`."""
         import tensorrt
 
         return str(tensorrt.__version__)
-
-    def _session(self, graph: bytes, source: str) -> Session:
-        if self.precision == "fp16":
-            graph = half_precision_graph(graph)
-        folder = self.engine_cache or default_cache_folder()
-        return TensorRtSession(load_engine(graph, tf32=self.tf32, folder=folder, source=source), source=source)
 
 
 def _allocate(engine: Engine, name: str, *, cleanup: ExitStack, source: str) -> DeviceTensor:

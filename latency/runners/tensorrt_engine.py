@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 
 from fasterseg.base.console import CONSOLE
-from fasterseg.base.files import replacing
+from fasterseg.base.files import write_bytes
 
 VERSIONS = (10, 11)
 _WORKSPACE_BYTES = 2 << 30
@@ -74,7 +74,7 @@ def load_engine(graph: bytes, *, tf32: bool, folder: Path, source: str) -> Engin
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
         raise ValueError(f"TensorRT cannot load the engine it built of {source}: {log.describe()}")
-    _write_bytes(path, plan)
+    write_bytes(path, plan)
     return Engine(engine, runtime, log)
 
 
@@ -126,7 +126,7 @@ def _build_plan(graph: bytes, log: Any, *, tf32: bool, timings: Path, source: st
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise ValueError(f"TensorRT cannot build an engine of {source}: {log.describe()}")
-    _write_bytes(timings, bytes(config.get_timing_cache().serialize()))
+    write_bytes(timings, bytes(config.get_timing_cache().serialize()))
     return bytes(plan)
 
 
@@ -137,11 +137,6 @@ def _use_timings(config: Any, path: Path) -> None:
         if path.is_file():
             CONSOLE.print(f"TensorRT cannot use the kernel timings in {path}; measuring them again")
         config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
-
-
-def _write_bytes(path: Path, data: bytes) -> None:
-    with replacing(path) as temporary:
-        temporary.write_bytes(data)
 
 
 def _digest(graph: bytes, settings: dict[str, Any]) -> str:

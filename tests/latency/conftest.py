@@ -5,13 +5,12 @@ import pytest
 
 from fasterseg.base.experiment import Experiment, load_experiment
 from fasterseg.networks import SpaceConfig
-from latency import pace
+from fasterseg.networks.reachable import reachable_specs
+from latency import timing
 from latency.build import SECTIONS
 from latency.config import LatencyConfig, TargetConfig
-from latency.reachable import reachable_specs
-from latency.records import TableEntry, TableTarget
 from latency.runners.base import Conditions
-from latency.table import LatencyTable
+from latency.table import LatencyTable, TableEntry, TableTarget
 
 NUM_CLASSES = 3
 INPUT_SIZE = (64, 96)
@@ -21,7 +20,7 @@ SMALL_REFERENCE = {"cpu": (8, 16), "cuda": (256, 512)}
 @pytest.fixture(autouse=True)
 def small_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     """A reference network of microseconds, since it is timed more often than anything else."""
-    monkeypatch.setattr(pace, "_SIZES", SMALL_REFERENCE)
+    monkeypatch.setattr(timing, "_REFERENCE_SIZES", SMALL_REFERENCE)
 
 
 @pytest.fixture
@@ -75,14 +74,21 @@ def table(space: SpaceConfig, target: TargetConfig, quick: LatencyConfig, condit
 
 
 @pytest.fixture
-def experiment(tmp_path: Path) -> Experiment:
-    (tmp_path / "dataset").mkdir()
-    (tmp_path / "dataset" / "dataset.yaml").write_text("classes: [road, car, sky]\n")
+def dataset(tmp_path: Path) -> Path:
+    """A dataset of three classes and no images."""
+    folder = tmp_path / "dataset"
+    folder.mkdir()
+    (folder / "dataset.yaml").write_text("classes: [road, car, sky]\n")
+    return folder
+
+
+@pytest.fixture
+def experiment(tmp_path: Path, dataset: Path) -> Experiment:
     file = tmp_path / "experiment.yaml"
     file.write_text(
         f"""
 name: test
-dataset: {{root: {tmp_path / "dataset"}}}
+dataset: {{root: {dataset}}}
 target: {{runner: onnxruntime, device: cpu, input_size: [64, 96]}}
 latency: {{rounds: 3, network_rounds: 3, round_ms: 0.2, warmup_ms: 0.1, repeats: 0, correction_networks: 0}}
 space: {{layers: 8, base_channels: 4, widths: [0.5, 1.0], student_width: 0.5}}

@@ -3,10 +3,11 @@ import random
 import pytest
 
 from fasterseg.networks import SpaceConfig
+from fasterseg.networks.derivation import minimum_cells
+from fasterseg.networks.sampling import random_architecture
 from fasterseg.networks.space import BRANCH_PAIRS, Branches
 from latency.budget import latency_range, resolve_budget_ms
 from latency.config import TargetConfig
-from latency.sampling import minimum_cells, random_architecture
 from latency.table import LatencyTable
 
 

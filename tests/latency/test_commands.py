@@ -6,21 +6,19 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from fasterseg.networks import SpaceConfig
+from fasterseg.networks.sampling import random_architecture
 from latency.__main__ import app
 from latency.runners.base import LayerTime
 from latency.runners.openvino import OpenVinoSession
-from latency.sampling import random_architecture
 from latency.table import LatencyTable
 
 
 @pytest.fixture
-def config(tmp_path: Path) -> Path:
-    (tmp_path / "dataset").mkdir()
-    (tmp_path / "dataset" / "dataset.yaml").write_text("classes: [road, car, sky]\n")
+def config(tmp_path: Path, dataset: Path) -> Path:
     file = tmp_path / "small.yaml"
     file.write_text(
         f"""
-dataset: {{root: {tmp_path / "dataset"}}}
+dataset: {{root: {dataset}}}
 target: {{runner: onnxruntime, device: cpu, input_size: [32, 64]}}
 latency: {{rounds: 3, network_rounds: 3, round_ms: 0.2, warmup_ms: 0.1, repeats: 0, correction_networks: 0}}
 space: {{layers: 8, base_channels: 2, widths: [1.0], student_width: 1.0, operators: [skip, conv]}}

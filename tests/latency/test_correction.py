@@ -1,18 +1,8 @@
-from dataclasses import replace
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from fasterseg.networks import Architecture, SpaceConfig
-from latency import correction
-from latency.config import LatencyConfig
-from latency.correction import NetworkSample, correction_architectures, fit_correction, measure_correction
-from latency.runners.base import Conditions
-from latency.runners.onnxruntime import OnnxRuntimeRunner
-from latency.table import LatencyTable
-from latency.timing import LatencyMeasurement
-from tests.made_up_measurement import made_up_measurement
+from fasterseg.networks import SpaceConfig
+from latency.correction import Correction, NetworkSample, correction_architectures, fit_correction
 
 
 def samples(count: int, *, slope: float, per_operator: float, constant: float, noise: float) -> list[NetworkSample]:
@@ -54,30 +44,6 @@ def test_no_operator_makes_a_prediction_smaller() -> None:
     assert fit.slope * 0.01 + fit.per_operator_ms >= -1e-9 and fit.constant_ms >= 0
 
 
-def test_unsteady_networks_are_counted(
-    table: LatencyTable, quick: LatencyConfig, conditions: Conditions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """They stay in the fit, which weighs what does not fit the others less; but that is said."""
-
-    def measure(architectures: list[Architecture], **_: object) -> list[LatencyMeasurement]:
-        found = []
-        for number, architecture in enumerate(architectures):
-            time_ms = table.predict_architecture(architecture)
-            relation = {"reference_ms": table.reference_ms, "relative": time_ms / table.reference_ms}
-            found.append(made_up_measurement(time_ms, conditions, stable=number >= 2, **relation))
-        return found
-
-    monkeypatch.setattr(correction, "measure_networks", measure)
-    protocol = quick.model_copy(update={"correction_networks": 6})
-    fit = measure_correction(table, runner=OnnxRuntimeRunner(), protocol=protocol)
-    assert fit.unsteady == 2 and "6 random networks, 2 of them with an unsteady time" in fit.describe()
-    path = tmp_path / "table.json"
-    replace(table, correction=fit).save(path)
-    assert LatencyTable.load(path).correction.unsteady == 2
-    path.write_text(path.read_text().replace(',\n    "unsteady": 2', ""))
-    assert LatencyTable.load(path).correction == replace(fit, unsteady=None), "a table from before they were counted"
-
-
 def test_architectures_are_those_of_the_seed(space: SpaceConfig) -> None:
     assert correction_architectures(space, 6, seed=1) == correction_architectures(space, 6, seed=1)
     assert correction_architectures(space, 6, seed=1) != correction_architectures(space, 6, seed=2)
@@ -92,3 +58,20 @@ def test_the_constant_leaves_every_prediction_positive() -> None:
     made = samples(20, slope=2.0, per_operator=0.0, constant=-1.5, noise=0.0)
     fit = fit_correction(made, smallest_entry_ms=0.01)
     assert fit.constant_ms >= -0.25 * min(sample.measured_ms for sample in made) - 1e-6
+
+
+def test_the_correction_is_linear() -> None:
+    correction = Correction(slope=1.2, per_operator_ms=-0.01, constant_ms=0.1)
+    assert correction.apply(10.0, 20) == pytest.approx(12.0 - 0.2 + 0.1)
+    assert Correction().apply(10.0, 20) == 10.0
+
+
+def test_a_correction_says_how_good_it_is() -> None:
+    fitted = Correction(1.2, -0.01, 0.1, networks=30, mean_error=0.012, largest_error=0.034)
+    assert fitted.describe() == (
+        "1.2 * sum + -0.01 ms * operators + 0.1 ms, fitted on 30 random networks; cross-validated error 1.2% on "
+        "average, 3.4% at most"
+    )
+    assert "no correction was fitted" in Correction().describe()
+    with_count = Correction(1.2, -0.01, 0.1, networks=30, mean_error=0.012, largest_error=0.034, unsteady=4)
+    assert "fitted on 30 random networks, 4 of them with an unsteady time; cross" in with_count.describe()

@@ -8,14 +8,14 @@ from torch import nn
 
 from fasterseg.base.experiment import Experiment, load_experiment
 from fasterseg.networks import SpaceConfig
+from fasterseg.networks.sampling import random_architecture
 from fasterseg.runtime.export import onnx_bytes
 from latency.build import SECTIONS
-from latency.correction import deployed_network
+from latency.deployment import deployed_network
 from latency.measure import run_measure
 from latency.runners.base import LayerTime
 from latency.runners.onnxruntime import OnnxRuntimeRunner
 from latency.runners.openvino import OpenVinoSession
-from latency.sampling import random_architecture
 from latency.table import LatencyTable
 
 
@@ -187,6 +187,16 @@ def test_a_network_of_other_classes_than_the_table_is_named(
     assert row.predicted_ms is None
     said = capsys.readouterr().out
     assert f"it has 5 classes, {tmp_path / 'table.json'} was measured for 3" in said and "--num-classes 5" in said
+
+
+def test_the_class_count_is_the_tables_where_none_is_named(
+    experiment: Experiment, table: LatencyTable, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    replace(table, target=replace(table.target, num_classes=5)).save(tmp_path / "table.json")
+    run_measure(experiment, ["icnet-half"], table_path=tmp_path / "table.json")
+    assert "lacks" in (said := capsys.readouterr().out) and "classes" not in said
+    run_measure(experiment, ["icnet-half"], table_path=tmp_path / "table.json", num_classes=7)
+    assert "it has 7 classes" in capsys.readouterr().out
 
 
 def test_a_runner_without_times_of_layers_costs_nothing_else(

@@ -10,11 +10,43 @@ import pytest
 from fasterseg.networks import SpaceConfig, derived_specs
 from fasterseg.networks.families import network_specs
 from fasterseg.networks.presets import load_preset
+from fasterseg.networks.sampling import random_architecture
 from fasterseg.networks.specs import HeadSpec
-from latency.config import TargetConfig
-from latency.records import Correction
-from latency.sampling import random_architecture
-from latency.table import LatencyTable
+from latency.config import LatencyConfig, TargetConfig
+from latency.correction import Correction
+from latency.runners.onnxruntime import OnnxRuntimeRunner
+from latency.table import LatencyTable, TableEntry, entry_from_data, entry_to_data
+from latency.timing import measure_sessions, reference_session
+
+SPEC = HeadSpec(in_channels=4, height=8, width=12, num_classes=3)
+ENTRY = TableEntry(median_ms=1.0, p95_ms=1.5, spread=0.02, count=30, disturbed_count=2, stable=True, reference_ms=0.5)
+
+
+def test_records_round_trip() -> None:
+    assert entry_from_data(entry_to_data(SPEC, ENTRY)) == (SPEC, ENTRY)
+
+
+def test_an_entry_at_another_machine_speed() -> None:
+    slower = ENTRY.at_speed(0.6)
+    assert (slower.median_ms, slower.p95_ms) == pytest.approx((1.2, 1.8))
+
+
+def test_an_entry_of_a_measurement(quick: LatencyConfig) -> None:
+    runner = OnnxRuntimeRunner(threads=1)
+    session = runner.prepare(SPEC.build(), SPEC.input_shape())
+    (measurement,) = measure_sessions(
+        [session], runner.conditions(), protocol=quick, reference=reference_session(runner)
+    )
+    entry = TableEntry.of(measurement)
+    assert measurement.relative is not None
+    assert entry.median_ms == pytest.approx(measurement.relative * entry.reference_ms, rel=1e-4)
+    assert entry.p95_ms >= entry.median_ms and entry.count == measurement.count
+
+
+@pytest.mark.parametrize("data", [None, 3, [], {"median_ms": 1.0}])
+def test_what_is_no_record_is_refused(data: object) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        entry_from_data(data)
 
 
 def test_round_trip(table: LatencyTable, tmp_path: Path) -> None:

@@ -8,10 +8,16 @@ from torch import nn
 
 from latency import timing
 from latency.config import LatencyConfig
-from latency.rounds import CUDA_CALLS, CUDA_WARMUP_MS
 from latency.runners.base import Array, Conditions, Session, TimedCall, time_on_host
 from latency.runners.onnxruntime import OnnxRuntimeRunner
-from latency.timing import PACE_INTERVAL_S, REFERENCE_CALLS, measure_sessions
+from latency.timing import (
+    CUDA_CALLS,
+    CUDA_WARMUP_MS,
+    REFERENCE_CALLS,
+    SPEED_INTERVAL_S,
+    measure_sessions,
+    reference_session,
+)
 
 
 class ScriptedSession(Session):
@@ -99,12 +105,12 @@ def test_sessions_take_turns(conditions: Conditions, quick: LatencyConfig) -> No
     assert turns == ["a", "b"] * (quick.rounds + 1)
 
 
-def test_the_machines_pace_is_taken_out(conditions: Conditions) -> None:
+def test_the_machines_speed_is_taken_out(conditions: Conditions) -> None:
     """A machine that slows down to a third in the middle: the time in units of the reference stays what it is."""
     protocol = LatencyConfig(rounds=6, round_ms=0.1, warmup_ms=0.1, repeats=0, correction_networks=0)
     clock = 0
 
-    def at_pace(duration_ms: float) -> Callable[[int], TimedCall]:
+    def slowed(duration_ms: float) -> Callable[[int], TimedCall]:
         def call(number: int) -> TimedCall:
             nonlocal clock
             clock += 1
@@ -112,19 +118,19 @@ def test_the_machines_pace_is_taken_out(conditions: Conditions) -> None:
 
         return call
 
-    session, reference = ScriptedSession(at_pace(8.0)), ScriptedSession(at_pace(2.0))
+    session, reference = ScriptedSession(slowed(8.0)), ScriptedSession(slowed(2.0))
     (measurement,) = measure_sessions([session], conditions, protocol=protocol, reference=reference)
     assert measurement.relative == pytest.approx(4.0, rel=0.02)
-    assert measurement.at_pace(2.0) == pytest.approx(8.0, rel=0.02)
+    assert measurement.at_speed(2.0) == pytest.approx(8.0, rel=0.02)
     assert measurement.reference_ms is not None and 2.0 < measurement.reference_ms < 6.0
     assert measurement.median_ms == pytest.approx(24.0)
 
 
-def test_without_a_reference_there_is_no_pace(conditions: Conditions, quick: LatencyConfig) -> None:
+def test_without_a_reference_there_is_no_machine_speed(conditions: Conditions, quick: LatencyConfig) -> None:
     (measurement,) = measure_sessions([ScriptedSession(lambda _: TimedCall(1.0, True))], conditions, protocol=quick)
     assert measurement.reference_ms is None and measurement.relative is None
     with pytest.raises(ValueError, match="has no reference; pass one to measure_sessions"):
-        measurement.at_pace(1.0)
+        measurement.at_speed(1.0)
 
 
 def test_a_slower_operator_measures_slower(conditions: Conditions) -> None:
@@ -163,18 +169,18 @@ def test_each_session_keeps_the_conditions_of_its_runner(conditions: Conditions,
     assert [measurement.conditions.runner for measurement in measured] == ["onnxruntime", "openvino"]
 
 
-def test_the_pace_is_marked_between_long_turns(conditions: Conditions, quick: LatencyConfig) -> None:
-    """A machine whose pace changes from turn to turn: each session is held against the pace around its own turn."""
-    pace = 1.0
+def test_the_reference_is_timed_between_long_turns(conditions: Conditions, quick: LatencyConfig) -> None:
+    """A machine whose speed changes from turn to turn: each session is held against the reference around its turn."""
+    slowdown = 1.0
     order: list[float] = []
 
     def reference_call(_: int) -> TimedCall:
-        order.append(pace)
-        return TimedCall(pace, True)
+        order.append(slowdown)
+        return TimedCall(slowdown, True)
 
     def slow_turn(_: int) -> TimedCall:
-        time.sleep(PACE_INTERVAL_S)
-        return TimedCall(10.0 * pace, True)
+        time.sleep(SPEED_INTERVAL_S)
+        return TimedCall(10.0 * slowdown, True)
 
     sessions = [ScriptedSession(slow_turn), ScriptedSession(slow_turn)]
     measured = measure_sessions(sessions, conditions, protocol=quick, reference=ScriptedSession(reference_call))
@@ -204,3 +210,10 @@ def test_a_gpu_is_warmed_up_for_longer_and_timed_a_hundred_times(
     (measurement,) = measure_sessions([session], on_a_gpu, protocol=protocol)
     assert measurement.warmup_count * duration_ms >= CUDA_WARMUP_MS
     assert measurement.count >= CUDA_CALLS and measurement.rounds >= 5
+
+
+def test_the_reference_is_timed_like_any_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()  # here the reference is the one that users have
+    session = reference_session(OnnxRuntimeRunner(threads=1))
+    assert session.input_shape == (1, 64, 64, 128)
+    assert all(call.duration_ms > 0.01 for call in session.time_calls(3))

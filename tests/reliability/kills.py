@@ -231,11 +231,10 @@ Plan = Iterator[tuple[Leg, list[Moment]]]
 
 
 def random_times(legs: Sequence[Leg], generator: random.Random, *, kills: int, per_run: int) -> Plan:
-    """Moments at random times: anywhere in a leg, or some way further into it with each kill in a row."""
-    lengths_s = [leg.length_s for leg in legs]
-    for first in range(0, kills, per_run):
-        leg = generator.choices(legs, lengths_s)[0]
-        longest_s = leg.length_s * min(1, 2 / per_run)
+    """Moments at random times, in one leg after another: anywhere in it, or further into it with each kill in a row."""
+    for run, first in enumerate(range(0, kills, per_run)):
+        leg = legs[run % len(legs)]
+        longest_s = leg.length_s * min(1, 3 / per_run)
         count = min(per_run, kills - first)
         yield leg, [Moment(after_s=generator.uniform(0, longest_s)) for _ in range(count)]
 
@@ -257,7 +256,7 @@ def operations(
     turns.sort(key=lambda turn: turn[0])
     runs = -(-kills // per_run)
     for _, leg, number in turns[:runs]:
-        furthest = max(1, len(leg.operations) * 2 // per_run)
+        furthest = max(1, min(len(leg.operations), len(leg.operations) * 3 // per_run))
         numbers = [number] if per_run == 1 else [generator.randint(1, furthest) for _ in range(per_run)]
         yield leg, [_at_operation(number, leg, generator, power=power) for number in numbers]
 

@@ -1,4 +1,4 @@
-"""The short form of `kills`: six kills in a row, at random times, to one run up to the student.
+"""The short form of `kills`: one at a random time of each stage up to the student.
 
 Exports take most of the time of so small a run; the long form kills them, too.
 """
@@ -11,8 +11,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_a_run_that_is_killed_again_and_again_ends_as_if_nothing_had_been() -> None:
-    command = [sys.executable, "-m", "tests.reliability.kills", "--kills", "6", "--per-run", "6", "--until", "student"]
+def test_a_stage_that_is_killed_ends_as_if_nothing_had_been() -> None:
+    command = [sys.executable, "-m", "tests.reliability.kills", "--kills", "6", "--stages", "--until", "student"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     struck = re.search(r"^(\d+) kills: 0 runs failed", done.stdout, re.MULTILINE)

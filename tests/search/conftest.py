@@ -12,11 +12,10 @@ from dataset_tools.dataset import Sample
 from dataset_tools.description import DatasetDescription, save_description
 from fasterseg.base.experiment import load_experiment
 from fasterseg.networks import SpaceConfig
+from fasterseg.networks.reachable import reachable_specs
 from latency.config import LatencyConfig
-from latency.reachable import reachable_specs
-from latency.records import TableEntry, TableTarget
 from latency.runners.base import Conditions
-from latency.table import LatencyTable
+from latency.table import LatencyTable, TableEntry, TableTarget
 from search import pretrain, trainer
 
 INPUT_SIZE = (64, 96)

@@ -1,8 +1,10 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from fasterseg.base.experiment import load_experiment
 from search.config import LatencyObjectiveConfig, PretrainConfig, SearchConfig
 
 
@@ -24,3 +26,14 @@ def test_branches_name_pairs(branches: str, pairs: Any) -> None:
 def test_crop_must_be_divisible_by_32() -> None:
     with pytest.raises(ValidationError, match="width 100 is not divisible by 32; use 96 or 128"):
         SearchConfig(crop_size_px=(96, 100))
+
+
+@pytest.mark.parametrize("section", ["pretrain", "search"])
+def test_hard_example_mining_has_the_name_it_has_in_training(tmp_path: Path, section: str) -> None:
+    file = tmp_path / "experiment.yaml"
+    file.write_text(f"{section}: {{ohem: {{threshold: 0.5}}}}")
+    models = {"pretrain": PretrainConfig, "search": SearchConfig}
+    experiment = load_experiment(file, [], models)
+    assert experiment.section(section, models[section]).ohem.threshold == 0.5
+    with pytest.raises(ValueError, match=f"{section}.ohem_threshold: unknown key; did you mean 'ohem'"):
+        load_experiment(file, [f"{section}.ohem_threshold=0.5"], models)

@@ -13,7 +13,7 @@ from fasterseg.networks import OperatorSpec
 from fasterseg.networks.architecture import Architecture, CellChoice
 from fasterseg.networks.derived import derived_specs
 from fasterseg.networks.space import ArchitectureSet, Branches, SpaceConfig
-from latency.records import Correction
+from latency.correction import Correction
 from search.expected_latency import ExpectedLatency, RegularizerForm, latency_regularizer
 from search.latency_costs import LatticeProblem
 from search.parameters import ArchitectureParameters, ArchitectureProbabilities

@@ -17,6 +17,7 @@ from dataset_tools.description import DatasetDescription
 from fasterseg.base.devices import DeviceConfig
 from fasterseg.base.experiment import load_experiment
 from fasterseg.engine.checkpoint import load_state
+from fasterseg.engine.config import OhemConfig
 from fasterseg.engine.devices import build_fabric, seed_everything
 from fasterseg.engine.loop import Position
 from fasterseg.networks import SpaceConfig
@@ -67,7 +68,7 @@ def measure(fabric: Fabric) -> dict[str, Any]:
     whole = draw_batch(4)
     batch = LabeledImage(whole.image[share], whole.label[share], "drawn")
     supernet = frozen_supernet(fabric)
-    config = SearchConfig(crop_size_px=(64, 96), grad_clip=1.0, ohem_min_kept_fraction=0)
+    config = SearchConfig(crop_size_px=(64, 96), grad_clip=1.0, ohem=OhemConfig(min_kept_fraction=0))
     loss = SupernetLoss(config, ignore_index=255, fabric=fabric)
     problem = LatticeProblem(supernet.space, "student", 3, (64, 96))
     latency = ExpectedLatency(problem, entry_ms=lambda spec: 1e-5 * spec.height * spec.width, pairs=BRANCH_PAIRS)

@@ -10,26 +10,17 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from fasterseg.engine.checkpoint import DatasetFacts, NetworkCheckpoint, save_network
+from fasterseg.engine.checkpoint import NetworkCheckpoint, save_network
 from fasterseg.networks.icnet import ICNetArchitecture
 from fasterseg.networks.pspnet import PSPNetArchitecture
+from tests.small_checkpoint import FACTS, small_checkpoint
 from train.__main__ import app
 from train.align import Tolerances, align, random_batch, read_arrays, record_arrays
-
-FACTS = DatasetFacts(
-    class_names=("a", "b", "c"),
-    colors=((0, 0, 0), (1, 1, 1), (2, 2, 2)),
-    ignore_index=255,
-    mean=(0.5, 0.5, 0.5),
-    std=(0.2, 0.2, 0.2),
-)
 
 
 @pytest.fixture
 def checkpoint() -> NetworkCheckpoint:
-    torch.manual_seed(0)
-    architecture = PSPNetArchitecture(width_factor=0.125)
-    return NetworkCheckpoint(architecture, FACTS, (64, 96), architecture.build(3).state_dict())
+    return small_checkpoint(PSPNetArchitecture(width_factor=0.125))
 
 
 def saved(checkpoint: NetworkCheckpoint, path: Path, **weights: torch.Tensor) -> Path:

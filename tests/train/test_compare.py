@@ -11,14 +11,14 @@ from PIL import Image
 
 from fasterseg.base.experiment import Experiment, load_experiment
 from fasterseg.runtime.export import export_checkpoint
-from latency.comparison import MeasuredNetwork
 from latency.measure import Measured
-from latency.runners import Conditions
+from latency.results import MeasuredNetwork
+from latency.runners.base import Conditions
 from tests.made_up_measurement import made_up_measurement
-from train import baseline, compare
+from train import compare, stages
 from train.__main__ import app
-from train.baseline import run_baseline
 from train.compare import Candidate, find_candidates, run_compare
+from train.stages import run_baseline
 
 WriteExperiment = Callable[..., Path]
 
@@ -30,7 +30,7 @@ def experiment(write_experiment: WriteExperiment) -> Experiment:
 
 @pytest.fixture
 def run(experiment: Experiment, tmp_path: Path) -> Path:
-    trained = load_experiment(experiment.source, [], baseline.SECTIONS)
+    trained = load_experiment(experiment.source, [], stages.BASELINE_SECTIONS)
     return run_baseline(trained, "icnet", out=tmp_path / "icnet").parent
 
 

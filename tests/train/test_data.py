@@ -7,6 +7,7 @@ import pytest
 
 from dataset_tools.config import DatasetConfig
 from dataset_tools.description import load_description
+from dataset_tools.experiment_data import ExperimentData
 from fasterseg.base.devices import DeviceConfig
 from fasterseg.engine.devices import build_fabric
 from train.config import TeacherConfig
@@ -16,7 +17,7 @@ from train.data import StageData, build_stage_data, dataset_facts
 def build(root: Path, config: TeacherConfig) -> StageData:
     fabric = build_fabric(DeviceConfig(accelerator="cpu"))
     data = DatasetConfig(root=root, num_workers=0)
-    return build_stage_data(load_description(root), data=data, config=config, fabric=fabric, seed=0)
+    return build_stage_data(ExperimentData(data, load_description(root)), config=config, fabric=fabric, seed=0)
 
 
 @pytest.mark.parametrize(("split", "images"), [("train", 8), ("train_val", 10)])

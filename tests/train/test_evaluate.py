@@ -12,13 +12,13 @@ from fasterseg.base.experiment import Experiment, load_experiment
 from fasterseg.engine.evaluation import InferenceMode
 from fasterseg.runtime.export import export_checkpoint
 from latency.config import TargetConfig
-from latency.deployed import Deployment
-from latency.runners.naming import choose_runners
-from train import evaluate, teacher
+from latency.deployment import Deployment
+from latency.runners.selection import choose_runners
+from train import evaluate, stages
 from train.__main__ import app
 from train.evaluate import Evaluation, run_evaluate
+from train.stages import run_teacher
 from train.start import start_fresh
-from train.teacher import run_teacher
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def experiment(write_experiment: Callable[..., Path]) -> Experiment:
 
 @pytest.fixture
 def checkpoint(experiment: Experiment, architecture_path: Path, tmp_path: Path) -> Path:
-    trained = load_experiment(experiment.source, [], teacher.SECTIONS)
+    trained = load_experiment(experiment.source, [], stages.TEACHER_SECTIONS)
     return run_teacher(trained, out=tmp_path / "teacher", start=start_fresh(architecture_path))
 
 

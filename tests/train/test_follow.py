@@ -10,10 +10,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from fasterseg.base.experiment import Experiment, load_experiment
 from fasterseg.engine.checkpoint import load_network, load_state, save_state
-from train import baseline, evaluate
+from train import evaluate, stages
 from train.__main__ import app
-from train.baseline import run_baseline
 from train.follow import Following, run_follow
+from train.stages import run_baseline
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def experiment(write_experiment: Callable[..., Path]) -> Experiment:
 
 @pytest.fixture
 def run(experiment: Experiment, tmp_path: Path) -> Path:
-    trained = load_experiment(experiment.source, [], baseline.SECTIONS)
+    trained = load_experiment(experiment.source, [], stages.BASELINE_SECTIONS)
     return run_baseline(trained, "icnet", out=tmp_path / "icnet").parent
 
 

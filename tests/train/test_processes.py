@@ -19,7 +19,7 @@ from fasterseg.base.experiment import load_experiment
 from fasterseg.engine.checkpoint import load_state
 from fasterseg.engine.loop import Position
 from fasterseg.networks.icnet import ICNetArchitecture
-from train import baseline
+from train import stages
 from train.config import ICNetConfig
 from train.recipe import check_batch_norm, prepare_network
 from train.trainer import NetworkStage
@@ -32,7 +32,7 @@ WHOLE, CUT = "whole", "cut"
 
 def train(file: Path, out: Path, *settings: str) -> None:
     overrides = [f"baselines.icnet.{text}" for text in settings]
-    baseline.run_baseline(load_experiment(file, overrides, baseline.SECTIONS), "icnet", out=out)
+    stages.run_baseline(load_experiment(file, overrides, stages.BASELINE_SECTIONS), "icnet", out=out)
 
 
 def cut_off(monkeypatch: pytest.MonkeyPatch, *, rank: int = 0) -> None:

@@ -11,10 +11,10 @@ from PIL import Image
 
 from fasterseg.base.experiment import load_experiment
 from latency.config import LatencyConfig, TargetConfig
-from train import evaluate, report, teacher
+from train import evaluate, report, stages
 from train.report import ReportRow, draw_predictions, write_report
+from train.stages import run_teacher
 from train.start import start_fresh
-from train.teacher import run_teacher
 
 ROW = ReportRow(
     role="student",
@@ -72,7 +72,7 @@ def test_predictions_are_drawn_beside_image_and_label(
     write_experiment: Callable[..., Path], architecture_path: Path, tmp_path: Path
 ) -> None:
     file = write_experiment(epochs=1)
-    trained = load_experiment(file, [], teacher.SECTIONS)
+    trained = load_experiment(file, [], stages.TEACHER_SECTIONS)
     best = run_teacher(trained, out=tmp_path / "teacher", start=start_fresh(architecture_path))
     experiment = load_experiment(file, [], evaluate.SECTIONS)
     draw_predictions(experiment, best, tmp_path / "predictions.png", stage="teacher")

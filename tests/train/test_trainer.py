@@ -16,15 +16,15 @@ from fasterseg.engine.checkpoint import load_network, load_state
 from fasterseg.engine.devices import seed_everything
 from fasterseg.engine.losses import OhemCrossEntropy
 from fasterseg.networks import Architecture, DerivedNetwork, count_parameters
-from train import teacher, trainer
+from train import stages, trainer
+from train.stages import run_teacher
 from train.start import start_fresh
-from train.teacher import run_teacher
 
 WriteExperiment = Callable[..., Path]
 
 
 def train(file: Path, architecture_path: Path, out: Path, *overrides: str) -> Path:
-    experiment = load_experiment(file, overrides, teacher.SECTIONS)
+    experiment = load_experiment(file, overrides, stages.TEACHER_SECTIONS)
     return run_teacher(experiment, out=out, start=start_fresh(architecture_path))
 
 

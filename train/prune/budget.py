@@ -14,8 +14,7 @@ from fasterseg.networks.pruned import base_architecture, build_base, pruned_arch
 from latency.build import build_table
 from latency.config import LatencyConfig, TargetConfig
 from latency.table import TABLE_NAME, LatencyTable
-from train.prune.filters import FilterGraph
-from train.prune.ranking import Ranking, rank_filters
+from train.prune.filters import FilterGraph, Ranking, rank_filters
 
 # factors that are tried: multiples of 1/16 change most layers by whole groups of channels that processors like
 _STEPS = 16

@@ -1,13 +1,15 @@
-"""The filters of a network in groups that can only be removed together, and their removal.
+"""The filters of a network in groups that can only be removed together: which are kept, and the removal of the rest.
 
 torch-pruning's dependency graph finds the groups: filters whose outputs are added up (residual units, fusions) must
 keep the same indices, and with a filter go its batch norm's channel and the inputs of all that reads it. That is why a
 pruned network computes what the same network with zeroed filters computes, before any retraining.
+
+Source: Li et al., Pruning Filters for Efficient ConvNets, ICLR 2017 (the largest L1 norms are kept).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,7 +21,12 @@ from fasterseg.networks import Network
 
 # any size does: the graph depends on the layers alone
 _TRACED_SIZE_PX = (64, 96)
+# the filters that are kept, by group
 Plan = Mapping[str, tuple[int, ...]]
+Ranking = Literal["layer", "global"]
+RANKINGS: tuple[Ranking, ...] = ("layer", "global")
+# no layer of a global ranking becomes narrower than this part, so that none cuts the network in two
+_SMALLEST_PART = 0.1
 
 
 @dataclass(frozen=True)
@@ -121,6 +128,55 @@ class FilterGraph:
 def kept_indices(groups: tuple[FilterGroup, ...], plan: Plan) -> dict[str, list[int]]:
     """The filters that a plan keeps, of every convolution by its name."""
     return {name: list(plan[group.name]) for group in groups for name in group.convolutions}
+
+
+def check_factor(factor: float) -> None:
+    """Refuses a factor that is no part of a layer.
+
+    Raises:
+        ValueError: It is not in (0, 1].
+    """
+    if not 0 < factor <= 1:
+        raise ValueError(f"factor is {factor}, expected the part of the filters to keep, in (0, 1]; such as 0.5")
+
+
+def rank_filters(groups: Sequence[FilterGroup], factor: float, *, ranking: Ranking = "layer") -> Plan:
+    """The filters that are kept, in their order, by group.
+
+    Args:
+        groups: The network's.
+        factor: Part of the filters to keep.
+        ranking: `layer` keeps int(n·factor) of the n filters of every group; `global` that part of all filters, each
+            norm in units of its group's mean, and a tenth of every group at least.
+
+    Raises:
+        ValueError: The factor is not in (0, 1].
+    """
+    check_factor(factor)
+    counts = {group.name: max(1, _part_of(group.size, factor)) for group in groups}
+    if ranking == "global" and factor < 1:
+        counts = _global_counts(groups, factor)
+    return {group.name: largest(group, counts[group.name]) for group in groups}
+
+
+def largest(group: FilterGroup, count: int) -> tuple[int, ...]:
+    """The indices of the `count` filters with the largest norms, ascending; of equal ones the first are kept."""
+    return tuple(sorted(np.argsort(-group.norms, kind="stable")[:count].tolist()))
+
+
+def _global_counts(groups: Sequence[FilterGroup], factor: float) -> dict[str, int]:
+    relative = [group.norms / max(float(group.norms.mean()), np.finfo(np.float64).tiny) for group in groups]
+    everything = np.sort(np.concatenate(relative))[::-1]
+    cut = everything[max(1, _part_of(len(everything), factor)) - 1]
+    return {
+        group.name: max(1, int(group.size * _SMALLEST_PART), int((norms >= cut).sum()))
+        for group, norms in zip(groups, relative, strict=True)
+    }
+
+
+def _part_of(count: int, factor: float) -> int:
+    """int(count · factor), of the exact product: 48 · (0.5 / 0.75) is 32 although it comes out below."""
+    return int(count * factor + 1e-9)
 
 
 def _all_logits(network: Network, image: torch.Tensor) -> list[torch.Tensor]:

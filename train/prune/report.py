@@ -1,23 +1,29 @@
-"""What pruning changed: size, accuracy and time of the network before and after."""
+"""What pruning changed: size, accuracy and time of the network before and after, and a plot of the filter norms."""
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from rich.table import Table
+import numpy as np
+from matplotlib.figure import Figure
 
 from dataset_tools.config import DatasetConfig
-from fasterseg.base.console import CONSOLE
+from fasterseg.base.console import print_table
 from fasterseg.base.experiment import Experiment
-from fasterseg.base.files import write_text
+from fasterseg.base.files import replacing, write_text
+from fasterseg.base.text import markdown_table
 from fasterseg.networks import Size, measure_size
 from fasterseg.runtime.load import load_checkpoint
 from latency.measure import run_measure
 from train.evaluate import Evaluation, score_model
+from train.prune.filters import FilterGroup, Plan
 
-_PER_GIGA = 1e9
+_COLUMNS = 6
+_PANEL_INCHES = (3.1, 2.1)
+_MARGIN_INCHES = 0.6
 
 
 @dataclass(frozen=True)
@@ -115,16 +121,48 @@ def write_prune_report(report: PruneReport, out: Path) -> None:
         _line("mIoU (validation)", [row.miou for row in report.rows], "{:.4f}"),
         _line("measured, ms", [row.median_ms for row in report.rows], "{:.4g}"),
     ]
-    text = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
-    text += ["| " + " | ".join(line) + " |" for line in lines]
     height, width = report.input_size
-    text += ["", f"- factor {report.factor:g} by {report.ranking}, input {height}x{width}"]
+    text = [*markdown_table(header, lines), ""]
+    text += [f"- factor {report.factor:g} by {report.ranking}, input {height}x{width}"]
     text += [f"- {row.network}: {row.conditions}" for row in report.rows if row.conditions is not None]
     write_text(out / "report.md", "\n".join(text) + "\n")
-    table = Table(*header)
-    for line in lines:
-        table.add_row(*line)
-    CONSOLE.print(table, soft_wrap=False)
+    print_table(header, lines)
+
+
+def plot_norms(groups: Sequence[FilterGroup], plan: Plan, path: Path) -> None:
+    """Draws one panel for each group: norms from the largest to the smallest, kept ones dark, the cut as a line.
+
+    Args:
+        groups: The network's.
+        plan: The filters that are kept.
+        path: The PNG to write.
+    """
+    rows = math.ceil(len(groups) / _COLUMNS)
+    # the margins are set by hand: automatic layouts of this many panels take seconds
+    width, height = _PANEL_INCHES[0] * _COLUMNS, _PANEL_INCHES[1] * rows + _MARGIN_INCHES
+    figure = Figure(figsize=(width, height))
+    figure.subplots_adjust(
+        left=0.05, right=0.99, bottom=_MARGIN_INCHES / height, top=1 - 0.4 / height, wspace=0.25, hspace=0.6
+    )
+    panels = figure.subplots(rows, _COLUMNS, squeeze=False).flatten()
+    for panel, group in zip(panels, groups, strict=False):
+        kept = len(plan[group.name])
+        norms = np.sort(group.norms)[::-1]
+        ranks = np.arange(1, group.size + 1)
+        panel.fill_between(ranks, norms, step="mid", color="lightgrey")
+        panel.fill_between(ranks[:kept], norms[:kept], step="mid", color="steelblue")
+        panel.axvline(kept + 0.5, color="firebrick", linewidth=1)
+        panel.set_ylim(bottom=0)
+        coupled = "" if len(group.convolutions) == 1 else f" (+{len(group.convolutions) - 1})"
+        panel.set_title(f"{group.name.removesuffix('.conv')}{coupled}\n{kept} of {group.size}", fontsize=7)
+        panel.tick_params(labelsize=6)
+        panel.locator_params(nbins=3)
+    for panel in panels[len(groups) :]:
+        panel.set_visible(False)
+    figure.supxlabel("filters, largest L1 norm first")
+    figure.supylabel("L1 norm")
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=90)
 
 
 def _line(name: str, values: list[Any], form: str) -> list[str]:
@@ -137,4 +175,4 @@ def _line(name: str, values: list[Any], form: str) -> list[str]:
 
 def _size(name: str, path: Path, input_size: Size) -> PrunedFigures:
     size = measure_size(load_checkpoint(path).build(), input_size)
-    return PrunedFigures(name, size.parameters, size.macs / _PER_GIGA)
+    return PrunedFigures(name, size.parameters, size.gmacs)

@@ -26,11 +26,18 @@ from fasterseg.runtime.load import load_checkpoint
 from latency.config import LatencyConfig, TargetConfig
 from train.config import BaselinesConfig, StageName, StudentConfig, stage_config
 from train.prune.budget import Budget, fit_budget
-from train.prune.filters import FilterGraph, FilterGroup, Plan, kept_indices
-from train.prune.plots import plot_norms
-from train.prune.ranking import Ranking, check_factor, largest, rank_filters
-from train.prune.report import PruneReport, measure_networks, write_prune_report
-from train.run import ARCHITECTURE_NAME, train_network
+from train.prune.filters import (
+    FilterGraph,
+    FilterGroup,
+    Plan,
+    Ranking,
+    check_factor,
+    kept_indices,
+    largest,
+    rank_filters,
+)
+from train.prune.report import PruneReport, measure_networks, plot_norms, write_prune_report
+from train.stages import ARCHITECTURE_NAME, train_network
 from train.start import NetworkStart
 
 STAGE = "prune"
@@ -97,7 +104,7 @@ def run_prune(
         request: What to prune, and how.
         out: The run folder.
         experiment: Read with `SECTIONS`; needed to score, time, fit a budget and prune progressively.
-        choose: Has the last word on every group, such as a person.
+        choose: Decides how many filters of each group to keep, such as by asking; None for the ranking's counts.
 
     Raises:
         FileNotFoundError: The checkpoint, the table or the dataset is missing.

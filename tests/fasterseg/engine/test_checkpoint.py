@@ -1,5 +1,5 @@
 import zipfile
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -132,6 +132,31 @@ def test_no_flipped_bit_changes_what_is_read(tmp_path: Path) -> None:
             assert torch.equal(found.pop("weights"), expected["weights"]), place
             assert found == {name: value for name, value in expected.items() if name != "weights"}, place
     assert refused > len(data) // 6
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dataset": None}, "dataset: got None"),
+        ({"dataset": {}}, r"dataset\.class_names: required"),
+        ({"dataset": {**asdict(FACTS), "std": (0.2, 0.0, 0.2)}}, r"dataset\.std\.1: got 0\.0"),
+        ({"dataset": {**asdict(FACTS), "mean": (0.2, float("nan"), 0.2)}}, r"dataset\.mean\.1: got nan"),
+        ({"dataset": {**asdict(FACTS), "class_names": ("road", "road")}}, "dataset: got .*not equally many"),
+        ({"dataset": {**asdict(FACTS), "class_names": (1, 2)}}, r"dataset\.class_names\.0: got 1"),
+        ({"dataset": {**asdict(FACTS), "colors": ((0, 0, 999), (0, 0, 0))}}, r"dataset\.colors\.0\.2: got 999"),
+        ({"input_size": [-1, 128]}, r"input_size\.0: got -1"),
+        ({"weights": {1: torch.zeros(1)}}, r"weights\.1\."),
+        ({"scores": None}, "scores: got None"),
+    ],
+)
+def test_a_field_that_is_missing_or_wrong_is_named(
+    checkpoint: NetworkCheckpoint, tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    path = tmp_path / "best.pt"
+    save_network(path, checkpoint)
+    save_state(path, {**load_state(path), **change})
+    with pytest.raises(ValueError, match=r"best\.pt is not a whole network checkpoint:\n  " + message):
+        load_network(path)
 
 
 def test_text_is_no_checkpoint(tmp_path: Path) -> None:

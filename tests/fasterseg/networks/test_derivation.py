@@ -11,7 +11,11 @@ from fasterseg.networks.derivation import (
     common_cells,
     derive_architecture,
     derive_branches,
+    keeps_rules,
+    minimum_cells,
     most_probable_path,
+    path_of,
+    stretches,
 )
 from fasterseg.networks.space import STRIDES, SpaceConfig, first_layer
 
@@ -131,3 +135,37 @@ def test_architecture_round_trips_and_shares_the_common_prefix() -> None:
     assert type(architecture).from_dict(architecture.to_dict()) == architecture
     shared = architecture.shared_cells
     assert architecture.branches[0][:shared] == architecture.branches[1][:shared]
+
+
+@pytest.mark.parametrize(("layers", "end", "expected"), [(16, 8, 5), (16, 16, 7), (16, 32, 9), (8, 32, 7), (4, 32, 4)])
+def test_the_minimum_of_cells(layers: int, end: int, expected: int) -> None:
+    assert minimum_cells(layers, end) == expected
+
+
+def test_the_stretches_of_a_path() -> None:
+    assert path_of((2, 5), 8) == (8, 8, 8, 16, 16, 16, 32, 32)
+    assert stretches(path_of((2, 5), 8)) == [range(3, 5), range(6, 8)]
+    assert stretches(path_of((), 8)) == []
+
+
+@pytest.mark.parametrize(
+    ("skips", "kept"),
+    [
+        ((), True),
+        ((0, 1), True),  # before the first down
+        ((2,), False),  # the first down
+        ((3,), True),
+        ((3, 4), False),  # all between the downs
+        ((6, 7, 8, 9), True),
+        ((0, 6, 7, 8, 9), False),  # 7 cells, where 12 layers with two downs have to keep 8
+    ],
+)
+def test_the_rules_of_a_branch(skips: tuple[int, ...], kept: bool) -> None:
+    operators = ["skip" if layer in skips else "conv" for layer in range(12)]
+    assert keeps_rules(path_of((2, 5), 12), operators) is kept
+
+
+def test_a_cell_stays_behind_the_last_down() -> None:
+    operators = ["conv"] * 10 + ["skip", "skip"]
+    assert not keeps_rules(path_of((2, 9), 12), operators)
+    assert keeps_rules(path_of((2, 9), 12), [*operators[:-1], "conv"])

@@ -1,4 +1,7 @@
+import platform
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -6,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
+import latency
 from fasterseg.networks.specs import CellSpec, random_input
-from latency.runners.pytorch import PyTorchRunner
-from latency.runners.pytorch_profile import profile_layers
+from latency.runners.pytorch import PyTorchRunner, keep_freed_memory, profile_layers
 
 SPEC = CellSpec(operator="conv_2x_downup", in_channels=8, out_channels=16, stride=1, height=9, width=14)
 on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -93,3 +96,32 @@ def test_gpu_outputs_equal_pytorch(mode: str) -> None:
 def test_gpu_layers_have_times() -> None:
     layers = PyTorchRunner(device="cuda").prepare(nn.Sequential(nn.Conv2d(8, 64, 3)), (1, 8, 64, 64)).layer_times(2)
     assert [layer.kind for layer in layers] == ["Conv2d"] and layers[0].ms > 0
+
+
+PAGE_FAULTS = """
+import resource
+import torch
+from torch import nn
+from latency.runners.pytorch import PyTorchRunner
+
+# 64 MiB in and out: beyond what glibc keeps by itself
+session = PyTorchRunner(threads=1).prepare(nn.ReLU(), (1, 16, 1024, 1024))
+session.time_calls(20)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+session.time_calls(5)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library manages memory its own way")
+def test_a_warm_session_fetches_no_memory() -> None:
+    root = Path(latency.__file__).parents[1]
+    result = subprocess.run([sys.executable, "-c", PAGE_FAULTS], cwd=root, capture_output=True, text=True, check=True)
+    pages_of_one_call = (64 << 20) // 4096
+    assert int(result.stdout) < pages_of_one_call / 100
+
+
+def test_another_library_is_left_alone_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
+    monkeypatch.setattr(platform, "system", lambda: "Darwin")
+    assert keep_freed_memory.__wrapped__() == "that of Darwin"

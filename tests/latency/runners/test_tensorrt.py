@@ -14,8 +14,8 @@ from torch import nn
 
 import latency.runners
 from fasterseg.networks.specs import CellSpec
-from latency.graphs import export_graph
-from latency.runners import cuda_memory
+from latency.runners import cuda
+from latency.runners.graphs import export_graph
 from latency.runners.tensorrt import TensorRtRunner
 from latency.runners.tensorrt_engine import default_cache_folder
 from tests.latency.runners.gpu_double import Machine
@@ -29,10 +29,10 @@ SOURCES = sorted(Path(latency.runners.__file__).parent.glob("tensorrt*.py"))
 def machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
     machine = Machine(version=request.param)
     install(machine, monkeypatch)
-    cuda_memory.retained_context.cache_clear()
+    cuda.retained_context.cache_clear()
     yield machine
     gc.collect()
-    cuda_memory.retained_context.cache_clear()
+    cuda.retained_context.cache_clear()
     assert not machine.problems and not machine.context_stack
 
 

@@ -7,31 +7,21 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
 
 from fasterseg.base.experiment import Experiment, load_experiment
-from fasterseg.engine.checkpoint import DatasetFacts, NetworkCheckpoint
+from fasterseg.engine.checkpoint import NetworkCheckpoint
 from fasterseg.networks import OperatorSpec
 from fasterseg.networks.icnet import ICNetArchitecture
+from tests.small_checkpoint import small_checkpoint
 from train.prune import budget
 from train.prune.budget import Budget, fit_budget
-from train.prune.ranking import Ranking
+from train.prune.filters import Ranking
 from train.prune.run import SECTIONS, PruneRequest
-
-FACTS = DatasetFacts(
-    class_names=("a", "b", "c"),
-    colors=((0, 0, 0), (1, 1, 1), (2, 2, 2)),
-    ignore_index=255,
-    mean=(0.5, 0.5, 0.5),
-    std=(0.2, 0.2, 0.2),
-)
 
 
 @pytest.fixture
 def checkpoint() -> NetworkCheckpoint:
-    torch.manual_seed(0)
-    architecture = ICNetArchitecture(width_factor=0.25)
-    return NetworkCheckpoint(architecture, FACTS, (64, 96), architecture.build(3).state_dict())
+    return small_checkpoint(ICNetArchitecture(width_factor=0.25))
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -11,10 +12,13 @@ from fasterseg.networks import Architecture, CellChoice, DerivedNetwork, Network
 from fasterseg.networks.icnet import ICNetArchitecture
 from fasterseg.networks.pruned import layer_channels
 from fasterseg.networks.pspnet import PSPNetArchitecture
-from train.prune.filters import FilterGraph, kept_indices
-from train.prune.ranking import RANKINGS, Ranking, rank_filters
+from train.prune.filters import RANKINGS, FilterGraph, FilterGroup, Ranking, kept_indices, rank_filters
 
 CLASSES = 5
+GROUPS = (
+    FilterGroup("a", ("a",), np.array([4.0, 1.0, 3.0, 2.0])),
+    FilterGroup("b", ("b", "c"), np.array([100.0, 1.0, 1.0, 1.0, 1.0, 1.0])),
+)
 
 
 def derived() -> DerivedNetwork:
@@ -138,3 +142,25 @@ def test_sums_keep_one_set_of_indices_and_classes_are_left_alone() -> None:
     graph.remove(rank_filters(graph.groups, 0.25))
     output = network(torch.randn(1, 3, 64, 64)).main
     assert output.shape[1] == CLASSES
+
+
+def test_each_layer_keeps_its_largest_filters_in_order() -> None:
+    assert rank_filters(GROUPS, 0.5) == {"a": (0, 2), "b": (0, 1, 2)}
+    assert rank_filters(GROUPS, 0.01) == {"a": (0,), "b": (0,)}
+    assert rank_filters(GROUPS, 1.0) == {"a": (0, 1, 2, 3), "b": (0, 1, 2, 3, 4, 5)}
+
+
+def test_filters_of_the_whole_network_compete_in_units_of_their_layer() -> None:
+    # relative norms of a are 1.6, 0.4, 1.2, 0.8; of b 5.7 and five times 0.06
+    assert rank_filters(GROUPS, 0.5, ranking="global") == {"a": (0, 1, 2, 3), "b": (0,)}
+
+
+def test_exact_products_are_not_rounded_down() -> None:
+    group = FilterGroup("a", ("a",), np.ones(48))
+    assert len(rank_filters([group], 0.5 / 0.75)["a"]) == 32
+
+
+@pytest.mark.parametrize("factor", [0.0, -0.5, 1.01, float("nan")])
+def test_a_factor_that_is_no_part_is_refused(factor: float) -> None:
+    with pytest.raises(ValueError, match=r"factor is .*, expected the part of the filters to keep, in \(0, 1\]"):
+        rank_filters(GROUPS, factor)

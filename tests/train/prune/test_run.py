@@ -15,11 +15,11 @@ from fasterseg.networks.pruned import PrunedArchitecture
 from fasterseg.runtime.export import export_checkpoint
 from latency.build import SECTIONS as LATENCY_SECTIONS
 from latency.build import run_table
-from train import baseline, student, teacher
+from train import stages
 from train.__main__ import app
-from train.baseline import run_baseline
 from train.prune.budget import Budget
 from train.prune.run import SECTIONS, PruneRequest, run_prune
+from train.stages import run_baseline
 from train.start import start_fresh, start_from_checkpoint
 from train.trainer import NetworkStage
 
@@ -33,7 +33,7 @@ def file(write_experiment: WriteExperiment) -> Path:
 
 @pytest.fixture
 def checkpoint(file: Path, tmp_path: Path) -> Path:
-    return run_baseline(load_experiment(file, [], baseline.SECTIONS), "icnet", out=tmp_path / "icnet")
+    return run_baseline(load_experiment(file, [], stages.BASELINE_SECTIONS), "icnet", out=tmp_path / "icnet")
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_a_pruned_network_is_measured_exported_and_trained_again(
     with pytest.raises(ValueError, match=r"in use by another experiment: factor is 0\.5 there, 0\.75 here"):
         run_prune(PruneRequest(checkpoint, factor=0.75), out=out, experiment=experiment)
     assert export_checkpoint(out / "best.pt", tmp_path / "pruned.onnx").relative_difference < 1e-3
-    trained = load_experiment(experiment.source, [], baseline.SECTIONS)
+    trained = load_experiment(experiment.source, [], stages.BASELINE_SECTIONS)
     again = run_baseline(trained, "icnet", out=tmp_path / "again", start_from=out / "best.pt")
     assert load_network(again).architecture == pruned.architecture
 
@@ -82,12 +82,12 @@ def test_a_factor_of_one_keeps_every_bit_and_soft_keeps_the_architecture(checkpo
 def test_a_searched_network_is_pruned_and_trained_by_its_own_stage(
     file: Path, experiment: Experiment, architecture_path: Path, tmp_path: Path
 ) -> None:
-    trained = load_experiment(file, [], teacher.SECTIONS)
-    best = teacher.run_teacher(trained, out=tmp_path / "teacher", start=start_fresh(architecture_path))
+    trained = load_experiment(file, [], stages.TEACHER_SECTIONS)
+    best = stages.run_teacher(trained, out=tmp_path / "teacher", start=start_fresh(architecture_path))
     run_prune(PruneRequest(best, ranking="global"), out=tmp_path / "out", experiment=experiment)
-    again = load_experiment(file, ["student.distillation_weight=0"], student.SECTIONS)
+    again = load_experiment(file, ["student.distillation_weight=0"], stages.STUDENT_SECTIONS)
     start = start_from_checkpoint(tmp_path / "out/best.pt", num_classes=3)
-    result = student.run_student(again, out=tmp_path / "student", start=start, teacher_path=None)
+    result = stages.run_student(again, out=tmp_path / "student", start=start, teacher_path=None)
     assert isinstance(load_network(result).architecture, PrunedArchitecture)
 
 
