@@ -185,9 +185,8 @@ class EntryJournal:
         self.path = path
         self.entries: dict[OperatorSpec, TableEntry] = {}
         text = json.dumps(header, sort_keys=True)
-        # a line that was cut off is measured again
         if path.is_file():
-            append_json_lines(path, [])
+            append_json_lines(path, [])  # takes off a line that was cut off
         try:
             lines = read_json_lines(path)
         except DamagedFileError as error:
