@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dataset_tools.files import record_made
 from dataset_tools.lists import read_table, table_text
+from dataset_tools.paths import path_below
 from dataset_tools.samples import Sample
 from dataset_tools.transforms import IMAGENET_MEAN, IMAGENET_STD, Color
 from fasterseg.base.errors import problems_of
@@ -210,8 +211,8 @@ def _read_list(root: Path, list_name: str, problems: list[str]) -> tuple[Sample,
         raise FileNotFoundError(f"split list not found: {path}; correct `splits` in {root / DESCRIPTION_NAME}")
     samples = []
     for number, names in read_table(path, LIST_HEADER, problems):
-        mask = root / names[1] if len(names) == 2 and names[1] else None
-        samples.append(Sample(root / names[0], mask, f"{list_name}:{number}"))
+        mask = path_below(root, names[1]) if len(names) == 2 and names[1] else None
+        samples.append(Sample(path_below(root, names[0]), mask, f"{list_name}:{number}"))
     return tuple(samples)
 
 

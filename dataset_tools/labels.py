@@ -16,6 +16,7 @@ or from a CSV file with the columns of Cityscapes' table, as FasterSeg's custom 
 
 import csv
 import io
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -23,9 +24,9 @@ from typing import Annotated, NamedTuple
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from dataset_tools.lists import read_text
 from fasterseg.base.errors import problems_of
 from fasterseg.base.files import write_text
+from fasterseg.base.textfile import read_text
 from fasterseg.base.yamlfile import read_yaml
 
 UNLABELED = "unlabeled"
@@ -179,6 +180,20 @@ def class_table(labels: Sequence[LabelDefinition], source: Path | str) -> ClassT
         colors=tuple(label.color for label in ordered),
         label_ids=tuple(label.id for label in ordered),
     )
+
+
+def label_text(value: object, place: str) -> str:
+    """The name of a label as a file of another program has it: a text, or a number as text.
+
+    Raises:
+        ValueError: It is null, true, false, empty, or a list or object.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, str) or not value.strip():
+        shown = json.dumps(value) if value is None or isinstance(value, bool | str) else f"a {type(value).__name__}"
+        raise ValueError(f"{place}: the name of the label is {shown}, expected a text; correct it there")
+    return value
 
 
 def train_id_or_ignore(label: LabelDefinition) -> int:

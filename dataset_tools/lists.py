@@ -9,11 +9,8 @@ A list whose first line is its header, such as `image,mask`, is CSV: commas (or 
 them) between the fields, double quotes around a field that holds one. A list without the header is of the older form:
 blanks between the names, quoted as in a shell, and `$'...'` with `\n` and `\t` around a name that holds a line break or
 a tab. A line that is one name without commas, blanks and quotes is the same in both. Lists are written as CSV.
-
-Text files are UTF-8, with or without a byte order mark, or UTF-16 with one.
 """
 
-import codecs
 import csv
 import io
 import re
@@ -21,9 +18,10 @@ import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from fasterseg.base.textfile import read_text
+
 _DELIMITERS = ",;\t"
 _LIKE_CSV = re.compile(r"[^\s,;'\"]+\.\w+[,;][^\s,;'\"]+\.\w+")
-_UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _PART = re.compile(
     r"""\$'(?P<ansi>(?:[^'\\]|\\.)*)'
     | '(?P<single>[^']*)'
@@ -35,26 +33,6 @@ _PART = re.compile(
 )
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\", "'": "'"}
 _ESCAPED = str.maketrans({char: f"\\{letter}" for letter, char in _ESCAPES.items()})
-
-
-def read_text(path: Path) -> str:
-    """Reads a text file that a person or another program wrote.
-
-    Raises:
-        ValueError: It is neither UTF-8 nor UTF-16 with a byte order mark; names the file and the line.
-    """
-    data = path.read_bytes()
-    try:
-        text = data.decode("utf-16" if data.startswith(_UTF16_MARKS) else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise ValueError(
-            f"{path}:{line}: the byte 0x{data[error.start]:02X} is not {error.encoding.upper()}; save the file as UTF-8"
-        ) from error
-    if "\0" in text:
-        line = text.count("\n", 0, text.index("\0")) + 1
-        raise ValueError(f"{path}:{line}: a NUL character, as in UTF-16 without its mark; save the file as UTF-8")
-    return text
 
 
 def read_lines(path: Path) -> list[tuple[int, str]]:
@@ -207,3 +185,15 @@ def _quote(name: str) -> str:
 def split_mapping_line(line: str) -> list[str]:
     """Takes a line of another tool's list apart: at the tab where it holds one, else like `split_names`."""
     return line.split("\t") if "\t" in line else split_names(line)
+
+
+def mapping_paths(root: Path, line: str) -> list[Path]:
+    """The paths that a line of another tool's list names, below a folder; backslashes of Windows count as `/`.
+
+    Raises:
+        ValueError: A quotation is not closed.
+    """
+    paths = [root / name for name in split_mapping_line(line)]
+    if "\\" in line and not all(path.exists() for path in paths):
+        return [root / name for name in split_mapping_line(line.replace("\\", "/"))]
+    return paths

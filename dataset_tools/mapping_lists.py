@@ -13,7 +13,7 @@ from typing import Literal
 
 from dataset_tools.description import DESCRIPTION_NAME, DatasetDescription, load_description, relative_name
 from dataset_tools.labels import LabelDefinition, class_table
-from dataset_tools.lists import quote_names, read_lines, split_mapping_line
+from dataset_tools.lists import mapping_paths, quote_names, read_lines
 from dataset_tools.samples import Sample
 from dataset_tools.split import write_splits
 from fasterseg.base.errors import list_problems
@@ -105,16 +105,15 @@ def read_mapping_list(root: Path, path: Path, problems: list[str]) -> tuple[Samp
         origin = f"{path.name}:{number}"
         try:
             alone = "\t" not in line and (root / line).is_file()
-            names = [line] if alone else split_mapping_line(line)
+            files = [root / line] if alone else mapping_paths(root, line)
         except ValueError as error:
             problems.append(f"{origin}: {error}")
             continue
-        if len(names) not in (1, 2) or not all(names):
+        if len(files) not in (1, 2) or root in files:
             problems.append(
-                f"{origin}: {len(names)} names, expected image and mask; put a tab between names that hold blanks"
+                f"{origin}: {len(files)} names, expected image and mask; put a tab between names that hold blanks"
             )
             continue
-        files = [root / name for name in names]
         for file in files:
             if file in first:
                 problems.append(f"{origin}: {file} stands at {first[file]} too")

@@ -5,19 +5,22 @@ ids into other numbers; Pillow returns the stored index.
 """
 
 import io
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, PngImagePlugin
 
 from fasterseg.base.files import write_bytes
+from fasterseg.base.images import open_image
 
-READABLE_MODES = ("P", "L", "I;16")
+READABLE_MODES = ("P", "L", "I;16", "1")
+# Pillow stretches grey of 2 and 4 bits to 0..255, so that the id 1 comes as 85 or 17.
+_STRETCHED = {"L;2": 85, "L;4": 17}
 COLOR_MODES = ("RGB", "RGBA", "P")
 _SHOWN_VALUES = 8
+_MADE_OF_KEY = "made-of"
 
 Rgb = tuple[int, int, int]
 
@@ -26,43 +29,22 @@ def read_mask(path: Path) -> NDArray[np.integer]:
     """Reads a one-channel mask of class ids.
 
     Args:
-        path: A palette, 8-bit grey or 16-bit grey image.
+        path: A palette image, or a grey one of 1, 2, 4, 8 or 16 bits.
 
     Returns:
-        Class ids, shape (H, W), uint8 for 8-bit files and uint16 for 16-bit ones.
+        Class ids, shape (H, W), uint8, or uint16 for 16-bit files.
 
     Raises:
         FileNotFoundError: The file does not exist.
         ValueError: The file cannot be decoded, or holds colours instead of ids.
     """
-    with open_stored(path) as image:
+    with open_image(path, "mask") as image:
         _check_mode(path, image)
+        tiles = getattr(image, "tile", None)
+        factor = _STRETCHED.get(str(tiles[0][3]), 1) if tiles else 1
         # Palette images give their index here: Pillow applies the palette only on convert().
-        return np.asarray(image)
-
-
-@contextmanager
-def open_stored(path: Path, kind: str = "mask") -> Iterator[Image.Image]:
-    """Opens an image as it is stored, with Pillow.
-
-    Args:
-        path: The file.
-        kind: What it is, for messages.
-
-    Yields:
-        The image; only its header is read so far.
-
-    Raises:
-        FileNotFoundError: The file does not exist.
-        ValueError: It cannot be decoded.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"{kind} not found: {path}")
-    try:
-        with Image.open(path) as image:
-            yield image
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise ValueError(f"{kind} cannot be read: {path} ({error}); it is damaged or not an image") from error
+        ids = np.asarray(image)
+        return ids.astype(np.uint8) if image.mode == "1" else ids // np.uint8(factor) if factor > 1 else ids
 
 
 def _check_mode(path: Path, image: Image.Image) -> None:
@@ -72,33 +54,66 @@ def _check_mode(path: Path, image: Image.Image) -> None:
             f"mask {path} has the mode {image.mode}, expected one channel of class ids "
             f"(modes {', '.join(READABLE_MODES)}); a mask of colours has to be converted to ids first"
         )
-    # Pillow stretches 2-bit and 4-bit grey to 0..255, so that id 1 would read as 85 or 17.
-    tiles = getattr(image, "tile", None)
-    raw_mode = tiles[0][3] if tiles else None
-    if raw_mode in ("L;2", "L;4"):
-        raise ValueError(f"mask {path} is a grey image of {str(raw_mode)[2:]} bits; save it with 8 bits per pixel")
 
 
 def read_color_mask(path: Path) -> NDArray[np.uint8]:
     """Reads a mask whose pixels are colours.
 
     Args:
-        path: A colour image, or a palette image, which gives the colours of its palette; transparency is dropped.
+        path: A colour image, or a palette image, which gives the colours of its palette.
 
     Returns:
         RGB, shape (H, W, 3), uint8.
 
     Raises:
         FileNotFoundError: The file does not exist.
-        ValueError: The file cannot be decoded, or is grey.
+        ValueError: The file cannot be decoded, is grey, its palette does not give each index a colour of its own, or
+            pixels that cannot be seen hold a colour.
     """
-    with open_stored(path) as image:
+    with open_image(path, "mask") as image:
         if image.mode not in COLOR_MODES:
             raise ValueError(
                 f"mask {path} has the mode {image.mode}, expected colours (modes {', '.join(COLOR_MODES)}); a grey "
                 "mask holds class ids: convert it as one of ids"
             )
+        if image.mode == "P":
+            _check_palette(path, image)
+        if image.mode == "RGBA":
+            _check_transparency(path, np.asarray(image))
         return np.asarray(image.convert("RGB"))
+
+
+def _check_transparency(path: Path, pixels: NDArray[np.uint8]) -> None:
+    """Refuses colours of fully transparent pixels, which nobody sees; black may stand there."""
+    hidden = (pixels[..., 3] == 0) & (pixels[..., :3] != 0).any(axis=-1)
+    if hidden.any():
+        raise ValueError(
+            f"mask {path}: {np.count_nonzero(hidden)} fully transparent pixels hold a colour other than black; save it "
+            "without transparency, with the colour that is meant there"
+        )
+
+
+def _check_palette(path: Path, image: Image.Image) -> None:
+    """Refuses a palette image in which two indices would become one colour: they are different classes."""
+    palette = image.getpalette("RGB") or []
+    used = np.unique(np.asarray(image)).tolist()
+    beyond = [index for index in used if 3 * index >= len(palette)]
+    by_color: dict[Rgb, list[int]] = {}
+    for index in used:
+        if index not in beyond:
+            red, green, blue = palette[3 * index : 3 * index + 3]
+            by_color.setdefault((red, green, blue), []).append(index)
+    twins = [
+        f"the indices {_listed(list(map(str, same)))} the colour {color}"
+        for color, same in by_color.items()
+        if same[1:]
+    ]
+    problems = [f"no colour for the indices {_listed(list(map(str, beyond)))}, which are used"] if beyond else []
+    if problems or twins:
+        raise ValueError(
+            f"mask {path}: its palette of {len(palette) // 3} colours has {' and gives '.join([*problems, *twins])}; "
+            "where the indices are the class ids, convert it as a mask of ids (`--encoding index`)"
+        )
 
 
 def map_ids(mask: NDArray[np.integer], train_ids: Mapping[int, int], source: Path | str) -> NDArray[np.uint8]:
@@ -203,12 +218,13 @@ def _voc_color(number: int) -> Rgb:
     return channels[0], channels[1], channels[2]
 
 
-def write_mask(path: Path, mask: NDArray[np.integer]) -> None:
+def write_mask(path: Path, mask: NDArray[np.integer], *, made_of: str = "") -> None:
     """Writes class ids as an 8-bit grey PNG.
 
     Args:
         path: The file, ending in .png.
         mask: Class ids in 0..255, shape (H, W).
+        made_of: A note of what it is made of, which `read_made_of` gives back; none when empty.
 
     Raises:
         ValueError: The array is not (H, W), or an id does not fit 8 bits.
@@ -218,14 +234,30 @@ def write_mask(path: Path, mask: NDArray[np.integer]) -> None:
     low, high = int(mask.min()), int(mask.max())
     if low < 0 or high > 255:
         raise ValueError(f"mask for {path} holds ids {low}..{high}, expected 0..255")
-    write_bytes(path, encode_mask(mask.astype(np.uint8)))
+    write_bytes(path, encode_mask(mask.astype(np.uint8), made_of=made_of))
 
 
-def encode_mask(mask: NDArray[np.uint8]) -> bytes:
-    """Class ids, shape (H, W), as the bytes of an 8-bit grey PNG."""
+def encode_mask(mask: NDArray[np.uint8], *, made_of: str = "") -> bytes:
+    """Class ids, shape (H, W), as the bytes of an 8-bit grey PNG; see `write_mask`."""
     buffer = io.BytesIO()
-    Image.fromarray(mask).save(buffer, format="PNG", compress_level=3)
+    note = PngImagePlugin.PngInfo()
+    if made_of:
+        note.add_text(_MADE_OF_KEY, made_of)
+    Image.fromarray(mask).save(buffer, format="PNG", compress_level=3, pnginfo=note)
     return buffer.getvalue()
+
+
+def read_made_of(path: Path) -> str:
+    """The note of what a mask is made of; empty where it has none.
+
+    Raises:
+        FileNotFoundError: The file does not exist.
+        ValueError: It is no image, or is damaged: the checksum of every part is compared.
+    """
+    with open_image(path, "mask") as image:
+        made_of = str(image.info.get(_MADE_OF_KEY, ""))
+        image.verify()
+    return made_of
 
 
 def check_mask_values(mask: NDArray[np.integer], *, num_classes: int, ignore_index: int, source: str) -> None:

@@ -20,14 +20,13 @@ from typing import IO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
 from dataset_tools.description import DatasetDescription, relative_name
 from dataset_tools.pull.archive import check_room
 from dataset_tools.samples import Sample, read_pair
 from fasterseg.base.console import tracked
 from fasterseg.base.files import replacing
-from fasterseg.base.images import described
+from fasterseg.base.images import described, open_image
 
 PACKS_FOLDER = "packs"
 PACK_SUFFIX = ".pack"
@@ -182,11 +181,8 @@ def _aligned(offset: int) -> int:
 
 def _image_size(sample: Sample) -> tuple[int, int]:
     """(height, width) of an image from its header, as stored."""
-    try:
-        with Image.open(sample.image) as image:
-            return image.height, image.width
-    except (UnidentifiedImageError, OSError) as error:
-        raise ValueError(f"image cannot be read: {described(sample.image, sample.origin)} ({error})") from error
+    with open_image(sample.image) as image:
+        return image.height, image.width
 
 
 def _is_current(path: Path, description: DatasetDescription, samples: Sequence[PackedSample]) -> bool:

@@ -12,13 +12,12 @@ import cv2
 import jinja2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from dataset_tools.masks import Rgb, read_mask
 from dataset_tools.samples import Sample
 from dataset_tools.transforms import resize_label
 from fasterseg.base import pictures
-from fasterseg.base.images import read_image
+from fasterseg.base.images import open_image, read_image
 from fasterseg.base.text import printable
 
 # Values that are neither a class nor ignored: a colour that class colours seldom are.
@@ -108,9 +107,9 @@ def data_uri(picture: NDArray[np.uint8]) -> str:
 def _raw_picture(path: Path) -> NDArray[np.uint8] | None:
     """A mask file as the colours it holds, where it can be decoded at all."""
     try:
-        with Image.open(path) as opened:
+        with open_image(path, "mask") as opened:
             return np.asarray(opened.convert("RGB"), np.uint8)
-    except (OSError, SyntaxError):
+    except (OSError, ValueError):
         return None
 
 

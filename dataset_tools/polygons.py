@@ -9,15 +9,17 @@ this module; the `label-ids` command does the same for any folder.
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dataset_tools.labels import IGNORE_TRAIN_ID, UNLABELED, LabelDefinition, find_label, train_id_or_ignore
+from dataset_tools.labels import IGNORE_TRAIN_ID, UNLABELED, LabelDefinition, find_label, label_text, train_id_or_ignore
 from dataset_tools.masks import write_mask
+from dataset_tools.paths import find_paths
 from fasterseg.base.console import tracked
+from fasterseg.base.jsonfile import read_json
 
 POLYGON_SUFFIX = "_polygons.json"
 Encoding = Literal["train-ids", "ids"]
@@ -74,6 +76,18 @@ def check_points(points: NDArray[np.floating], size: tuple[int, int], place: str
         )
 
 
+def read_annotations(path: Path) -> Any:
+    """Reads the JSON of an annotation file, UTF-8 or UTF-16.
+
+    Raises:
+        FileNotFoundError: The file does not exist.
+        ValueError: It is not JSON.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"annotation file not found: {path}")
+    return read_json(path)
+
+
 def load_polygons(path: Path) -> PolygonImage:
     """Reads a polygon file.
 
@@ -87,13 +101,11 @@ def load_polygons(path: Path) -> PolygonImage:
         FileNotFoundError: The file does not exist.
         ValueError: It is not JSON, or a field is missing or malformed; names the field.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"polygon file not found: {path}")
+    content = read_annotations(path)
     try:
-        content = json.loads(path.read_bytes())
         height, width, objects = int(content["imgHeight"]), int(content["imgWidth"]), content["objects"]
     except ValueError as error:
-        raise ValueError(f"{path} is not a JSON polygon file: {error}") from error
+        raise ValueError(f"{path}: imgHeight and imgWidth must be whole numbers: {error}") from error
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path} lacks the field {error}; expected imgHeight, imgWidth and objects") from error
     if not isinstance(objects, list):
@@ -107,18 +119,19 @@ def load_polygons(path: Path) -> PolygonImage:
 
 def _read_object(place: str, size: tuple[int, int], item: dict[str, object]) -> LabeledPolygon | None:
     """Reads one object; None when it is marked as deleted."""
-    if not isinstance(item, dict) or not isinstance(item.get("label"), str) or "polygon" not in item:
+    if not isinstance(item, dict) or "label" not in item or "polygon" not in item:
         raise ValueError(f"{place}: expected the fields label and polygon, found {item if item else 'nothing'}")
+    label = label_text(item["label"], place)
     if item.get("deleted"):
         return None
     try:
         points = np.asarray(item["polygon"], np.float64)
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{place} ({item['label']}): polygon is not a list of [x, y] numbers") from error
+        raise ValueError(f"{place} ({label}): polygon is not a list of [x, y] numbers") from error
     if points.ndim != 2 or points.shape[1:] != (2,):
-        raise ValueError(f"{place} ({item['label']}): polygon has the shape {points.shape}, expected (corners, 2)")
-    check_points(points, size, f"{place} ({item['label']})", reach=_REACH)
-    return LabeledPolygon(str(item["label"]), np.rint(points).astype(np.int32))
+        raise ValueError(f"{place} ({label}): polygon has the shape {points.shape}, expected (corners, 2)")
+    check_points(points, size, f"{place} ({label})", reach=_REACH)
+    return LabeledPolygon(label, np.rint(points).astype(np.int32))
 
 
 def polygons_to_json(image: PolygonImage) -> str:
@@ -201,7 +214,7 @@ def write_label_ids(
         FileNotFoundError: The folder does not exist or holds no polygon file.
         ValueError: A file is malformed or uses an unknown label.
     """
-    paths = sorted(root.rglob(f"*{POLYGON_SUFFIX}")) if root.is_dir() else []
+    paths = find_paths(root, f"*{POLYGON_SUFFIX}", deep=True)
     if not paths:
         raise FileNotFoundError(f"no files named *{POLYGON_SUFFIX} below {root}")
     todo = [path for path in paths if overwrite or not mask_path_of(path, encoding).exists()]

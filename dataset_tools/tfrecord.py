@@ -8,6 +8,7 @@ not look at the checksums.
 """
 
 import gzip
+import hashlib
 import importlib.util
 import re
 import struct
@@ -21,9 +22,10 @@ from dataset_tools.description import DatasetDescription, relative_name, save_de
 from dataset_tools.files import claim_folder, record_made
 from dataset_tools.labels import IGNORE_TRAIN_ID, LabelDefinition, class_table, load_labels, save_labels
 from dataset_tools.masks import encode_mask
+from dataset_tools.paths import find_paths, without_image_ending
 from dataset_tools.samples import Sample, read_label
 from fasterseg.base.console import tracked
-from fasterseg.base.files import replacing, write_bytes
+from fasterseg.base.files import file_digest, replacing, write_bytes
 from fasterseg.base.images import described, read_image
 
 LABELS_NAME = "labels.yaml"
@@ -151,7 +153,7 @@ def list_files(source: Path) -> list[Path]:
     """
     if source.is_file():
         return [source]
-    found = sorted(source.iterdir()) if source.is_dir() else []
+    found = find_paths(source, "*")
     files = [path for path in found if path.suffix in _ENDINGS or _SHARD.fullmatch(path.name)]
     if not files:
         raise FileNotFoundError(f"no TFRecord files (*.tfrecord or NAME-00000-of-00001) in {source}")
@@ -172,7 +174,7 @@ def write_tfrecords(
 
     Args:
         description: The dataset.
-        out: Folder to write to: new, empty or of an earlier run; files that exist are kept.
+        out: Folder to write to: new, empty or of an earlier run on the same content; files that exist are kept.
         images_per_file: Most images of one file.
         dry_run: Write nothing.
         progress: Show a progress bar.
@@ -195,7 +197,11 @@ def write_tfrecords(
             part = samples[number * images_per_file : (number + 1) * images_per_file]
             shards[out / f"{split}-{number:05d}-of-{count:05d}.tfrecord"] = part
     if not dry_run:
-        settings = {"dataset": description.digest(), "images_per_file": images_per_file}
+        settings = {
+            "dataset": description.digest(),
+            "content": _content_digest(description),
+            "images_per_file": images_per_file,
+        }
         claim_folder(out, tool="tfrecord write", settings=settings)
         save_labels(out / LABELS_NAME, _labels_of(description))
         for path, samples in tracked(shards.items(), "tfrecord", disable=not progress):
@@ -203,6 +209,16 @@ def write_tfrecords(
                 _write_shard(path, samples, description)
         record_made(out, [out / LABELS_NAME, *shards], keep_marks=True)
     return {path: len(samples) for path, samples in shards.items()}
+
+
+def _content_digest(description: DatasetDescription) -> str:
+    """A hash of the content of all images and masks."""
+    digest = hashlib.sha256()
+    for samples in description.splits.values():
+        for path in (path for sample in samples for path in sample[:2] if path is not None):
+            # A file that is missing is named when its record is written.
+            digest.update(file_digest(path).encode() if path.is_file() else b"missing")
+    return digest.hexdigest()[:16]
 
 
 def _labels_of(description: DatasetDescription) -> list[LabelDefinition]:
@@ -314,12 +330,12 @@ def _write_pair(record: Record, out: Path, split: str, *, num_classes: int) -> S
     if not parts or not record.image.startswith(start):
         raise ValueError(f"{record.origin}: {record.filename!r} is no name, or its image is no {record.image_format}")
     inner = Path(*parts)
-    inner = inner.with_name(inner.stem)
+    inner = inner.with_name(without_image_ending(inner.name))
     image = out / "images" / split / inner.with_name(inner.name + ending)
     mask = None if record.mask is None else out / "masks" / split / inner.with_name(f"{inner.name}.png")
     sample = Sample(image, mask, record.origin)
     for path, data in ((image, record.image), (mask, record.mask)):
-        if path is not None and data is not None and not (path.is_file() and path.stat().st_size == len(data)):
+        if path is not None and data is not None and not (path.is_file() and path.read_bytes() == data):
             write_bytes(path, data)
     pixels = read_image(image, record.origin)
     size = (pixels.shape[0], pixels.shape[1])

@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from PIL import Image
 
 from dataset_tools.experiment_data import ExperimentData
 from dataset_tools.samples import Sample
 from dataset_tools.transforms import scaled_size
 from fasterseg.base.files import file_digest, replacing
+from fasterseg.base.images import open_image
 from fasterseg.engine.checkpoint import load_network
 from fasterseg.engine.devices import use_channels_last
 from fasterseg.networks import Network
@@ -143,7 +143,7 @@ def check_crops_repeat(samples: Iterable[Sample], config: TrainConfig) -> None:
         )
     crop = config.crop_size_px
     for sample in samples:
-        with Image.open(sample.image) as picture:
+        with open_image(sample.image) as picture:
             size = scaled_size((picture.height, picture.width), config.image_scale * config.scales[0])
         if size != crop:
             raise ValueError(

@@ -10,16 +10,8 @@ format.
 from functools import partial
 from pathlib import Path
 
-from dataset_tools.convert.source import (
-    IndexMask,
-    SourceDataset,
-    SourceImage,
-    images_alone,
-    need_folders,
-    pair_folders,
-    refuse,
-    subfolders,
-)
+from dataset_tools.convert.pairing import Pairing, Unmatched, images_alone, need_folders, pair_folders, subfolders
+from dataset_tools.convert.source import IndexMask, SourceDataset, SourceImage
 from dataset_tools.labels import CITYSCAPES_LABELS, IGNORE_TRAIN_ID, ClassTable, class_table
 
 _CITYSCAPES = class_table(CITYSCAPES_LABELS, "Cityscapes")
@@ -29,12 +21,13 @@ _TRAIN_IDS = {value: value for value in (*range(len(_CITYSCAPES.names)), IGNORE_
 _UNPUBLISHED_SPLIT = "test"
 
 
-def read_bdd100k(source: Path) -> SourceDataset:
+def read_bdd100k(source: Path, *, unmatched: Unmatched = "error") -> SourceDataset:
     """Lists BDD100K.
 
     Args:
         source: The folder that holds `images` and `labels`; only read. Images of `test`, whose labels are not public,
             are taken without masks.
+        unmatched: What becomes of images without a mask and masks without an image: an error, or left out.
 
     Returns:
         The source.
@@ -52,14 +45,16 @@ def read_bdd100k(source: Path) -> SourceDataset:
         f"labels/<split>, in {source}",
     )
     make = partial(IndexMask, train_ids=_TRAIN_IDS)
-    problems: list[str] = []
+    pairing = Pairing(unmatched)
     splits: dict[str, list[SourceImage]] = {}
     for folder in subfolders(images):
         masks = labels / folder.name
         if folder.name == _UNPUBLISHED_SPLIT and not masks.is_dir():
-            splits[folder.name] = images_alone(folder, problems)
+            splits[folder.name] = images_alone(folder, pairing.problems)
             continue
-        need_folders([masks], f"the masks of {folder}")
-        splits[folder.name] = pair_folders(folder, masks, make, problems, suffixes=("", suffix))
-    refuse(problems, source)
-    return SourceDataset("convert bdd100k", source, BDD100K_CLASSES, splits, {"layout": layout}, name="BDD100K")
+        if pairing.has_folder(masks, folder, "the masks of"):
+            splits[folder.name] = pair_folders(folder, masks, make, pairing, suffixes=("", suffix))
+    pairing.refuse(source)
+    return SourceDataset(
+        "convert bdd100k", source, BDD100K_CLASSES, splits, {"layout": layout}, pairing.skipped, name="BDD100K"
+    )

@@ -12,7 +12,8 @@ import re
 from functools import partial
 from pathlib import Path
 
-from dataset_tools.convert.source import ColorMask, IndexMask, SourceDataset, SourceImage, pair_folders, refuse
+from dataset_tools.convert.pairing import Pairing, Unmatched, pair_folders
+from dataset_tools.convert.source import ColorMask, IndexMask, SourceDataset, SourceImage
 from dataset_tools.labels import IGNORE_TRAIN_ID, ClassTable
 from dataset_tools.masks import Rgb
 
@@ -91,11 +92,12 @@ def segnet_split(name: str) -> str:
     return "val" if drive == "0016E5" and 7959 <= number <= 8159 else "train"
 
 
-def read_camvid(source: Path) -> SourceDataset:
+def read_camvid(source: Path, *, unmatched: Unmatched = "error") -> SourceDataset:
     """Lists CamVid.
 
     Args:
         source: The folder, in SegNet's layout or the original one; only read.
+        unmatched: What becomes of images without a mask and masks without an image: an error, or left out.
 
     Returns:
         The source.
@@ -105,18 +107,20 @@ def read_camvid(source: Path) -> SourceDataset:
         ValueError: An image without a mask, a mask without an image, two images of one stem, or an empty folder; names
             all of them.
     """
-    problems: list[str] = []
+    pairing = Pairing(unmatched)
     if (source / _ORIGINAL_MASKS).is_dir():
-        layout, splits = "original", _original(source, problems)
+        layout, splits = "original", _original(source, pairing)
     elif (source / f"{SPLITS[0]}_labels").is_dir():
-        layout, splits = "original, split", _split_folders(source, "_labels", problems)
+        layout, splits = "original, split", _split_folders(source, "_labels", pairing)
     else:
-        layout, splits = "SegNet", _split_folders(source, "annot", problems)
-    refuse(problems, source)
-    return SourceDataset("convert camvid", source, CAMVID_CLASSES, splits, {"layout": layout}, name="CamVid")
+        layout, splits = "SegNet", _split_folders(source, "annot", pairing)
+    pairing.refuse(source)
+    return SourceDataset(
+        "convert camvid", source, CAMVID_CLASSES, splits, {"layout": layout}, pairing.skipped, name="CamVid"
+    )
 
 
-def _split_folders(source: Path, mask_folder_suffix: str, problems: list[str]) -> dict[str, list[SourceImage]]:
+def _split_folders(source: Path, mask_folder_suffix: str, pairing: Pairing) -> dict[str, list[SourceImage]]:
     """The images of a layout that has two folders per split."""
     folders = [source / f"{split}{kind}" for split in SPLITS for kind in ("", mask_folder_suffix)]
     missing = [str(folder) for folder in folders if not folder.is_dir()]
@@ -128,23 +132,23 @@ def _split_folders(source: Path, mask_folder_suffix: str, problems: list[str]) -
     pairs = [(split, source / split, source / f"{split}{mask_folder_suffix}") for split in SPLITS]
     if mask_folder_suffix == "annot":
         make = partial(IndexMask, train_ids=CAMVID_IDS)
-        return {split: pair_folders(images, masks, make, problems) for split, images, masks in pairs}
-    return {split: _pair_original(images, masks, problems) for split, images, masks in pairs}
+        return {split: pair_folders(images, masks, make, pairing) for split, images, masks in pairs}
+    return {split: _pair_original(images, masks, pairing) for split, images, masks in pairs}
 
 
-def _original(source: Path, problems: list[str]) -> dict[str, list[SourceImage]]:
+def _original(source: Path, pairing: Pairing) -> dict[str, list[SourceImage]]:
     """The images of the original, split as SegNet did."""
     if not (source / _ORIGINAL_IMAGES).is_dir():
         raise FileNotFoundError(f"missing {source / _ORIGINAL_IMAGES}; it belongs beside {_ORIGINAL_MASKS}")
-    images = _pair_original(source / _ORIGINAL_IMAGES, source / _ORIGINAL_MASKS, problems)
-    refuse(problems, source)
+    images = _pair_original(source / _ORIGINAL_IMAGES, source / _ORIGINAL_MASKS, pairing)
+    pairing.refuse(source)
     splits: dict[str, list[SourceImage]] = {split: [] for split in SPLITS}
     for image in images:
         splits[segnet_split(image.name)].append(image)
     return splits
 
 
-def _pair_original(images: Path, masks: Path, problems: list[str]) -> list[SourceImage]:
+def _pair_original(images: Path, masks: Path, pairing: Pairing) -> list[SourceImage]:
     """Images and masks in the original's names and colours."""
     make = partial(ColorMask, train_ids=ORIGINAL_TRAIN_IDS)
-    return pair_folders(images, masks, make, problems, suffixes=("", _ORIGINAL_SUFFIX))
+    return pair_folders(images, masks, make, pairing, suffixes=("", _ORIGINAL_SUFFIX))

@@ -10,18 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from dataset_tools.convert.source import (
-    IndexMask,
-    MaskSource,
-    PolygonMask,
-    SourceDataset,
-    SourceImage,
-    images_alone,
-    need_folders,
-    pair_folders,
-    refuse,
-    subfolders,
-)
+from dataset_tools.convert.pairing import Pairing, Unmatched, images_alone, need_folders, pair_folders, subfolders
+from dataset_tools.convert.source import IndexMask, MaskSource, PolygonMask, SourceDataset, SourceImage
 from dataset_tools.labels import (
     CITYSCAPES_LABELS,
     IGNORE_TRAIN_ID,
@@ -57,7 +47,12 @@ def mask_ending(masks_from: MasksFrom) -> str:
 
 
 def read_cityscapes(
-    source: Path, *, masks_from: MasksFrom = "labelIds", annotations: str = "gtFine", labels: Path | None = None
+    source: Path,
+    *,
+    masks_from: MasksFrom = "labelIds",
+    annotations: str = "gtFine",
+    labels: Path | None = None,
+    unmatched: Unmatched = "error",
 ) -> SourceDataset:
     """Lists Cityscapes.
 
@@ -67,6 +62,8 @@ def read_cityscapes(
         annotations: Folder of the annotations, and the word in their file names: `gtFine` or `gtCoarse`.
         labels: Label definitions of another set in this form. With Cityscapes' own, the masks of `test` are left out:
             they are dummies, the labels are not public.
+        unmatched: What becomes of images without a mask and masks without an image: an error, or left out.
+        unmatched: What becomes of images without a mask and masks without an image: an error, or left out.
 
     Returns:
         The source.
@@ -82,21 +79,22 @@ def read_cityscapes(
     definitions = CITYSCAPES_LABELS if labels is None else load_labels(labels)
     make = partial(labelled_mask, masks_from=masks_from, labels=definitions)
     suffixes = (f"_{IMAGE_FOLDER}", f"_{annotations}_{masks_from}")
-    problems: list[str] = []
-    skipped = {}
+    pairing = Pairing(unmatched)
     splits: dict[str, list[SourceImage]] = {}
     for folder in subfolders(source / IMAGE_FOLDER):
         if labels is None and folder.name == UNPUBLISHED_SPLIT:
-            splits[folder.name] = images_alone(folder, problems, suffix=suffixes[0])
-            skipped[f"masks of {UNPUBLISHED_SPLIT}: dummies, the labels are not public"] = len(splits[folder.name])
+            splits[folder.name] = images_alone(folder, pairing.problems, suffix=suffixes[0])
+            pairing.skipped[f"masks of {UNPUBLISHED_SPLIT}: dummies, the labels are not public"] = len(
+                splits[folder.name]
+            )
             continue
         masks = source / annotations / folder.name
-        need_folders([masks], f"the annotations of {folder}")
-        splits[folder.name] = pair_folders(
-            folder, masks, make, problems, suffixes=suffixes, mask_endings=(mask_ending(masks_from),)
-        )
-    refuse(problems, source)
+        if pairing.has_folder(masks, folder, "the annotations of"):
+            splits[folder.name] = pair_folders(
+                folder, masks, make, pairing, suffixes=suffixes, mask_endings=(mask_ending(masks_from),)
+            )
+    pairing.refuse(source)
     settings = {"masks_from": masks_from, "annotations": annotations, "labels": plain_labels(definitions)}
     classes = class_table(definitions, labels or "Cityscapes")
     name = "Cityscapes" if labels is None else None
-    return SourceDataset("convert cityscapes", source, classes, splits, settings, skipped, name)
+    return SourceDataset("convert cityscapes", source, classes, splits, settings, pairing.skipped, name=name)

@@ -15,15 +15,25 @@ Source: the data format page of the COCO dataset (Lin et al., ECCV 2014); Kirill
 2019.
 """
 
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
+from dataset_tools.convert.classes import plan_classes
+from dataset_tools.convert.coco_files import (
+    CocoSplit,
+    Json,
+    drop_roots,
+    entry_size,
+    find_splits,
+    group_annotations,
+    read_categories,
+    read_id,
+)
 from dataset_tools.convert.painting import (
     Canvas,
     RunLengths,
@@ -34,43 +44,43 @@ from dataset_tools.convert.painting import (
     read_run_lengths,
     trace_polygons,
 )
+from dataset_tools.convert.pairing import Pairing, Unmatched
 from dataset_tools.convert.source import (
     FileMask,
     MaskSource,
-    NamedClass,
     PaintedMask,
     SourceDataset,
     SourceImage,
     check_size,
-    plan_classes,
     read_json_object,
-    standard_split,
 )
 from dataset_tools.labels import IGNORE_TRAIN_ID, ClassTable
 from dataset_tools.masks import color_codes, read_color_mask
+from dataset_tools.paths import path_below, without_image_ending
 from dataset_tools.polygons import check_points
 
 Crowd = Literal["paint", "ignore", "skip"]
 COCO_OPTIONS = ShapeOptions(order="area")
-_YEAR = re.compile(r"\d{4}$")
-_Json = Mapping[str, Any]
-
-
-class CocoSplit(NamedTuple):
-    """One annotation file and the folder that its file names are relative to."""
-
-    annotations: Path
-    images: Path
 
 
 @dataclass(frozen=True)
 class CocoMask(FileMask):
     """The annotations of one image."""
 
-    image: _Json
-    annotations: Sequence[_Json]
+    image: Json
+    annotations: Sequence[Json]
     plan: ShapePlan
     crowd: Crowd
+    is_drawn: ClassVar[bool] = True
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """None as a whole: of the annotation file, its own annotations alone count."""
+        return ()
+
+    def stated_size(self) -> tuple[int, int] | None:
+        """What the image's entry says."""
+        return entry_size(self.path, self.image)
 
     def paint(self, size: tuple[int, int]) -> PaintedMask:
         """Paints the annotations."""
@@ -82,13 +92,19 @@ class CocoMask(FileMask):
             canvas.skip("images without annotations: all background")
         return canvas.finish()
 
-    def _add(self, canvas: Canvas, annotation: _Json) -> None:
+    def _add(self, canvas: Canvas, annotation: Json) -> None:
         """Adds one annotation."""
         place = f"{self.path}: annotation {annotation.get('id', '?')} of {self.image['file_name']}"
-        category: Any = annotation.get("category_id")
-        if category not in self.plan.values and category not in self.plan.skipped:
-            raise ValueError(f"{place}: category_id {category!r} is none of the categories")
+        category = read_id(annotation.get("category_id"))
+        if not isinstance(category, int) or not (category in self.plan.values or category in self.plan.skipped):
+            raise ValueError(f"{place}: category_id {annotation.get('category_id')!r} is none of the categories")
         segmentation = annotation.get("segmentation")
+        if isinstance(segmentation, list) and segmentation:
+            is_short = [isinstance(part, list) and len(part) % 2 == 0 and len(part) < 6 for part in segmentation]
+            parts = zip(segmentation, is_short, strict=True)
+            segmentation = [part for part, short in parts if not (short and canvas.leaves_out(len(part) // 2))]
+            if not segmentation:
+                return
         if not segmentation:
             canvas.skip("annotations without a segmentation, such as boxes alone")
         elif annotation.get("iscrowd") and self.crowd == "skip":
@@ -104,28 +120,43 @@ class PanopticMask(NamedTuple):
 
     file: Path
     png: Path
-    image: _Json
-    segments: Sequence[_Json]
+    image: Json
+    segments: Sequence[Json]
     train_ids: Mapping[int, int]
     crowd: Crowd
 
     @property
+    def is_drawn(self) -> bool:
+        """The PNG has pixels."""
+        return False
+
+    @property
     def files(self) -> tuple[Path, ...]:
-        """The PNG and the annotation file."""
-        return (self.png, self.file)
+        """The PNG."""
+        return (self.png,)
+
+    @property
+    def facts(self) -> str:
+        """Its segments and the classes."""
+        return repr((self.image, self.segments, self.train_ids, self.crowd))
+
+    def stated_size(self) -> tuple[int, int] | None:
+        """What the image's entry says."""
+        return entry_size(self.file, self.image)
 
     def paint(self, size: tuple[int, int]) -> PaintedMask:
         """Replaces segment ids by train ids."""
         check_image_entry(self.file, self.image, size)
         skipped: Counter[str] = Counter()
-        values = {0: IGNORE_TRAIN_ID}
+        values: dict[int | str, int] = {0: IGNORE_TRAIN_ID}
         for segment in self.segments:
-            category: Any = segment.get("category_id")
-            if category not in self.train_ids:
-                raise ValueError(f"{self.file}: {self.png.name}: category_id {category!r} is none of the categories")
+            stated = segment.get("category_id")
+            category = read_id(stated)
+            if not isinstance(category, int) or category not in self.train_ids:
+                raise ValueError(f"{self.file}: {self.png.name}: category_id {stated!r} is none of the categories")
             ignored = bool(segment.get("iscrowd")) and self.crowd != "paint"
             skipped[f"crowd segments, ignored (--crowd {self.crowd})"] += ignored
-            values[segment["id"]] = IGNORE_TRAIN_ID if ignored else self.train_ids[category]
+            values[read_id(segment["id"])] = IGNORE_TRAIN_ID if ignored else self.train_ids[category]
         # Red is the lowest byte of an id.
         found = color_codes(read_color_mask(self.png)[..., ::-1])
         check_size(self.png, found.shape, size)
@@ -139,13 +170,13 @@ class PanopticMask(NamedTuple):
         return PaintedMask(table[inverse.reshape(size)], +skipped)
 
 
-def check_image_entry(file: Path, image: _Json, size: tuple[int, int]) -> None:
+def check_image_entry(file: Path, image: Json, size: tuple[int, int]) -> None:
     """Checks that an image has the size that its entry gives.
 
     Raises:
         ValueError: It has another one.
     """
-    stated = (image.get("height"), image.get("width"))
+    stated = entry_size(file, image)
     if stated != size:
         raise ValueError(
             f"{file}: image {image['file_name']} is {stated[0]}x{stated[1]} (height x width) there, but the file is "
@@ -188,11 +219,11 @@ def read_segmentation(segmentation: Any, size: tuple[int, int], place: str) -> R
     return trace_polygons(polygons, size) if polygons else None
 
 
-def _read_run_lengths(encoded: _Json, size: tuple[int, int], place: str) -> RunLengths:
+def _read_run_lengths(encoded: Json, size: tuple[int, int], place: str) -> RunLengths:
     """Reads run lengths in either form."""
     stated = encoded.get("size")
     counts: Any = encoded.get("counts")
-    if stated != list(size):
+    if not isinstance(stated, list) or [read_id(value) for value in stated] != list(size):
         raise ValueError(f"{place}: run lengths of the size {stated}, the image is {list(size)} (height, width)")
     is_list = isinstance(counts, list) and all(isinstance(count, int) and count >= 0 for count in counts)
     if not is_list and not isinstance(counts, str):
@@ -203,47 +234,13 @@ def _read_run_lengths(encoded: _Json, size: tuple[int, int], place: str) -> RunL
         raise ValueError(f"{place}: {error}") from error
 
 
-def find_splits(source: Path, given: Mapping[str, CocoSplit], kind: str = "instances") -> dict[str, CocoSplit]:
-    """The annotation files of a source and their images.
-
-    Args:
-        source: The folder.
-        given: Splits that the user names; used as they are where there are any.
-        kind: First word of the annotation files.
-
-    Returns:
-        By split: `annotations/instances_<name>.json` with the images in `<name>`, `images/<name>` or `images`, and
-        `<name>/_annotations.coco.json` with the images beside it. A year at the end of a name is left out.
-
-    Raises:
-        FileNotFoundError: There are none, or their images are not found.
-    """
-    if given:
-        return dict(given)
-    found = {}
-    for file in sorted((source / "annotations").glob(f"{kind}_*.json")):
-        name = file.stem.removeprefix(f"{kind}_")
-        folders = (source / name, source / "images" / name, source / "images")
-        folder = next((folder for folder in folders if folder.is_dir()), None)
-        if folder is None:
-            raise FileNotFoundError(f"images of {file} not found; looked for {', '.join(map(str, folders))}")
-        found[standard_split(_YEAR.sub("", name))] = CocoSplit(file, folder)
-    if kind == "instances":
-        for file in sorted(source.glob("*/_annotations.coco.json")):
-            found[standard_split(file.parent.name)] = CocoSplit(file, file.parent)
-    if not found:
-        raise FileNotFoundError(
-            f"no annotations/{kind}_*.json in {source}; name the files with --split train=annotations.json,images"
-        )
-    return found
-
-
 def read_coco(
     source: Path,
     *,
     splits: Mapping[str, CocoSplit] | None = None,
     options: ShapeOptions = COCO_OPTIONS,
     crowd: Crowd = "paint",
+    unmatched: Unmatched = "error",
 ) -> SourceDataset:
     """Lists a set in COCO's form.
 
@@ -253,6 +250,7 @@ def read_coco(
         options: How objects become masks. By default the smaller one of two overlapping objects is seen, and pixels
             without an object are a class `background` with the train id 0.
         crowd: What becomes of annotations of whole crowds: painted as their class, painted as ignored, or left out.
+        unmatched: What becomes of images that an annotation file lists and that are not there: an error, or left out.
 
     Returns:
         The source. An annotation file is held in memory as a whole.
@@ -263,13 +261,17 @@ def read_coco(
     """
     found = find_splits(source, splits or {})
     contents = {split: read_json_object(place.annotations) for split, place in found.items()}
-    plan = plan_shapes(read_categories(found, contents), options, source)
+    categories, roots = drop_roots(read_categories(found, contents), contents.values())
+    plan = plan_shapes(categories, options, source)
+    notes = [*roots, *plan.notes]
 
-    def make(file: Path, image: _Json, annotations: Sequence[_Json] | None) -> MaskSource | None:
+    def make(file: Path, image: Json, annotations: Sequence[Json] | None) -> MaskSource | None:
         return None if annotations is None else CocoMask(file, image, annotations, plan, crowd)
 
     settings = {**options.settings(), "crowd": crowd}
-    return _list_source("convert coco", source, found, contents, classes=plan.table, make=make, settings=settings)
+    lister = _Lister(source, found, make, Pairing(unmatched))
+    listed = lister.list(contents)
+    return lister.dataset("convert coco", listed, plan.table, settings, notes)
 
 
 def read_panoptic(
@@ -278,6 +280,7 @@ def read_panoptic(
     splits: Mapping[str, CocoSplit] | None = None,
     ignore: Sequence[str] = (),
     crowd: Crowd = "paint",
+    unmatched: Unmatched = "error",
 ) -> SourceDataset:
     """Lists a set in COCO's panoptic form.
 
@@ -288,6 +291,7 @@ def read_panoptic(
         ignore: Categories whose pixels become the ignore index.
         crowd: `paint` crowd segments as their class; `ignore` and `skip` both make them ignored pixels, as nothing lies
             beneath them.
+        unmatched: What becomes of images that an annotation file lists and that are not there: an error, or left out.
 
     Returns:
         The source.
@@ -300,105 +304,64 @@ def read_panoptic(
     contents = {split: read_json_object(place.annotations) for split, place in found.items()}
     plan = plan_classes(read_categories(found, contents), ignore, source)
 
-    def make(file: Path, image: _Json, annotations: Sequence[_Json] | None) -> MaskSource:
+    def make(file: Path, image: Json, annotations: Sequence[Json] | None) -> MaskSource:
         entry = annotations[0] if annotations else {}
         if annotations is None or len(annotations) != 1 or "file_name" not in entry or "segments_info" not in entry:
             raise ValueError(
                 f"{file}: image {image['file_name']} has {len(annotations or ())} annotations, expected one with "
                 "file_name and segments_info; is it a panoptic file?"
             )
-        png = file.with_suffix("") / entry["file_name"]
+        png = path_below(file.with_suffix(""), entry["file_name"])
         return PanopticMask(file, png, image, entry["segments_info"], plan.train_ids, crowd)
 
     settings = {"ignore": sorted(ignore), "crowd": crowd}
-    tool = "convert coco --panoptic"
-    return _list_source(tool, source, found, contents, classes=plan.table, make=make, settings=settings)
+    lister = _Lister(source, found, make, Pairing(unmatched))
+    listed = lister.list(contents)
+    return lister.dataset("convert coco --panoptic", listed, plan.table, settings, plan.notes)
 
 
-def _list_source(
-    tool: str,
-    source: Path,
-    found: Mapping[str, CocoSplit],
-    contents: dict[str, dict[str, Any]],
-    *,
-    classes: ClassTable,
-    make: Callable[[Path, _Json, Sequence[_Json] | None], MaskSource | None],
-    settings: Mapping[str, object],
-) -> SourceDataset:
-    """Lists the images of all annotation files; each content is dropped once it is listed, to free its memory.
+class _Lister(NamedTuple):
+    """Lists the images of all annotation files.
 
-    Args:
-        tool: The command.
+    Attributes:
         source: The folder.
         found: Annotation file and image folder of each split.
-        contents: The annotation file of each split, read.
-        classes: What a network learns.
         make: Gives the mask of an annotation file's image; its annotations are None where the file holds none at all.
-        settings: What decides the masks.
+        pairing: What is left out.
     """
-    skipped: Counter[str] = Counter()
-    listed: dict[str, list[SourceImage]] = {}
-    for split, place in found.items():
-        content = contents.pop(split)
-        groups = group_annotations(content, place.annotations, skipped)
-        images = listed.setdefault(split, [])
-        for image in content["images"]:
-            mask = make(place.annotations, image, groups[image["id"]] if "annotations" in content else None)
-            name = Path(image["file_name"])
-            images.append(SourceImage(name.with_suffix("").as_posix(), place.images / name, mask))
-    plain = {split: [str(path.resolve()) for path in place] for split, place in found.items()}
-    return SourceDataset(tool, source, classes, listed, {**settings, "splits": plain}, skipped)
 
+    source: Path
+    found: Mapping[str, CocoSplit]
+    make: Callable[[Path, Json, Sequence[Json] | None], MaskSource | None]
+    pairing: Pairing
 
-def read_categories(found: Mapping[str, CocoSplit], contents: Mapping[str, _Json]) -> list[NamedClass]:
-    """The categories in the order of their ids; all annotation files must have the same.
+    def list(self, contents: dict[str, dict[str, Any]]) -> dict[str, list[SourceImage]]:
+        """The images of each split; each content is dropped once it is listed, to free its memory."""
+        listed: dict[str, list[SourceImage]] = {}
+        for split, place in self.found.items():
+            content = contents.pop(split)
+            groups = group_annotations(content, place.annotations, self.pairing.skipped)
+            images = listed.setdefault(split, [])
+            for image in content["images"]:
+                path = path_below(place.images, image["file_name"])
+                if self.pairing.unmatched == "skip" and not path.is_file():
+                    self.pairing.lacks("images that are listed and not there", "")
+                    continue
+                own = groups[read_id(image["id"])] if "annotations" in content else None
+                name = without_image_ending(path.relative_to(place.images).as_posix())
+                images.append(SourceImage(name, path, self.make(place.annotations, image, own)))
+        return listed
 
-    Raises:
-        ValueError: A field is missing, or the files differ.
-    """
-    first: list[NamedClass] | None = None
-    for split, content in contents.items():
-        file = found[split].annotations
-        try:
-            categories = [
-                NamedClass(str(entry["name"]), int(entry["id"]), _color_of(entry)) for entry in content["categories"]
-            ]
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{file}: categories must hold id and name of each category ({error!r})") from error
-        categories.sort(key=lambda entry: entry.source_id)
-        if first is not None and categories != first:
-            other = next(iter(found.values())).annotations
-            raise ValueError(f"{file} has other categories than {other}; they must be the same")
-        first = categories
-    assert first is not None, "there is at least one file"
-    return first
-
-
-def _color_of(category: _Json) -> tuple[int, int, int] | None:
-    """The colour of a category; panoptic files have one."""
-    color = category.get("color")
-    return (int(color[0]), int(color[1]), int(color[2])) if color else None
-
-
-def group_annotations(content: _Json, file: Path, skipped: Counter[str]) -> dict[int, list[_Json]]:
-    """The annotations by image; checks the list of images, and counts annotations of images that are not in it.
-
-    Raises:
-        ValueError: An image lacks a field, or two have one id.
-    """
-    images = content.get("images")
-    if not isinstance(images, list) or not all(isinstance(image, dict) for image in images):
-        raise ValueError(f"{file} has no list `images`; is it a COCO annotation file?")
-    for number, image in enumerate(images):
-        missing = [name for name in ("id", "file_name", "height", "width") if name not in image]
-        if missing:
-            raise ValueError(f"{file}: images[{number}] lacks {', '.join(missing)}")
-    groups: dict[int, list[_Json]] = {image["id"]: [] for image in images}
-    if len(groups) != len(images):
-        raise ValueError(f"{file}: {len(images) - len(groups)} images have the id of another one")
-    for annotation in content.get("annotations", ()):
-        if annotation.get("image_id") in groups:
-            groups[annotation["image_id"]].append(annotation)
-        else:
-            skipped[f"annotations of images that {file.name} does not list"] += 1
-    return groups
+    def dataset(
+        self,
+        tool: str,
+        splits: Mapping[str, Sequence[SourceImage]],
+        classes: ClassTable,
+        settings: Mapping[str, object],
+        notes: Sequence[str],
+    ) -> SourceDataset:
+        """The source of the listed images; the annotation files belong to the settings."""
+        plain = {split: [str(path.resolve()) for path in place] for split, place in self.found.items()}
+        return SourceDataset(
+            tool, self.source, classes, splits, {**settings, "splits": plain}, self.pairing.skipped, notes
+        )

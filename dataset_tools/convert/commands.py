@@ -14,16 +14,19 @@ import typer
 from dataset_tools.convert.bdd100k import read_bdd100k
 from dataset_tools.convert.camvid import read_camvid
 from dataset_tools.convert.cityscapes import MasksFrom, read_cityscapes
-from dataset_tools.convert.coco import CocoSplit, Crowd, read_coco, read_panoptic
+from dataset_tools.convert.coco import Crowd, read_coco, read_panoptic
+from dataset_tools.convert.coco_files import CocoSplit
 from dataset_tools.convert.fasterseg import CustomMasksFrom, read_fasterseg
-from dataset_tools.convert.folders import FolderNames, Unmatched, read_folders
+from dataset_tools.convert.folders import FolderNames, read_folders
 from dataset_tools.convert.labelme import LineWidths, read_labelme
 from dataset_tools.convert.mapillary import Version, read_mapillary
-from dataset_tools.convert.output import OutputOptions, write_dataset
-from dataset_tools.convert.painting import Background, PaintOrder, ShapeOptions
+from dataset_tools.convert.orientation import DrawnOn
+from dataset_tools.convert.output import ImageMode, OutputOptions, write_dataset
+from dataset_tools.convert.painting import Background, Degenerate, PaintOrder, ShapeOptions, Unlabelled
+from dataset_tools.convert.pairing import Unmatched
 from dataset_tools.convert.source import Encoding, SourceDataset
 from dataset_tools.convert.voc import EncodingChoice, read_voc
-from dataset_tools.convert.yolo import Boxes, Unlabelled, read_yolo
+from dataset_tools.convert.yolo import Boxes, read_yolo
 from dataset_tools.description import summarize
 from dataset_tools.lists import read_lines
 from fasterseg.base.commandline import Program
@@ -52,6 +55,12 @@ BackgroundOption = Annotated[
     Background,
     typer.Option("--background", help="Pixels without an object: a class `background` (train id 0), or ignored (255)."),
 ]
+DegenerateOption = Annotated[
+    Degenerate, typer.Option("--degenerate", help="Outlines of fewer than 3 corners: an error, or left out.")
+]
+UnlabelledOption = Annotated[
+    Unlabelled, typer.Option("--unlabelled", help="Images without a label file or mask: an error, or background alone.")
+]
 SplitOption = Annotated[
     list[str] | None,
     typer.Option("--split", help="NAME=ANNOTATIONS.json,IMAGES for files of other names; may be repeated."),
@@ -66,9 +75,9 @@ def _convert() -> None:
     """
 
 
-def _write(dataset: SourceDataset, out: Path, *, copy: bool, dry_run: bool, workers: int) -> None:
+def _write(dataset: SourceDataset, out: Path, options: OutputOptions) -> None:
     """Writes a dataset and says what was done and what comes next."""
-    options = OutputOptions(image_mode="copy" if copy else "link", dry_run=dry_run, workers=workers)
+    copy, dry_run = options.image_mode == "copy", options.dry_run
     done = write_dataset(dataset, out, options)
     made = "would make" if dry_run else "made"
     parts = [f"{made} {done.made} masks"]
@@ -82,6 +91,8 @@ def _write(dataset: SourceDataset, out: Path, *, copy: bool, dry_run: bool, work
         CONSOLE.print(f"  left out, {printable(reason)}: {count}")
     if not done.skipped:
         CONSOLE.print("  nothing was left out")
+    for note in done.notes:
+        CONSOLE.print(f"  {printable(note)}")
     next_step = (
         "the same command without --dry-run" if dry_run else f"python -m dataset_tools check {shlex.quote(str(out))}"
     )
@@ -106,15 +117,27 @@ def _format(name: str) -> Callable[[Callable[..., SourceDataset]], Callable[...,
             dry_run: Annotated[
                 bool, typer.Option("--dry-run", help="Make and check every mask, but write nothing.")
             ] = False,
+            unmatched: Annotated[
+                Unmatched, typer.Option(help="Images without a mask and masks without an image: an error, or left out.")
+            ] = "error",
+            drawn_on: Annotated[
+                DrawnOn,
+                typer.Option(
+                    help="What the annotations of images with an EXIF orientation show: the upright picture, or the "
+                    "pixels as stored. auto: polygons the upright picture, masks what has their size."
+                ),
+            ] = "auto",
             workers: Annotated[int, typer.Option(help="Threads; 0 for one per CPU. Does not change the result.")] = 0,
             **options: Any,
         ) -> None:
-            _write(read(source, **options), out, copy=copy, dry_run=dry_run, workers=workers)
+            image_mode: ImageMode = "copy" if copy else "link"
+            output = OutputOptions(image_mode, dry_run=dry_run, drawn_on=drawn_on, workers=workers)
+            _write(read(source, unmatched=unmatched, **options), out, output)
 
         # typer reads the options from the signature: in place of **options stand those of the format.
         source, out, *shared, _ = inspect.signature(command).parameters.values()
         _, *own = inspect.signature(read).parameters.values()
-        own = [option.replace(kind=inspect.Parameter.KEYWORD_ONLY) for option in own]
+        own = [option.replace(kind=inspect.Parameter.KEYWORD_ONLY) for option in own if option.name != "unmatched"]
         command.__signature__ = inspect.Signature([source, out, *own, *shared])  # type: ignore[attr-defined]
         command.__annotations__ = {**read.__annotations__, **command.__annotations__}
         command.__doc__ = read.__doc__
@@ -130,6 +153,8 @@ def _cityscapes(
     masks_from: Annotated[MasksFrom, typer.Option(help="Which files the masks are made of.")] = "labelIds",
     annotations: Annotated[str, typer.Option(help="Folder of the annotations: gtFine or gtCoarse.")] = "gtFine",
     labels: LabelsOption = None,
+    *,
+    unmatched: Unmatched,
 ) -> SourceDataset:
     """Cityscapes, or a set in its form with label definitions of its own.
 
@@ -140,25 +165,25 @@ def _cityscapes(
 
     Example: python -m dataset_tools convert cityscapes downloads/own data/own --masks-from polygons --labels labels.csv
     """
-    return read_cityscapes(source, masks_from=masks_from, annotations=annotations, labels=labels)
+    return read_cityscapes(source, masks_from=masks_from, annotations=annotations, labels=labels, unmatched=unmatched)
 
 
 @_format("camvid")
-def _camvid(source: Path) -> SourceDataset:
+def _camvid(source: Path, *, unmatched: Unmatched) -> SourceDataset:
     """CamVid in SegNet's layout, or the original with its 32 colours; 11 classes, void is ignored.
 
     Example: python -m dataset_tools convert camvid downloads/CamVid data/camvid
     """
-    return read_camvid(source)
+    return read_camvid(source, unmatched=unmatched)
 
 
 @_format("bdd100k")
-def _bdd100k(source: Path) -> SourceDataset:
+def _bdd100k(source: Path, *, unmatched: Unmatched) -> SourceDataset:
     """BDD100K's semantic segmentation: Cityscapes' 19 classes.
 
     Example: python -m dataset_tools convert bdd100k downloads/bdd100k data/bdd100k
     """
-    return read_bdd100k(source)
+    return read_bdd100k(source, unmatched=unmatched)
 
 
 @_format("mapillary")
@@ -169,12 +194,14 @@ def _mapillary(
     all_labels: Annotated[
         bool, typer.Option("--all-labels", help="Make classes of labels that are not evaluated, too.")
     ] = False,
+    *,
+    unmatched: Unmatched,
 ) -> SourceDataset:
     """Mapillary Vistas; labels that are not evaluated are ignored.
 
     Example: python -m dataset_tools convert mapillary downloads/vistas data/vistas --version v1.2
     """
-    return read_mapillary(source, version=version, ignore=ignore or (), all_labels=all_labels)
+    return read_mapillary(source, version=version, ignore=ignore or (), all_labels=all_labels, unmatched=unmatched)
 
 
 @_format("coco")
@@ -189,6 +216,9 @@ def _coco(
     ] = "paint",
     ignore: IgnoreOption = None,
     skip: SkipOption = None,
+    degenerate: DegenerateOption = "error",
+    *,
+    unmatched: Unmatched,
 ) -> SourceDataset:
     """COCO's instance annotations (polygons, run lengths) or panoptic ones.
 
@@ -199,12 +229,12 @@ def _coco(
     Example: python -m dataset_tools convert coco downloads/own data/own --split train=annotations/own.json,photos
     """
     splits = _parse_splits(source, split)
-    if panoptic and (skip or order != "area" or background != "class"):
-        raise ValueError("--panoptic takes no --skip, --order or --background: its segments do not overlap")
+    if panoptic and (skip or order != "area" or background != "class" or degenerate != "error"):
+        raise ValueError("--panoptic takes no --skip, --order, --background or --degenerate: its segments are pixels")
     if panoptic:
-        return read_panoptic(source, splits=splits, ignore=ignore or (), crowd=crowd)
-    options = _shape_options(order, background, ignore, skip)
-    return read_coco(source, splits=splits, options=options, crowd=crowd)
+        return read_panoptic(source, splits=splits, ignore=ignore or (), crowd=crowd, unmatched=unmatched)
+    options = _shape_options(order, background, ignore, skip, degenerate)
+    return read_coco(source, splits=splits, options=options, crowd=crowd, unmatched=unmatched)
 
 
 @_format("labelme")
@@ -217,16 +247,20 @@ def _labelme(
     background: BackgroundOption = "class",
     ignore: IgnoreOption = None,
     skip: SkipOption = None,
+    degenerate: DegenerateOption = "error",
     line_width_px: Annotated[float, typer.Option(min=0, help="Width of lines and line strips.")] = 10,
     point_radius_px: Annotated[float, typer.Option(min=0, help="Radius of points.")] = 5,
+    *,
+    unmatched: Unmatched,
 ) -> SourceDataset:
     """A folder of labelme's JSON files, all shape types; the label __ignore__ is ignored.
 
     Example: python -m dataset_tools convert labelme annotations data/mine --ignore glare --order area
     """
     listed = None if names is None else [line.strip() for _, line in read_lines(names)]
-    options = _shape_options(order, background, ignore, skip)
-    return read_labelme(source, labels=listed, options=options, widths=LineWidths(line_width_px, point_radius_px))
+    options = _shape_options(order, background, ignore, skip, degenerate)
+    widths = LineWidths(line_width_px, point_radius_px)
+    return read_labelme(source, labels=listed, options=options, widths=widths, unmatched=unmatched)
 
 
 @_format("voc")
@@ -236,13 +270,16 @@ def _voc(
         EncodingChoice,
         typer.Option(help="What masks hold; auto: colours where there is a labelmap.txt, indices otherwise."),
     ] = "auto",
+    unlabelled: UnlabelledOption = "error",
     ignore: IgnoreOption = None,
+    *,
+    unmatched: Unmatched,
 ) -> SourceDataset:
     """PASCAL VOC's form, also CVAT's export "Segmentation mask" with its labelmap.txt; the border (255) is ignored.
 
     Example: python -m dataset_tools convert voc downloads/VOCdevkit/VOC2012 data/voc
     """
-    return read_voc(source, encoding=encoding, ignore=ignore or ())
+    return read_voc(source, encoding=encoding, ignore=ignore or (), unlabelled=unlabelled, unmatched=unmatched)
 
 
 @_format("yolo")
@@ -252,16 +289,19 @@ def _yolo(
     order: OrderOption = "area",
     background: BackgroundOption = "class",
     boxes: Annotated[Boxes, typer.Option(help="Lines that are boxes: an error, painted, or left out.")] = "error",
-    unlabelled: Annotated[Unlabelled, typer.Option(help="Images without a label file.")] = "error",
+    unlabelled: UnlabelledOption = "error",
     ignore: IgnoreOption = None,
     skip: SkipOption = None,
+    degenerate: DegenerateOption = "error",
+    *,
+    unmatched: Unmatched,
 ) -> SourceDataset:
-    """YOLO's polygons (Ultralytics) with their data.yaml.
+    """YOLO's polygons (Ultralytics) with their data.yaml, or its semantic masks where that has masks_dir.
 
     Example: python -m dataset_tools convert yolo downloads/coco8-seg data/coco8 --unlabelled background
     """
-    options = _shape_options(order, background, ignore, skip)
-    return read_yolo(source, data=data, options=options, boxes=boxes, unlabelled=unlabelled)
+    options = _shape_options(order, background, ignore, skip, degenerate)
+    return read_yolo(source, data=data, options=options, boxes=boxes, unlabelled=unlabelled, unmatched=unmatched)
 
 
 @_format("folders")
@@ -273,14 +313,15 @@ def _folders(
     image_suffix: Annotated[str, typer.Option(help="What image names end in, such as _raw.")] = "",
     mask_suffix: Annotated[str, typer.Option(help="What mask names end in, such as _mask.")] = "",
     encoding: Annotated[Encoding, typer.Option(help="Whether masks hold ids or colours.")] = "index",
-    unmatched: Annotated[Unmatched, typer.Option(help="Images without a mask and masks without an image.")] = "error",
+    *,
+    unmatched: Unmatched,
 ) -> SourceDataset:
     """Plain folders of images and masks of the same names; folders in both are splits.
 
     Example: python -m dataset_tools convert folders downloads/mine data/mine --labels labels.yaml --mask-suffix _mask
     """
     names = FolderNames(images, masks, image_suffix, mask_suffix)
-    return read_folders(source, labels, names=names, encoding=encoding, unmatched_files=unmatched)
+    return read_folders(source, labels, names=names, encoding=encoding, unmatched=unmatched)
 
 
 @_format("fasterseg")
@@ -292,6 +333,8 @@ def _fasterseg(
         bool | None,
         typer.Option("--lists/--folders", help="Splits from the mapping lists (default where there are any)."),
     ] = None,
+    *,
+    unmatched: Unmatched,
 ) -> SourceDataset:
     """FasterSeg's custom layout: original_images, annotations, a label CSV, mapping lists.
 
@@ -300,14 +343,18 @@ def _fasterseg(
 
     Example: python -m dataset_tools convert fasterseg downloads/route data/route --labels downloads/route/labels.csv
     """
-    return read_fasterseg(source, labels=labels, masks_from=masks_from, lists=lists)
+    return read_fasterseg(source, labels=labels, masks_from=masks_from, lists=lists, unmatched=unmatched)
 
 
 def _shape_options(
-    order: PaintOrder, background: Background, ignore: Sequence[str] | None, skip: Sequence[str] | None
+    order: PaintOrder,
+    background: Background,
+    ignore: Sequence[str] | None,
+    skip: Sequence[str] | None,
+    degenerate: Degenerate,
 ) -> ShapeOptions:
     """The options of formats that hold objects."""
-    return ShapeOptions(order, background, tuple(sorted(ignore or ())), tuple(sorted(skip or ())))
+    return ShapeOptions(order, background, tuple(sorted(ignore or ())), tuple(sorted(skip or ())), degenerate)
 
 
 def _parse_splits(source: Path, texts: Sequence[str] | None) -> dict[str, CocoSplit]:

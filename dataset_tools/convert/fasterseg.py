@@ -14,19 +14,11 @@ from pathlib import Path
 from typing import Literal
 
 from dataset_tools.convert.cityscapes import labelled_mask, mask_ending, plain_labels
-from dataset_tools.convert.source import (
-    MaskSource,
-    SourceDataset,
-    SourceImage,
-    need_folders,
-    pair_folders,
-    refuse,
-    standard_split,
-    subfolders,
-)
+from dataset_tools.convert.pairing import Pairing, Unmatched, name_splits, need_folders, pair_folders, subfolders
+from dataset_tools.convert.source import MaskSource, SourceDataset, SourceImage
 from dataset_tools.labels import class_table, load_labels
-from dataset_tools.lists import read_lines, split_mapping_line
-from fasterseg.base.errors import list_problems
+from dataset_tools.lists import mapping_paths, read_lines
+from dataset_tools.paths import find_paths
 
 CustomMasksFrom = Literal["polygons", "labelTrainIds"]
 IMAGE_SUFFIX = "_raw"
@@ -36,7 +28,12 @@ _MASK_SUFFIXES = ("_polygons", "_labelTrainIds", "_labelIds")
 
 
 def read_fasterseg(
-    source: Path, *, labels: Path | None = None, masks_from: CustomMasksFrom = "polygons", lists: bool | None = None
+    source: Path,
+    *,
+    labels: Path | None = None,
+    masks_from: CustomMasksFrom = "polygons",
+    lists: bool | None = None,
+    unmatched: Unmatched = "error",
 ) -> SourceDataset:
     """Lists a custom set.
 
@@ -45,6 +42,7 @@ def read_fasterseg(
         labels: Label definitions; the one CSV file in the folder when not given.
         masks_from: Which of the annotation files the masks are made of.
         lists: Take the splits from the mapping lists rather than from the folders; None: where there are lists.
+        unmatched: What becomes of images without a mask and masks without an image: an error, or left out.
 
     Returns:
         The source. The list `train_val` is left out where `train` and `val` are there.
@@ -57,23 +55,30 @@ def read_fasterseg(
     need_folders([source / "original_images", source / "annotations"], f"FasterSeg's custom layout in {source}")
     labels = labels or _find_labels(source)
     definitions = load_labels(labels)
-    files = {path.name.removesuffix(LIST_SUFFIX): path for path in sorted(source.glob(f"*{LIST_SUFFIX}"))}
+    files = {path.name.removesuffix(LIST_SUFFIX): path for path in find_paths(source, f"*{LIST_SUFFIX}")}
     if lists and not files:
         raise FileNotFoundError(f"no *{LIST_SUFFIX} in {source}; leave --lists out to take the splits from the folders")
-    skipped = {}
+    pairing = Pairing(unmatched)
     if {"train", "val", _JOINED_LIST} <= files.keys():
         del files[_JOINED_LIST]
-        skipped[f"list {_JOINED_LIST}: train and val are converted"] = 1
+        pairing.skipped[f"list {_JOINED_LIST}: train and val are converted"] = 1
     use_lists = bool(files) if lists is None else lists
     make = partial(labelled_mask, masks_from=masks_from, labels=definitions)
-    splits = _from_lists(source, files, masks_from, make) if use_lists else _from_folders(source, masks_from, make)
+    splits = (
+        _from_lists(source, files, masks_from, make, pairing)
+        if use_lists
+        else _from_folders(source, masks_from, make, pairing)
+    )
+    pairing.refuse(source, *(["the mapping lists are wrong"] if use_lists else []))
     settings = {"masks_from": masks_from, "lists": use_lists, "labels": plain_labels(definitions)}
-    return SourceDataset("convert fasterseg", source, class_table(definitions, labels), splits, settings, skipped)
+    return SourceDataset(
+        "convert fasterseg", source, class_table(definitions, labels), splits, settings, pairing.skipped
+    )
 
 
 def _find_labels(source: Path) -> Path:
     """The one CSV file of the folder."""
-    found = sorted(source.glob("*.csv"))
+    found = find_paths(source, "*.csv")
     if len(found) != 1:
         listed = ", ".join(map(str, found)) or "none"
         raise FileNotFoundError(
@@ -83,44 +88,47 @@ def _find_labels(source: Path) -> Path:
 
 
 def _from_folders(
-    source: Path, masks_from: CustomMasksFrom, make: Callable[[Path], MaskSource]
+    source: Path, masks_from: CustomMasksFrom, make: Callable[[Path], MaskSource], pairing: Pairing
 ) -> dict[str, list[SourceImage]]:
     """The images by their folders."""
     suffixes, endings = (IMAGE_SUFFIX, f"_{masks_from}"), (mask_ending(masks_from),)
-    problems: list[str] = []
     splits = {}
-    for folder in subfolders(source / "original_images"):
-        masks = source / "annotations" / folder.name
-        need_folders([masks], f"the annotations of {folder}")
-        splits[standard_split(folder.name)] = pair_folders(
-            folder, masks, make, problems, suffixes=suffixes, mask_endings=endings
-        )
-    refuse(problems, source)
+    folders = {folder.name: folder for folder in subfolders(source / "original_images")}
+    for name, split in name_splits(folders).items():
+        masks = source / "annotations" / name
+        if pairing.has_folder(masks, folders[name], "the annotations of"):
+            splits[split] = pair_folders(folders[name], masks, make, pairing, suffixes=suffixes, mask_endings=endings)
     return splits
 
 
 def _from_lists(
-    source: Path, files: Mapping[str, Path], masks_from: CustomMasksFrom, make: Callable[[Path], MaskSource]
+    source: Path,
+    files: Mapping[str, Path],
+    masks_from: CustomMasksFrom,
+    make: Callable[[Path], MaskSource],
+    pairing: Pairing,
 ) -> dict[str, list[SourceImage]]:
     """The images by the mapping lists; the annotation of a line is replaced by the form that is asked for."""
-    problems: list[str] = []
     splits: dict[str, list[SourceImage]] = {}
     for split, file in files.items():
         images = splits.setdefault(split, [])
         for number, line in read_lines(file):
             try:
-                image, annotation = (source / name for name in split_mapping_line(line))
+                image, annotation = mapping_paths(source, line)
             except ValueError:
-                problems.append(f"{file}:{number}: {line!r}, expected `image mask`; quote names that hold spaces")
+                pairing.problems.append(
+                    f"{file}:{number}: {line!r}, expected `image mask`; quote names that hold spaces"
+                )
                 continue
             name, annotated = image.stem.removesuffix(IMAGE_SUFFIX), _annotated_name(annotation)
             mask = annotation.with_name(f"{annotated}_{masks_from}{mask_ending(masks_from)}")
             if name != annotated:
-                problems.append(f"{file}:{number}: joins the image {name} with the annotation of {annotated}")
-            problems.extend(f"{file}:{number}: not found: {path}" for path in (image, mask) if not path.is_file())
-            images.append(SourceImage(name, image, make(mask)))
-    if problems:
-        raise ValueError(f"{source}: the mapping lists are wrong:{list_problems(problems)}")
+                pairing.problems.append(f"{file}:{number}: joins the image {name} with the annotation of {annotated}")
+            missing = [path for path in (image, mask) if not path.is_file()]
+            for path in missing:
+                pairing.lacks("files that a list names and that are not there", f"{file}:{number}: not found: {path}")
+            if not missing:
+                images.append(SourceImage(name, image, make(mask)))
     return splits
 
 

@@ -8,33 +8,23 @@ Pairs have exactly the same name after the suffixes are removed. What the ids or
 file of label definitions; a value that it does not hold is an error.
 """
 
-from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-from dataset_tools.convert.source import (
-    IMAGE_ENDINGS,
+from dataset_tools.convert.pairing import (
     MASK_ENDINGS,
-    ColorMask,
-    Encoding,
-    IndexMask,
-    MaskSource,
-    SourceDataset,
-    SourceImage,
-    find_files,
-    match,
+    Pairing,
+    Unmatched,
+    name_splits,
     need_folders,
-    refuse,
-    standard_split,
+    pair_folders,
     subfolders,
-    unmatched,
 )
+from dataset_tools.convert.source import ColorMask, Encoding, IndexMask, MaskSource, SourceDataset, SourceImage
 from dataset_tools.labels import LabelDefinition, class_table, load_labels, train_id_or_ignore
 from dataset_tools.masks import Rgb
-
-Unmatched = Literal["error", "skip"]
 
 
 class FolderNames(NamedTuple):
@@ -59,7 +49,7 @@ def read_folders(
     *,
     names: FolderNames | None = None,
     encoding: Encoding = "index",
-    unmatched_files: Unmatched = "error",
+    unmatched: Unmatched = "error",
 ) -> SourceDataset:
     """Lists plain folders.
 
@@ -68,7 +58,7 @@ def read_folders(
         labels: Label definitions: the ids or colours of the masks, and the train id of each.
         names: How the files are called.
         encoding: Whether the masks hold ids or colours.
-        unmatched_files: What becomes of images without a mask and masks without an image: an error, or left out.
+        unmatched: What becomes of images without a mask and masks without an image: an error, or left out.
 
     Returns:
         The source. Where the image folder holds folders that the mask folder has, too, they are the splits; otherwise
@@ -83,20 +73,16 @@ def read_folders(
     make, values = _mask_maker(definitions, encoding, labels)
     image_root, mask_root = source / names.images, source / names.masks
     need_folders([image_root, mask_root], "a folder of images and one of masks; name them with --images and --masks")
-    problems: list[str] = []
-    skipped: Counter[str] = Counter()
+    pairing = Pairing(unmatched)
     splits: dict[str, list[SourceImage]] = {}
     for split, folder in _split_folders(image_root, mask_root).items():
-        images = find_files("image", image_root / folder, IMAGE_ENDINGS, problems, suffix=names.image_suffix)
-        masks = find_files("mask", mask_root / folder, MASK_ENDINGS, problems, suffix=names.mask_suffix)
-        if unmatched_files == "skip":
-            without_mask, without_image = unmatched(images, masks)
-            skipped["images without a mask (--unmatched skip)"] += len(without_mask)
-            skipped["masks without an image (--unmatched skip)"] += len(without_image)
-        splits[split] = match(images, masks, make, [] if unmatched_files == "skip" else problems)
-    refuse(problems, source)
+        suffixes = (names.image_suffix, names.mask_suffix)
+        splits[split] = pair_folders(
+            image_root / folder, mask_root / folder, make, pairing, suffixes=suffixes, mask_endings=MASK_ENDINGS
+        )
+    pairing.refuse(source)
     settings = {**names._asdict(), "encoding": encoding, "values": values}
-    return SourceDataset("convert folders", source, class_table(definitions, labels), splits, settings, skipped)
+    return SourceDataset("convert folders", source, class_table(definitions, labels), splits, settings, pairing.skipped)
 
 
 def _mask_maker(
@@ -131,4 +117,4 @@ def _mask_maker(
 def _split_folders(images: Path, masks: Path) -> dict[str, str]:
     """Folder of each split, below the images and the masks."""
     folders = [path.name for path in subfolders(images) if (masks / path.name).is_dir()]
-    return {standard_split(folder): folder for folder in folders} or {"train": "."}
+    return {split: folder for folder, split in name_splits(folders).items()} or {"train": "."}

@@ -14,12 +14,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from dataset_tools.convert.classes import NamedClass
 from dataset_tools.convert.painting import (
     BACKGROUND_NAMES,
     Canvas,
@@ -33,18 +34,20 @@ from dataset_tools.convert.painting import (
     lies_outside,
     plan_shapes,
 )
+from dataset_tools.convert.pairing import Pairing, Unmatched, standard_split
 from dataset_tools.convert.source import (
-    IMAGE_ENDINGS,
     FileMask,
-    NamedClass,
     PaintedMask,
     SourceDataset,
     SourceImage,
     read_json_object,
-    standard_split,
+    stated_size,
 )
-from dataset_tools.polygons import check_points
+from dataset_tools.labels import label_text
+from dataset_tools.paths import IMAGE_ENDINGS, find_paths
+from dataset_tools.polygons import check_points, read_annotations
 from fasterseg.base.errors import list_problems
+from fasterseg.base.images import check_pixels
 
 IGNORE_LABEL = "__ignore__"
 LABELME_OPTIONS = ShapeOptions(order="file")
@@ -76,29 +79,44 @@ class LabelmeMask(FileMask):
     plan: ShapePlan
     class_ids: Mapping[str, int]
     widths: LineWidths
+    is_drawn: ClassVar[bool] = True
+
+    def stated_size(self) -> tuple[int, int] | None:
+        """What the file says."""
+        return _stated_size(read_json_object(self.path), self.path)
 
     def paint(self, size: tuple[int, int]) -> PaintedMask:
         """Paints the shapes."""
         content = read_json_object(self.path)
-        stated = (content.get("imageHeight"), content.get("imageWidth"))
-        if None not in stated and stated != size:
+        stated = _stated_size(content, self.path)
+        if stated is not None and stated != size:
             raise ValueError(
                 f"{self.path}: imageHeight x imageWidth is {stated[0]}x{stated[1]}, but the image is "
                 f"{size[0]}x{size[1]}; it was resized, or is stored turned with an orientation tag"
             )
         canvas = Canvas(self.plan, size)
         for number, shape in enumerate(content["shapes"]):
-            label = shape.get("label")
+            label = label_text(shape.get("label"), f"{self.path}: shapes[{number}]")
             place = f"{self.path}: shapes[{number}] ({label})"
+            points = shape.get("points")
+            is_outline = (shape.get("shape_type") or "polygon") == "polygon" and isinstance(points, list)
+            if is_outline and canvas.leaves_out(len(points)):
+                continue
             region = read_shape(shape, size, self.widths, place)
             if label == IGNORE_LABEL:
                 canvas.add_ignored(region)
-            elif label in self.class_ids:
-                canvas.add(self.class_ids[label], region)
+            elif (name := label if label in self.class_ids else label.strip()) in self.class_ids:
+                canvas.add(self.class_ids[name], region)
             else:
                 known = ", ".join(self.class_ids)
                 raise ValueError(f"{place}: no class of this name (known: {known}); add it to the labels")
         return canvas.finish()
+
+
+def _stated_size(content: Mapping[str, Any], path: Path) -> tuple[int, int] | None:
+    """The size of the image that a file states, where it does."""
+    height, width = content.get("imageHeight"), content.get("imageWidth")
+    return None if height is None or width is None else stated_size(height, width, f"{path}: imageHeight, imageWidth")
 
 
 def read_shape(shape: Mapping[str, Any], size: tuple[int, int], widths: LineWidths, place: str) -> Region | None:
@@ -156,11 +174,25 @@ def _read_mask(shape: Mapping[str, Any], points: NDArray[np.float64], place: str
     """The pixels of a shape of the type mask: a PNG in base64 at the first of its two points."""
     try:
         with Image.open(io.BytesIO(base64.b64decode(shape.get("mask") or "", validate=True))) as image:
-            pixels = np.asarray(image.convert("L")) > 0
+            check_pixels((image.height, image.width), f"{place}: mask")
+            pixels = _object_pixels(image)
     except (binascii.Error, TypeError, UnidentifiedImageError, OSError, SyntaxError) as error:
         raise ValueError(f"{place}: mask is no PNG in base64 ({error})") from error
-    left, top = np.rint(points[0]).astype(int).tolist()
+    left, top, right, bottom = np.rint(points).astype(int).reshape(-1).tolist()
+    if pixels.shape != (bottom - top + 1, right - left + 1):
+        raise ValueError(
+            f"{place}: mask has {pixels.shape[0]}x{pixels.shape[1]} pixels (height x width), but its two points span "
+            f"{bottom - top + 1}x{right - left + 1}; they must be equal"
+        )
     return Patch(pixels, left, top)
+
+
+def _object_pixels(image: Image.Image) -> NDArray[np.bool_]:
+    """Where a mask is not 0: the index of a palette image, whatever its colour; what is transparent is not seen."""
+    values = np.asarray(image)
+    if image.mode in ("LA", "RGBA"):
+        return np.asarray((values[..., :-1] != 0).any(axis=-1) & (values[..., -1] != 0))
+    return np.asarray(values != 0 if values.ndim == 2 else (values != 0).any(axis=-1))
 
 
 def read_labelme(
@@ -169,6 +201,7 @@ def read_labelme(
     labels: Sequence[str] | None = None,
     options: ShapeOptions = LABELME_OPTIONS,
     widths: LineWidths | None = None,
+    unmatched: Unmatched = "error",
 ) -> SourceDataset:
     """Lists a folder of labelme's files.
 
@@ -179,6 +212,7 @@ def read_labelme(
         options: How shapes become masks. By default the later one of two overlapping shapes is seen, and pixels without
             a shape are a class `background` with the train id 0.
         widths: How thick lines and points are painted.
+        unmatched: What becomes of files whose image is not found: an error, or left out.
 
     Returns:
         The source.
@@ -189,7 +223,7 @@ def read_labelme(
     """
     widths = widths or LineWidths()
     skipped: Counter[str] = Counter()
-    files = _list_files(source, skipped)
+    files = _list_files(source, skipped, unmatched)
     skipped["images without a JSON file"] += len(_list_images(source) - {file.image.resolve() for file in files})
     found = labels if labels is not None else sorted({label for file in files for label in file.labels})
     names = sorted((name for name in found if name != IGNORE_LABEL), key=lambda name: name not in BACKGROUND_NAMES)
@@ -201,7 +235,7 @@ def read_labelme(
         mask = LabelmeMask(file.path, plan, class_ids, widths)
         splits.setdefault(split, []).append(SourceImage(name, file.image, mask))
     return SourceDataset(
-        "convert labelme", source, plan.table, splits, {**options.settings(), **widths._asdict()}, +skipped
+        "convert labelme", source, plan.table, splits, {**options.settings(), **widths._asdict()}, +skipped, plan.notes
     )
 
 
@@ -221,26 +255,34 @@ class _LabelmeFile(NamedTuple):
     labels: frozenset[str]
 
 
-def _list_files(source: Path, skipped: Counter[str]) -> list[_LabelmeFile]:
+def _list_files(source: Path, skipped: Counter[str], unmatched: Unmatched) -> list[_LabelmeFile]:
     """Reads the labels and image of every file; their shapes are read again when their mask is painted."""
-    paths = sorted(source.rglob("*.json")) if source.is_dir() else []
+    paths = find_paths(source, "*.json", deep=True)
     if not paths:
         raise FileNotFoundError(f"no JSON files below {source}")
-    files, problems = [], []
+    files, pairing = [], Pairing(unmatched)
     for path in paths:
         try:
-            content = read_json_object(path)
-            if "shapes" not in content:
+            content = read_annotations(path)
+            if not isinstance(content, dict) or "shapes" not in content:
                 skipped["JSON files without shapes"] += 1
                 continue
-            labels = frozenset(str(shape["label"]) for shape in content["shapes"])
-            files.append(_LabelmeFile(path, _find_image(path, content, skipped), labels))
+            labels = frozenset(
+                label_text(shape["label"], f"{path}: shapes[{number}]")
+                for number, shape in enumerate(content["shapes"])
+            )
+            image = _find_image(path, content, skipped)
+            if image is None:
+                pairing.lacks("files without their image", _lost_image(path, content))
+            else:
+                files.append(_LabelmeFile(path, image, labels))
         except (TypeError, KeyError) as error:
-            problems.append(f"{path}: shapes must hold objects with a label ({error!r})")
+            pairing.problems.append(f"{path}: shapes must hold objects with a label ({error!r})")
         except (ValueError, FileNotFoundError) as error:
-            problems.append(str(error))
-    if problems:
-        raise ValueError(f"{source}: files of labelme that cannot be converted:{list_problems(problems)}")
+            pairing.problems.append(str(error))
+    skipped.update(pairing.skipped)
+    if pairing.problems:
+        raise ValueError(f"{source}: files of labelme that cannot be converted:{list_problems(pairing.problems)}")
     if not files:
         raise FileNotFoundError(f"none of the {len(paths)} JSON files below {source} has shapes; is it labelme's form?")
     return files
@@ -248,11 +290,11 @@ def _list_files(source: Path, skipped: Counter[str]) -> list[_LabelmeFile]:
 
 def _list_images(source: Path) -> set[Path]:
     """All images below a folder."""
-    return {path.resolve() for path in source.rglob("*") if path.suffix.lower() in IMAGE_ENDINGS}
+    return {path.resolve() for path in find_paths(source, "*", deep=True) if path.suffix.lower() in IMAGE_ENDINGS}
 
 
-def _find_image(path: Path, content: Mapping[str, Any], skipped: Counter[str]) -> Path:
-    """The image of a file: where imagePath says, or of that name right beside the file, which is counted."""
+def _find_image(path: Path, content: Mapping[str, Any], skipped: Counter[str]) -> Path | None:
+    """The image of a file: where imagePath says, or of that name right beside the file, which is counted; or none."""
     stated = content.get("imagePath")
     if not isinstance(stated, str) or not stated:
         raise ValueError(f"{path}: imagePath is {stated!r}, expected the path of the image")
@@ -262,6 +304,12 @@ def _find_image(path: Path, content: Mapping[str, Any], skipped: Counter[str]) -
             if candidate.parent != (path.parent / relative).parent:
                 skipped["stale imagePaths: the image of that name beside the file was taken"] += 1
             return candidate
-    raise FileNotFoundError(
-        f"{path}: image {stated!r} not found, neither there nor beside the file; put it beside (imageData is not read)"
+    return None
+
+
+def _lost_image(path: Path, content: Mapping[str, Any]) -> str:
+    """What the error says of a file whose image is not found."""
+    return (
+        f"{path}: image {content['imagePath']!r} not found, neither there nor beside the file; put it beside "
+        "(imageData is not read), or leave such files out with --unmatched skip"
     )

@@ -12,19 +12,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from dataset_tools.convert.source import (
-    IndexMask,
-    NamedClass,
-    SourceDataset,
-    SourceImage,
+from dataset_tools.convert.classes import NamedClass, plan_classes
+from dataset_tools.convert.pairing import (
+    Pairing,
+    Unmatched,
     images_alone,
     need_folders,
     pair_folders,
-    plan_classes,
-    read_json_object,
-    refuse,
     standard_split,
 )
+from dataset_tools.convert.source import IndexMask, SourceDataset, SourceImage, read_json_object
+from dataset_tools.labels import label_text
 
 Version = Literal["v1.2", "v2.0"]
 _SPLITS = ("training", "validation", "testing")
@@ -32,7 +30,12 @@ _UNPUBLISHED_SPLIT = "testing"
 
 
 def read_mapillary(
-    source: Path, *, version: Version = "v2.0", ignore: Sequence[str] = (), all_labels: bool = False
+    source: Path,
+    *,
+    version: Version = "v2.0",
+    ignore: Sequence[str] = (),
+    all_labels: bool = False,
+    unmatched: Unmatched = "error",
 ) -> SourceDataset:
     """Lists Mapillary Vistas.
 
@@ -41,6 +44,7 @@ def read_mapillary(
         version: Which of the two labellings.
         ignore: Classes, by their readable names, whose pixels become the ignore index.
         all_labels: Take labels that are not evaluated for classes; otherwise they are ignored.
+        unmatched: What becomes of images without a mask and masks without an image: an error, or left out.
 
     Returns:
         The source.
@@ -58,20 +62,20 @@ def read_mapillary(
     if not folders:
         raise FileNotFoundError(f"none of Vistas' folders {', '.join(_SPLITS)} in {source}")
     make = partial(IndexMask, train_ids=plan.train_ids)
-    problems: list[str] = []
+    pairing = Pairing(unmatched)
     splits: dict[str, list[SourceImage]] = {}
     for split in folders:
         images, masks = source / split / "images", source / split / version / "labels"
         need_folders([images], f"the images of {split}")
         if split == _UNPUBLISHED_SPLIT and not masks.is_dir():
-            splits[standard_split(split)] = images_alone(images, problems)
+            splits[standard_split(split)] = images_alone(images, pairing.problems)
             continue
-        need_folders([masks], f"the masks of {split}")
-        splits[standard_split(split)] = pair_folders(images, masks, make, problems)
-    refuse(problems, source)
+        if pairing.has_folder(masks, images, "the masks of"):
+            splits[standard_split(split)] = pair_folders(images, masks, make, pairing)
+    pairing.refuse(source)
     settings = {"version": version, "ignore": sorted(ignore), "all_labels": all_labels}
-    name, skipped = f"Mapillary Vistas {version}", {reason: len(left_out)}
-    return SourceDataset("convert mapillary", source, plan.table, splits, settings, skipped, name)
+    name, skipped = f"Mapillary Vistas {version}", {reason: len(left_out), **pairing.skipped}
+    return SourceDataset("convert mapillary", source, plan.table, splits, settings, skipped, plan.notes, name)
 
 
 def _read_labels(config: Path) -> tuple[list[NamedClass], list[str]]:
@@ -80,7 +84,7 @@ def _read_labels(config: Path) -> tuple[list[NamedClass], list[str]]:
         raise FileNotFoundError(f"{config} not found; it comes with Vistas and names the labels of that version")
     try:
         labels: list[dict[str, Any]] = read_json_object(config)["labels"]
-        readable = [str(label["readable"]) for label in labels]
+        readable = [label_text(label["readable"], f"labels[{number}]") for number, label in enumerate(labels)]
         # Full names, such as construction--flat--road, where the short ones repeat.
         names = readable if len(set(readable)) == len(readable) else [str(label["name"]) for label in labels]
         colors = [tuple(int(value) for value in label["color"]) for label in labels]

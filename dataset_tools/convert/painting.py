@@ -19,15 +19,19 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from pycocotools import mask as mask_api
 
-from dataset_tools.convert.source import NamedClass, PaintedMask, plan_classes
+from dataset_tools.convert.classes import NamedClass, plan_classes, strip_names
+from dataset_tools.convert.source import PaintedMask
 from dataset_tools.labels import IGNORE_TRAIN_ID, ClassTable
 from dataset_tools.polygons import fill_polygon
 
 PaintOrder = Literal["file", "reversed", "area", "class"]
 Background = Literal["class", "ignore"]
+Unlabelled = Literal["error", "background"]
+Degenerate = Literal["error", "skip"]
 
 BACKGROUND_NAMES = ("background", "_background_")
 OUTSIDE = "objects that lie wholly outside their image"
+DEGENERATE = "outlines of fewer than 3 corners (--degenerate skip)"
 
 
 class Region(Protocol):
@@ -216,16 +220,21 @@ class ShapeOptions(NamedTuple):
         background: What pixels that no object covers are: a class of their own, or ignored.
         ignore: Classes whose objects are painted as ignored pixels.
         skip: Classes whose objects are not painted: what is beneath them is seen.
+        degenerate: What becomes of outlines of fewer than 3 corners: an error, or left out.
     """
 
     order: PaintOrder
     background: Background = "class"
     ignore: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
+    degenerate: Degenerate = "error"
 
     def settings(self) -> dict[str, object]:
         """The options as plain values."""
-        return {"order": self.order, "background": self.background, "ignore": self.ignore, "skip": self.skip}
+        plain = self._asdict()
+        if self.degenerate == "error":
+            del plain["degenerate"]  # folders of earlier releases do not hold it
+        return plain
 
 
 class ShapePlan(NamedTuple):
@@ -237,6 +246,8 @@ class ShapePlan(NamedTuple):
         skipped: Names of the classes that are not painted, by id.
         background: Value of pixels that no object covers.
         order: Which of two overlapping objects is seen.
+        notes: Which classes were made one, for the user.
+        degenerate: What becomes of outlines of fewer than 3 corners.
     """
 
     table: ClassTable
@@ -244,6 +255,8 @@ class ShapePlan(NamedTuple):
     skipped: Mapping[int, str]
     background: int
     order: PaintOrder
+    notes: tuple[str, ...] = ()
+    degenerate: Degenerate = "error"
 
 
 def plan_shapes(found: Sequence[NamedClass], options: ShapeOptions, source: Path) -> ShapePlan:
@@ -256,8 +269,9 @@ def plan_shapes(found: Sequence[NamedClass], options: ShapeOptions, source: Path
         source: Where the classes stand, for messages.
 
     Raises:
-        ValueError: A name of the options is no class, or names or ids stand twice.
+        ValueError: A name of the options is no class, or ids stand twice.
     """
+    found = strip_names(found)
     unknown = sorted(set(options.skip) - {entry.name for entry in found})
     if unknown:
         names = ", ".join(entry.name for entry in found)
@@ -275,7 +289,7 @@ def plan_shapes(found: Sequence[NamedClass], options: ShapeOptions, source: Path
     background = plan.train_ids[own.source_id] if own and options.background == "class" else IGNORE_TRAIN_ID
     # A background that was put in front has no id in the source: no object may name it.
     values = {entry.source_id: plan.train_ids[entry.source_id] for entry in painted if entry in found}
-    return ShapePlan(plan.table, values, skipped, background, options.order)
+    return ShapePlan(plan.table, values, skipped, background, options.order, plan.notes, options.degenerate)
 
 
 class _Shape(NamedTuple):
@@ -321,6 +335,13 @@ class Canvas:
             self.skip(OUTSIDE)
         else:
             self._shapes.append(_Shape(value, region))
+
+    def leaves_out(self, corner_count: int) -> bool:
+        """Whether an outline has too few corners and is left out, which is counted."""
+        degenerate = corner_count < 3 and self.plan.degenerate == "skip"
+        if degenerate:
+            self.skip(DEGENERATE)
+        return degenerate
 
     def skip(self, reason: str) -> None:
         """Counts an object that is not painted."""

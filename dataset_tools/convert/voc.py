@@ -13,25 +13,30 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from dataset_tools.convert.classes import ClassPlan, NamedClass, plan_classes
+from dataset_tools.convert.painting import BACKGROUND_NAMES, Unlabelled
+from dataset_tools.convert.pairing import (
+    NamedFiles,
+    Pairing,
+    Unmatched,
+    find_files,
+    name_splits,
+    need_folders,
+)
 from dataset_tools.convert.source import (
-    IMAGE_ENDINGS,
-    ClassPlan,
+    BlankMask,
     ColorMask,
     Encoding,
     IndexMask,
     MaskSource,
-    NamedClass,
-    NamedFiles,
     SourceDataset,
     SourceImage,
-    find_files,
-    need_folders,
-    plan_classes,
-    refuse,
 )
 from dataset_tools.labels import IGNORE_TRAIN_ID
 from dataset_tools.lists import read_lines
-from dataset_tools.masks import Rgb, distinct_colors, open_stored
+from dataset_tools.masks import Rgb, distinct_colors
+from dataset_tools.paths import IMAGE_ENDINGS, find_paths
+from fasterseg.base.images import open_image
 
 EncodingChoice = Literal["auto", "index", "color"]
 VOC_NAMES = (
@@ -44,7 +49,7 @@ _VOC_CLASSES = tuple(
 )
 BORDER_ID = 255
 BORDER_COLOR: Rgb = distinct_colors(256)[BORDER_ID]
-_DEFAULT_LIST, _JOINED_LIST = "default", "trainval"
+_JOINED_LIST = "trainval"
 
 
 def read_labelmap(path: Path) -> list[NamedClass]:
@@ -81,7 +86,14 @@ def read_labelmap(path: Path) -> list[NamedClass]:
     return classes
 
 
-def read_voc(source: Path, *, encoding: EncodingChoice = "auto", ignore: Sequence[str] = ()) -> SourceDataset:
+def read_voc(
+    source: Path,
+    *,
+    encoding: EncodingChoice = "auto",
+    ignore: Sequence[str] = (),
+    unlabelled: Unlabelled = "error",
+    unmatched: Unmatched = "error",
+) -> SourceDataset:
     """Lists a set in VOC's form.
 
     Args:
@@ -91,6 +103,9 @@ def read_voc(source: Path, *, encoding: EncodingChoice = "auto", ignore: Sequenc
             VOC's colours.
         ignore: Classes whose pixels become the ignore index, as the border always does: index 255, or its colour
             (224, 224, 192) where that is no class.
+        unlabelled: What an image of a list without a mask is: an error, or an image of background alone. CVAT writes no
+            masks for frames without shapes.
+        unmatched: What becomes of other images without a mask and of masks without an image: an error, or left out.
 
     Returns:
         The source. The splits are the lists; `trainval` is left out where `train` and `val` are there. Without lists,
@@ -108,23 +123,46 @@ def read_voc(source: Path, *, encoding: EncodingChoice = "auto", ignore: Sequenc
     has_map = labelmap.is_file()
     found = read_labelmap(labelmap) if has_map else list(_VOC_CLASSES)
     plan = plan_classes(found, ignore, labelmap if has_map else source)
-    problems: list[str] = []
-    images = find_files("image", source / "JPEGImages", IMAGE_ENDINGS, problems)
-    masks = find_files("mask", source / "SegmentationClass", (".png",), problems)
+    pairing = Pairing(unmatched)
+    images = find_files("image", source / "JPEGImages", IMAGE_ENDINGS, pairing.problems)
+    masks = find_files("mask", source / "SegmentationClass", (".png",), pairing.problems)
     make = _MaskMaker(found, plan, encoding, has_map)
-    skipped: Counter[str] = Counter()
+    blank = _background_of(found, plan, labelmap) if unlabelled == "background" else None
     splits: dict[str, list[SourceImage]] = {}
-    for split, stems in _read_lists(source, masks, skipped).items():
-        problems.extend(f"{split}: no image for {stem}" for stem in stems if stem not in images.by_name)
-        problems.extend(f"{split}: no mask for {stem}" for stem in stems if stem not in masks.by_name)
-        both = [stem for stem in stems if stem in images.by_name and stem in masks.by_name]
-        splits[split] = [SourceImage(stem, images.by_name[stem], make(masks.by_name[stem])) for stem in both]
-    refuse(problems, source)
-    listed = {item.name for split in splits.values() for item in split}
-    skipped["images that no list names"] = len(images.by_name.keys() - listed)
-    return SourceDataset(
-        "convert voc", source, plan.table, splits, {"encoding": encoding, "ignore": sorted(ignore)}, +skipped
-    )
+    lists = _read_lists(source, masks, pairing.skipped)
+    for split, stems in lists.items():
+        paired = splits.setdefault(split, [])
+        for stem in stems:
+            if stem not in images.by_name:
+                pairing.lacks("names of a list without an image", f"{split}: no image for {stem}")
+            elif stem in masks.by_name:
+                paired.append(SourceImage(stem, images.by_name[stem], make(masks.by_name[stem])))
+            elif blank is not None:
+                paired.append(SourceImage(stem, images.by_name[stem], blank))
+            else:
+                advice = "; if it shows background alone, say so with --unlabelled background"
+                pairing.lacks("images without a mask", f"{split}: no mask for {stem}{advice}")
+    pairing.refuse(source)
+    listed = {stem for stems in lists.values() for stem in stems}
+    pairing.skipped["images that no list names"] = len(images.by_name.keys() - listed)
+    settings: dict[str, object] = {"encoding": encoding, "ignore": sorted(ignore)}
+    if blank is not None:
+        settings["unlabelled"] = unlabelled
+    return SourceDataset("convert voc", source, plan.table, splits, settings, +pairing.skipped, plan.notes)
+
+
+def _background_of(found: Iterable[NamedClass], plan: ClassPlan, labelmap: Path) -> BlankMask:
+    """The mask of an image without objects.
+
+    Raises:
+        ValueError: No class is the background.
+    """
+    own = next((entry for entry in found if entry.name in BACKGROUND_NAMES or entry.color == (0, 0, 0)), None)
+    if own is None:
+        raise ValueError(
+            f"{labelmap}: no class is called background or has the colour 0,0,0, which --unlabelled background needs"
+        )
+    return BlankMask(plan.train_ids[own.source_id], "images without a mask: all background (--unlabelled background)")
 
 
 class _MaskMaker:
@@ -147,7 +185,7 @@ class _MaskMaker:
         """What a mask holds."""
         if self._encoding != "auto":
             return self._encoding
-        with open_stored(path) as image:
+        with open_image(path, "mask") as image:
             mode = image.mode
         colored = ("RGB", "RGBA", "P") if self._has_map else ("RGB", "RGBA")
         return "color" if mode in colored else "index"
@@ -155,12 +193,17 @@ class _MaskMaker:
 
 def _read_lists(source: Path, masks: NamedFiles, skipped: Counter[str]) -> dict[str, list[str]]:
     """The stems of each split."""
-    lists = {path.stem: path for path in sorted((source / "ImageSets" / "Segmentation").glob("*.txt"))}
+    lists = {path.stem: path for path in find_paths(source / "ImageSets" / "Segmentation", "*.txt")}
     if not lists:
         return {"train": list(masks.by_name)}
     if {"train", "val", _JOINED_LIST} <= lists.keys():
         del lists[_JOINED_LIST]
         skipped[f"list {_JOINED_LIST}: train and val are converted"] = 1
-    if _DEFAULT_LIST in lists and "train" not in lists:
-        lists["train"] = lists.pop(_DEFAULT_LIST)
-    return {split: [line.strip() for _, line in read_lines(path)] for split, path in sorted(lists.items())}
+    splits = name_splits(sorted(lists))
+    return {split: [_stem(line, masks) for _, line in read_lines(lists[name])] for name, split in splits.items()}
+
+
+def _stem(line: str, masks: NamedFiles) -> str:
+    """The name that a line of a list gives; backslashes of Windows count as `/`."""
+    stem = line.strip()
+    return stem if stem in masks.by_name else stem.replace("\\", "/")

@@ -52,6 +52,11 @@ _ERRORS = (
         "fetch or export the files again, or take the lines out of the list",
     ),
     (
+        "too-large",
+        "images or masks have more pixels than are read",
+        "cut them into tiles or scale them down, image and mask alike, or raise the limit that the message names",
+    ),
+    (
         "size-mismatch",
         "image and mask differ in size",
         "export both at one size; where height and width are swapped, the mask was drawn on the rotated picture",
@@ -99,7 +104,7 @@ _WARNINGS = (
     (
         "exif-rotation",
         "images have an orientation tag, which training does not apply",
-        "rotate the stored pixels and remove the tag (the masks must fit the stored pixels)",
+        "rotate the pixels of the source, remove the tag and convert again (the masks must fit the stored pixels)",
     ),
     (
         "channels",

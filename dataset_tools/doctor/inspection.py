@@ -18,7 +18,7 @@ from PIL import Image
 
 from dataset_tools.masks import READABLE_MODES, Rgb, read_mask
 from dataset_tools.samples import Sample
-from fasterseg.base.images import described, read_image
+from fasterseg.base.images import TooLargeImageError, described, open_image, orientation_of, read_image
 
 HASH_BITS = 128
 _GRID = 8
@@ -26,10 +26,9 @@ _GRID = 8
 _MIN_CONTRAST = 8
 _COLOR_MODES = frozenset(("RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"))
 _LOSSY_FORMATS = frozenset(("JPEG", "MPO"))
-_ORIENTATION_TAG = 0x0112
 _COLOR_SAMPLES = 20_000
 # What Pillow raises on damaged files, by format and kind of damage.
-_DAMAGE = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
+_DAMAGE = (OSError, SyntaxError, ValueError, struct.error)
 
 
 class Problem(NamedTuple):
@@ -121,6 +120,9 @@ def _inspect_image(sample: Sample, problems: list[Problem]) -> ImageFacts | None
     """Decodes an image twice: as training does, and for what that decoder does not tell."""
     try:
         pixels = read_image(sample.image, sample.origin)
+    except TooLargeImageError as error:
+        problems.append(Problem("too-large", str(error)))
+        return None
     except ValueError as error:
         problems.append(Problem("unreadable", str(error)))
         return None
@@ -143,7 +145,7 @@ def _look_closer(path: Path) -> tuple[str, int]:
         OSError: It is cut off or damaged (or one of the other errors of `_DAMAGE`).
     """
     with Image.open(path) as image:
-        mode, orientation = image.mode, int(image.getexif().get(_ORIENTATION_TAG, 1))
+        mode, orientation = image.mode, orientation_of(image)
         if image.format != "PNG":
             # JPEG decodes at an eighth of its size, still reading the file to its end.
             image.draft(None, (1, 1))
@@ -159,10 +161,13 @@ def _inspect_mask(path: Path, origin: str, colors: tuple[Rgb, ...], problems: li
     """Decodes a mask, after its form was found to be that of a mask."""
     name = described(path, origin)
     try:
-        with Image.open(path) as opened:
+        with open_image(path, "mask") as opened:
             form = _form_problem(opened, name, colors)
             palette = _palette(opened)
         ids = read_mask(path) if form is None else None
+    except TooLargeImageError as error:
+        problems.append(Problem("too-large", str(error)))
+        return None
     except _DAMAGE as error:
         refused = isinstance(error, ValueError) and error.__cause__ is None and str(path) in str(error)
         problems.append(Problem("mask-mode" if refused else "unreadable", f"mask cannot be read: {name} ({error})"))

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Literal, NamedTuple, Protocol
 
 from dataset_tools.files import CLAIM_NAME, MADE_NAME
+from dataset_tools.paths import is_clutter
 from fasterseg.base.console import tracked
 from fasterseg.base.errors import list_problems
 from fasterseg.base.files import replacing
@@ -171,6 +172,8 @@ class Archive(Protocol):
 
 
 class _ZipArchive:
+    """A zip archive; backslashes in its names, which Windows' PowerShell wrote, are the `/` that zip prescribes."""
+
     def __init__(self, archive: zipfile.ZipFile) -> None:
         self._archive = archive
         self._infos: dict[str, zipfile.ZipInfo] = {}
@@ -180,15 +183,16 @@ class _ZipArchive:
         for info in self._archive.infolist():
             if info.flag_bits & 1:
                 raise ValueError(f"{self._archive.filename} is encrypted ({info.filename}); unpack it yourself")
-            self._infos[info.filename] = info
+            name = info.filename.replace("\\", "/")
+            self._infos[name] = info
             mode = stat.S_IFMT(info.external_attr >> 16)
-            if info.is_dir():
-                yield Member(info.filename, "folder")
+            if name.endswith("/"):
+                yield Member(name, "folder")
             elif mode == stat.S_IFLNK:
                 target = self._archive.read(info) if info.file_size <= _LONGEST_TARGET else b""
-                yield Member(info.filename, "link", 0, target.decode("utf-8", "surrogateescape"))
+                yield Member(name, "link", 0, target.decode("utf-8", "surrogateescape"))
             else:
-                yield Member(info.filename, "file" if mode in (0, stat.S_IFREG) else "other", info.file_size)
+                yield Member(name, "file" if mode in (0, stat.S_IFREG) else "other", info.file_size)
 
     def open(self, member: Member) -> IO[bytes]:
         """The content of a file; see `Archive`."""
@@ -261,10 +265,14 @@ def open_archive(path: Path) -> Iterator[Archive]:
 
 
 class Unpacked(NamedTuple):
-    """What an archive holds, or what was unpacked: paths of files and links, and the bytes of all files."""
+    """What an archive holds, or what was unpacked: paths of files and links, their bytes, and files left out.
+
+    Left out are those that macOS puts beside others: `._x`, and the folder `__MACOSX`.
+    """
 
     paths: tuple[Path, ...]
     size_bytes: int
+    left_out: int = 0
 
 
 def unpack(
@@ -288,10 +296,12 @@ def unpack(
     """
     with open_archive(path) as archive:
         account = Account(path, path.stat().st_size, limits)
-        members = []
+        members, left_out = [], 0
         for member in archive.members():
             account.add(member.size_bytes)
-            if not is_reserved(member.name):
+            if is_clutter(member.name):
+                left_out += member.kind != "folder"
+            elif not is_reserved(member.name):
                 members.append(member)
         check_members(members, path)
         size_bytes = sum(member.size_bytes for member in members)
@@ -300,7 +310,7 @@ def unpack(
             check_room(out, size_bytes)
             for member in tracked(members, "unpack", disable=not progress):
                 _write(archive, member, out / member.name)
-    return Unpacked(paths, size_bytes)
+    return Unpacked(paths, size_bytes, left_out)
 
 
 def check_room(out: Path, size_bytes: int) -> None:

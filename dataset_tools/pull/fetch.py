@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from dataset_tools.files import MADE_NAME, claim_folder, record_made
+from dataset_tools.paths import is_clutter
 from dataset_tools.pull.archive import (
     DEFAULT_LIMITS,
     Limits,
@@ -125,13 +126,18 @@ def pull(
     if dry_run:
         fetched = address.kind in ("download", "repository")
         note = f"what {address.public} ({address.kind}) holds is known once it is fetched"
-        return Pulled(len(held.paths), held.size_bytes, (note,) if fetched else ())
+        return Pulled(len(held.paths), held.size_bytes, (note,) if fetched else _left_out(held))
     known = claim_folder(out, tool="pull", settings={"source": address.public, "sha256": sha256, "ref": ref})
     if known and (out / MADE_NAME).is_file():
         return Pulled(0, 0, fresh=False)
     got, notes = _get(address, out, sha256=sha256, ref=ref, limits=limits, progress=progress)
     record_made(out, got.paths)
-    return Pulled(len(got.paths), got.size_bytes, notes)
+    return Pulled(len(got.paths), got.size_bytes, (*notes, *_left_out(got)))
+
+
+def _left_out(got: Unpacked) -> tuple[str, ...]:
+    """What there is to say of files that were left out."""
+    return (f"left out, files that macOS put beside others (._* and __MACOSX): {got.left_out}",) if got.left_out else ()
 
 
 def _check_arguments(address: Address, out: Path, sha256: str | None, ref: str | None) -> None:
@@ -161,7 +167,7 @@ def _get(
     if address.kind == "repository":
         checkout = check_out(address.location, out, ref=ref)
         left = (f"submodules were left out: {', '.join(checkout.submodules)}",) if checkout.submodules else ()
-        return Unpacked(checkout.paths, checkout.size_bytes), (f"commit {checkout.commit}", *left)
+        return Unpacked(checkout.paths, checkout.size_bytes, checkout.left_out), (f"commit {checkout.commit}", *left)
     path = download(address.location, out, progress=progress)
     try:
         check_sha256(path, sha256)
@@ -207,10 +213,11 @@ def _list_folder(source: Path) -> Iterator[Member]:
 
 def _copy_folder(source: Path, out: Path, *, dry_run: bool = False, progress: bool = True) -> Unpacked:
     """Copies a folder after checking its members; files that exist with the source's size and time are kept."""
-    members = [member for member in _list_folder(source) if not is_reserved(member.name)]
+    found = [member for member in _list_folder(source) if not is_reserved(member.name)]
+    members = [member for member in found if not is_clutter(member.name)]
     check_members(members, source)
     size_bytes = sum(member.size_bytes for member in members)
-    copies = Unpacked(tuple(out / member.name for member in members), size_bytes)
+    copies = Unpacked(tuple(out / member.name for member in members), size_bytes, len(found) - len(members))
     if dry_run:
         return copies
     check_room(out, size_bytes)

@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
+from dataset_tools.paths import is_clutter
 from dataset_tools.pull.archive import (
     DOWNLOAD_FOLDER,
     RESERVED_NAMES,
@@ -21,12 +22,13 @@ _PROTOCOLS = "file:git:http:https:ssh"
 
 
 class Checkout(NamedTuple):
-    """What was checked out: the commit, paths of files and links, their bytes, and submodules that were left out."""
+    """What was checked out: the commit, paths of files and links, their bytes, submodules and clutter left out."""
 
     commit: str
     paths: tuple[Path, ...]
     size_bytes: int
     submodules: tuple[str, ...]
+    left_out: int = 0
 
 
 def check_out(address: str, out: Path, *, ref: str | None = None) -> Checkout:
@@ -53,17 +55,20 @@ def check_out(address: str, out: Path, *, ref: str | None = None) -> Checkout:
     _git(store, "init", "--bare", "--quiet")
     _git(store, "remote", "add", "origin", address)
     _git(store, "fetch", "--quiet", "--depth", "1", "--no-tags", "origin", ref or "HEAD")
-    members, submodules = _list(store)
+    found, submodules = _list(store)
+    members = [member for member in found if not is_clutter(member.name)]
     check_members(members, f"repository {address}")
     size_bytes = sum(member.size_bytes for member in members)
     check_room(out, size_bytes)
-    left_out = (f":(exclude,top){name}" for name in RESERVED_NAMES)
+    clutter = [member.name for member in found if is_clutter(member.name)]
+    left_out = [f":(exclude,top){name}" for name in RESERVED_NAMES]
+    left_out += [":(exclude,top,glob)**/._*", ":(exclude,top,glob)**/._*/**", ":(exclude,top,glob)**/__MACOSX/**"]
     commit = _git(store, "rev-parse", "FETCH_HEAD^{commit}").decode().strip()
     _git(store, "--work-tree", str(out.resolve()), "checkout", "--force", "FETCH_HEAD", "--", ".", *left_out)
     shutil.rmtree(store.parent)
     paths = tuple(out / member.name for member in members)
     _check_pointers(paths, address)
-    return Checkout(commit, paths, size_bytes, submodules)
+    return Checkout(commit, paths, size_bytes, submodules, len(clutter))
 
 
 def _git(store: Path, *arguments: str) -> bytes:

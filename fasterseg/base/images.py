@@ -1,18 +1,105 @@
 """Reading images and writing masks: one reader for training, evaluation and prediction."""
 
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
+from fasterseg.base.errors import describe_memory_error
 from fasterseg.base.files import replacing
+
+MOST_PIXELS = 180_000_000
+MOST_PIXELS_VARIABLE = "FASTERSEG_MAX_IMAGE_PIXELS"
+_ORIENTATION_TAG = 0x0112
+# What Pillow raises on files that it does not know or that are damaged.
+_UNREADABLE = (UnidentifiedImageError, OSError, SyntaxError)
+
+# The limit of this module, which can be raised, holds in place of Pillow's own.
+Image.MAX_IMAGE_PIXELS = None
+
+
+class TooLargeImageError(ValueError):
+    """An image has more pixels than are read."""
 
 
 def described(path: Path, origin: str) -> str:
     """A file for a message, with the list line it comes from."""
     return f"{path} ({origin})" if origin else str(path)
+
+
+def most_pixels() -> int:
+    """The most pixels that an image may have: `MOST_PIXELS`, or what the environment variable says.
+
+    Raises:
+        ValueError: The variable is no number of pixels.
+    """
+    text = os.environ.get(MOST_PIXELS_VARIABLE, "").replace("_", "")
+    if not text:
+        return MOST_PIXELS
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"{MOST_PIXELS_VARIABLE} is {text!r}, expected a number of pixels such as {MOST_PIXELS}")
+    return int(text)
+
+
+def check_pixels(size: tuple[int, int], name: str) -> None:
+    """Refuses an image that is larger than the limit, before its pixels are decoded.
+
+    Args:
+        size: (height, width), from its header.
+        name: What the error names.
+
+    Raises:
+        TooLargeImageError: It has more pixels; says how the limit is raised.
+    """
+    height, width = size
+    if height * width > (most := most_pixels()):
+        raise TooLargeImageError(
+            f"{name} has {height}x{width} (height x width) = {height * width:,} pixels, more than {most:,}; cut it "
+            f"into tiles or scale it down, its mask alike, or raise the limit: {MOST_PIXELS_VARIABLE}={height * width}"
+        )
+
+
+@contextmanager
+def open_image(path: Path, kind: str = "image") -> Iterator[Image.Image]:
+    """Opens an image with Pillow; only its header is read so far.
+
+    Args:
+        path: The file.
+        kind: What it is, for messages.
+
+    Yields:
+        The image.
+
+    Raises:
+        FileNotFoundError: The file does not exist.
+        TooLargeImageError: It has more pixels than the limit.
+        ValueError: It cannot be decoded.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{kind} not found: {path}")
+    try:
+        with Image.open(path) as image:
+            check_pixels((image.height, image.width), f"{kind} {path}")
+            yield image
+    except _UNREADABLE as error:
+        raise ValueError(f"{kind} cannot be read: {path} ({error}); it is damaged or not an image") from error
+
+
+def orientation_of(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8, that `read_image` leaves to be applied; 1 where there is none.
+
+    Of TIFF files it is always 1: Pillow and OpenCV both turn their pixels while they read them.
+    """
+    if image.format == "TIFF":
+        return 1
+    orientation = image.getexif().get(_ORIENTATION_TAG, 1)
+    return orientation if orientation in range(1, 9) else 1
 
 
 def read_image(path: Path, origin: str = "") -> NDArray[np.uint8]:
@@ -27,15 +114,38 @@ def read_image(path: Path, origin: str = "") -> NDArray[np.uint8]:
 
     Raises:
         FileNotFoundError: The file does not exist.
+        TooLargeImageError: It has more pixels than the limit.
         ValueError: The file is damaged, cut off or not an image.
     """
+    name = described(path, origin)
     if not path.is_file():
-        raise FileNotFoundError(f"image not found: {described(path, origin)}; correct the path or restore the file")
-    data = np.frombuffer(path.read_bytes(), np.uint8)
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION) if data.size else None
+        raise FileNotFoundError(f"image not found: {name}; correct the path or restore the file")
+    data = path.read_bytes()
+    _check_header(data, f"image {name}")
+    try:
+        image = _decode(data) if data else None
+    except cv2.error as error:
+        if describe_memory_error(error) is not None:
+            raise
+        raise ValueError(f"image cannot be read: {name} ({error})") from error
     if image is None:
-        raise ValueError(f"image cannot be read: {described(path, origin)}; it is damaged, cut off or not an image")
+        raise ValueError(f"image cannot be read: {name}; it is damaged, cut off or not an image")
     return np.asarray(image, np.uint8)
+
+
+def _check_header(data: bytes, name: str) -> None:
+    """Checks the size that the header says; OpenCV reads more formats than Pillow, and has a limit of its own."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            size = (image.height, image.width)
+    except (*_UNREADABLE, ValueError):
+        return
+    check_pixels(size, name)
+
+
+def _decode(data: bytes) -> NDArray[np.generic] | None:
+    """The pixels of an encoded image, or None where it cannot be decoded."""
+    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
 
 
 def write_png(path: Path, values: NDArray[np.uint8] | NDArray[np.uint16]) -> None:

@@ -4,21 +4,19 @@ import json
 from pathlib import Path
 from typing import Any
 
+from fasterseg.base.textfile import read_text
+
 
 def read_json(path: Path) -> Any:
     """The data of a JSON file.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is not valid JSON, not UTF-8 text, or nested too deeply.
+        ValueError: It is not valid JSON, not text, or nested too deeply.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no file at {path}")
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not valid JSON: it is not UTF-8 text: {error}") from error
-    return load_json(text, str(path))
+    return load_json(read_text(path), str(path))
 
 
 def load_json(text: str, source: str) -> Any:

@@ -4,11 +4,12 @@ Aliases let a short text stand for data without end, and nesting can exhaust the
 as a stream of events, which is cheap, before anything is built of it.
 """
 
-import codecs
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from fasterseg.base.textfile import read_text
 
 MOST_BYTES = 2**20
 MOST_NODES = 20_000
@@ -23,18 +24,23 @@ def read_yaml(path: Path) -> Any:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is not valid YAML, not UTF-8 text, or larger or more deeply nested than such files are.
+        ValueError: It is not valid YAML, not text, or larger or more deeply nested than such files are.
     """
+    return load_yaml(_read(path), str(path))
+
+
+def read_yaml_texts(path: Path) -> Any:
+    """The same with every value as the text that is written: `yes`, `010`, `null` and `12:30` stay what they are."""
+    return _load(_read(path), str(path), yaml.BaseLoader)
+
+
+def _read(path: Path) -> str:
+    """The text of a file of bounded size."""
     if not path.is_file():
         raise FileNotFoundError(f"no file at {path}")
     if path.stat().st_size > MOST_BYTES:
         raise ValueError(f"{path} has {path.stat().st_size} bytes, expected at most {MOST_BYTES}")
-    try:
-        data = path.read_bytes()
-        text = data.decode("utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not valid YAML: it is not UTF-8 text: {error}") from error
-    return load_yaml(text, str(path))
+    return read_text(path)
 
 
 def load_yaml(text: str, source: str) -> Any:
@@ -47,9 +53,14 @@ def load_yaml(text: str, source: str) -> Any:
     Raises:
         ValueError: It is not valid YAML, or larger or more deeply nested than such texts are.
     """
+    return _load(text, source, yaml.SafeLoader)
+
+
+def _load(text: str, source: str, loader: type[yaml.SafeLoader] | type[yaml.BaseLoader]) -> Any:
+    """Builds the data once the text was looked through."""
     try:
         _check_events(text, source)
-        return yaml.safe_load(text)
+        return yaml.load(text, Loader=loader)
     except yaml.YAMLError as error:
         raise ValueError(f"{source} is not valid YAML: {error}") from error
 

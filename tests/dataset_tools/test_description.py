@@ -116,3 +116,29 @@ def test_label_ids_are_kept(tmp_path: Path) -> None:
     assert description.label_ids == (3, 3)
     save_description(description)
     assert yaml.safe_load((tmp_path / "dataset.yaml").read_text())["classes"][0]["label_id"] == 3
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_descriptions_and_lists_of_windows(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "ä.png").touch()
+    text = "name: x\nclasses: [{name: Übung, color: [1, 2, 3]}]\nsplits: {train: train.txt}\n"
+    (tmp_path / "dataset.yaml").write_bytes(text.encode(encoding))
+    (tmp_path / "train.txt").write_bytes("image,mask\r\nimages\\ä.png,\r\n".encode(encoding))
+    description = load_description(tmp_path)
+    assert description.class_names == ("Übung",)
+    assert description.samples("train")[0].image == tmp_path / "images" / "ä.png"
+
+
+def test_another_encoding_is_named_by_file_and_line(tmp_path: Path) -> None:
+    (tmp_path / "dataset.yaml").write_bytes("name: x\nclasses: [{name: Übung}]\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"dataset\.yaml:2: the byte 0xDC is not UTF-8"):
+        load_description(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["yes", "010", "null", "12:30"])
+def test_class_names_that_yaml_reads_otherwise_are_refused(tmp_path: Path, name: str) -> None:
+    text = f"name: x\nclasses: [{{name: {name}, color: [1, 2, 3]}}]\nsplits: {{train: train.txt}}\n"
+    (tmp_path / "dataset.yaml").write_text(text)
+    with pytest.raises(ValueError, match=r"classes\.0\.name: got "):
+        load_description(tmp_path)

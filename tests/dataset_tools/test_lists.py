@@ -6,6 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dataset_tools.lists import (
+    mapping_paths,
     quote_names,
     read_lines,
     read_table,
@@ -137,3 +138,18 @@ def test_only_line_feeds_end_lines(tmp_path: Path) -> None:
 def test_lines_of_mapping_lists() -> None:
     assert split_mapping_line("my image.png\tmy mask.png") == ["my image.png", "my mask.png"]
     assert split_mapping_line("'my image.png' mask.png") == ["my image.png", "mask.png"]
+
+
+@pytest.mark.parametrize(
+    "line", ["i\\a.png m\\b.png", "i\\a.png\tm\\b.png", "i/a.png m/b.png", "'i\\a.png' \"m\\b.png\""]
+)
+def test_mapping_lists_of_windows(tmp_path: Path, line: str) -> None:
+    for name in ("i/a.png", "m/b.png"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    assert mapping_paths(tmp_path, line) == [tmp_path / "i/a.png", tmp_path / "m/b.png"]
+
+
+def test_a_backslash_in_a_mapping_list_may_be_part_of_a_name(tmp_path: Path) -> None:
+    (tmp_path / "a\\b.png").touch()
+    assert mapping_paths(tmp_path, "'a\\b.png'") == [tmp_path / "a\\b.png"]

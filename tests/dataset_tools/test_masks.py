@@ -1,3 +1,5 @@
+import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -11,6 +13,7 @@ from dataset_tools.masks import (
     map_colors,
     map_ids,
     read_color_mask,
+    read_made_of,
     read_mask,
     write_mask,
 )
@@ -49,20 +52,37 @@ def test_colours_are_refused(tmp_path: Path) -> None:
         read_mask(tmp_path / "rgb.png")
 
 
-def test_stretched_grey_is_refused(tmp_path: Path) -> None:
-    # A 4-bit grey PNG of 2x2 pixels, ids 0..3: Pillow would read them as 0, 17, 34, 51.
-    import struct
-    import zlib
+def chunk(kind: bytes, data: bytes) -> bytes:
+    """A part of a PNG."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    header = struct.pack(">IIBBBBB", 2, 2, 4, 0, 0, 0, 0)
-    rows = bytes([0, 0x01, 0, 0x23])
-    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    (tmp_path / "grey4.png").write_bytes(png)
-    with pytest.raises(ValueError, match="grey image of 4 bits"):
-        read_mask(tmp_path / "grey4.png")
+@pytest.mark.parametrize(
+    ("bits", "rows", "ids"),
+    [
+        (1, [0, 0b01000000, 0, 0b10000000], [[0, 1], [1, 0]]),
+        (2, [0, 0b00010000, 0, 0b10110000], [[0, 1], [2, 3]]),
+        (4, [0, 0x01, 0, 0x2F], [[0, 1], [2, 15]]),
+    ],
+)
+def test_grey_of_few_bits_gives_its_ids(tmp_path: Path, bits: int, rows: list[int], ids: list[list[int]]) -> None:
+    # Pillow would read ids 0..3 of 4 bits as 0, 17, 34, 51.
+    header = struct.pack(">IIBBBBB", 2, 2, bits, 0, 0, 0, 0)
+    parts = (chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(bytes(rows))), chunk(b"IEND", b""))
+    (tmp_path / "few.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    mask = read_mask(tmp_path / "few.png")
+    assert (mask.dtype, mask.tolist()) == (np.uint8, ids)
+
+
+@pytest.mark.parametrize("hidden", [(255, 0, 0, 0), (0, 0, 1, 0), (9, 9, 9, 0)])
+def test_colours_that_nobody_sees_are_refused(tmp_path: Path, hidden: tuple[int, int, int, int]) -> None:
+    seen = [[(0, 0, 0, 0), (255, 0, 0, 255)], [(9, 9, 9, 1), (0, 0, 0, 255)]]
+    Image.fromarray(np.array(seen, np.uint8)).save(tmp_path / "a.png")
+    assert read_color_mask(tmp_path / "a.png").tolist() == [[[0, 0, 0], [255, 0, 0]], [[9, 9, 9], [0, 0, 0]]]
+    seen[0][0] = hidden
+    Image.fromarray(np.array(seen, np.uint8)).save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match=r"a\.png: 1 fully transparent pixels hold a colour other than black"):
+        read_color_mask(tmp_path / "a.png")
 
 
 @pytest.mark.parametrize("content", [b"", b"not an image"])
@@ -148,3 +168,46 @@ def test_colours_of_vocs_rule() -> None:
     assert distinct_colors(4) == ((0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0))
     assert distinct_colors(256)[255] == (224, 224, 192)
     assert distinct_colors(2, [(0, 0, 0)]) == ((128, 0, 0), (0, 128, 0))
+
+
+def palette_png(path: Path, ids: list[list[int]], palette: list[int]) -> Path:
+    """A palette PNG of 8 bits whose palette has just these values; Pillow itself would cut the indices to it."""
+    image = Image.fromarray(np.array(ids, np.uint8), "P")
+    image.putpalette(list(range(256)) * 3)
+    image.save(path)
+    data = path.read_bytes()
+    start = data.index(b"PLTE") - 4
+    path.write_bytes(data[:start] + chunk(b"PLTE", bytes(palette)) + data[start + 12 + 768 :])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("palette", "said"),
+    [
+        ([0, 0, 0], r"palette of 1 colours has no colour for the indices 1, 3, which are used"),
+        ([0, 0, 0, 9, 9, 9], r"no colour for the indices 3"),
+        ([0] * 768, r"palette of 256 colours has the indices 0, 1, 3 the colour \(0, 0, 0\)"),
+        ([7, 7, 7, 9, 0, 0, 5, 5, 5, 9, 0, 0], r"the indices 1, 3 the colour \(9, 0, 0\)"),
+    ],
+)
+def test_a_palette_that_does_not_tell_its_indices_apart_is_refused(
+    tmp_path: Path, palette: list[int], said: str
+) -> None:
+    path = palette_png(tmp_path / "a.png", [[0, 1], [1, 3]], palette)
+    with pytest.raises(ValueError, match=said):
+        read_color_mask(path)
+    assert read_mask(path).tolist() == [[0, 1], [1, 3]]
+
+
+def test_unused_colours_may_be_alike(tmp_path: Path) -> None:
+    path = palette_png(tmp_path / "a.png", [[0, 2]], [0, 0, 0, 9, 9, 9, 9, 9, 9])
+    assert read_color_mask(path).tolist() == [[[0, 0, 0], [9, 9, 9]]]
+
+
+def test_what_a_mask_is_made_of_is_noted_in_it(tmp_path: Path) -> None:
+    write_mask(tmp_path / "a.png", np.zeros((2, 3), np.uint8), made_of="abc")
+    write_mask(tmp_path / "b.png", np.zeros((2, 3), np.uint8))
+    assert (read_made_of(tmp_path / "a.png"), read_made_of(tmp_path / "b.png")) == ("abc", "")
+    (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:-20])
+    with pytest.raises(ValueError, match="mask cannot be read"):
+        read_made_of(tmp_path / "a.png")

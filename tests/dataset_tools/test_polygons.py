@@ -73,7 +73,7 @@ def test_unknown_labels_are_all_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "not a JSON polygon file"),
+        ("{", "is not valid JSON"),
         ('{"imgHeight": 3, "objects": []}', "imgWidth"),
         ('{"imgHeight": 0, "imgWidth": 4, "objects": []}', "0x4 is not positive"),
         ('{"imgHeight": 3, "imgWidth": 3, "objects": {}}', "objects is no list"),
@@ -128,3 +128,13 @@ def test_folder_without_polygons(tmp_path: Path) -> None:
     for root in (tmp_path, tmp_path / "none"):
         with pytest.raises(FileNotFoundError, match=r"_polygons\.json"):
             write_label_ids(root, CITYSCAPES_LABELS)
+
+
+def test_labels_that_are_numbers_are_their_text(tmp_path: Path) -> None:
+    content = '{"imgHeight": "3", "imgWidth": 3, "objects": [{"label": %s, "polygon": [[0, 0], [1, 0], [1, 1]]}]}'
+    path = tmp_path / "a_polygons.json"
+    path.write_bytes((content % "7").encode("utf-16"))
+    assert load_polygons(path).polygons[0].label == "7"
+    path.write_text(content % "null")
+    with pytest.raises(ValueError, match=r"objects\[0\]: the name of the label is null"):
+        load_polygons(path)

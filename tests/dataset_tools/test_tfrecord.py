@@ -1,5 +1,6 @@
 import gzip
 import io
+import os
 import struct
 import sys
 from collections.abc import Callable
@@ -273,3 +274,31 @@ def test_without_the_extra_nothing_is_begun(
         ):
             call()
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("names", "images"),
+    [
+        (("scene.0001", "scene.0002"), ["scene.0001.png", "scene.0002.png"]),
+        (("a.v1.PNG", "a.v2.jpeg"), ["a.v1.png", "a.v2.png"]),
+        (("city/b.1.2", "city/b.1"), ["city/b.1.2.png", "city/b.1.png"]),
+    ],
+)
+def test_only_endings_of_images_are_taken_off(
+    source: Path, tmp_path: Path, names: tuple[str, str], images: list[str]
+) -> None:
+    (source / "train.tfrecord").write_bytes(b"".join(record(features(name)) for name in names))
+    samples = read_tfrecords(source, tmp_path / "out", progress=False).samples("train")
+    assert [sample.image.relative_to(tmp_path / "out/images/train").as_posix() for sample in samples] == images
+
+
+def test_a_dataset_of_other_content_needs_another_folder(make_dataset: MakeDataset, tmp_path: Path) -> None:
+    description, out = make_dataset(train=2), tmp_path / "out"
+    write_tfrecords(description, out, progress=False)
+    sample = description.samples("train")[1]
+    assert sample.mask is not None
+    times = sample.mask.stat()
+    write_mask(sample.mask, np.zeros((48, 80), np.uint8))
+    os.utime(sample.mask, ns=(times.st_atime_ns, times.st_mtime_ns))
+    with pytest.raises(ValueError, match=r"content is \w+ there, \w+ here"):
+        write_tfrecords(description, out, progress=False)

@@ -90,7 +90,7 @@ def test_missing_files(source: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (json.dumps(POLYGONS)[:-30], "not a JSON polygon file"),
+        (json.dumps(POLYGONS)[:-30], "is not valid JSON"),
         (json.dumps({**POLYGONS, "imgWidth": 7}), "is 4x7, its image is 4x6"),
         (json.dumps(POLYGONS).replace('"road"', '"unicorn"'), "no definition for the labels unicorn"),
         (json.dumps(POLYGONS).replace("[5, 2]", "[5000, 2]"), r"\(5000, 2\) is far outside the image of 4x6"),

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from pycocotools import mask as run_lengths
 
-from dataset_tools.convert.coco import CocoSplit, read_coco, read_panoptic
+from dataset_tools.convert.coco import read_coco, read_panoptic
+from dataset_tools.convert.coco_files import CocoSplit
 from dataset_tools.convert.output import OutputOptions, write_dataset
 from dataset_tools.convert.painting import PaintOrder, ShapeOptions
 
@@ -161,13 +162,12 @@ def test_bad_files(root: Path, tmp_path: Path, picture: Callable[..., Path]) -> 
     failing(annotate(root, CAR, images=[{"id": 1}]), tmp_path, r"images\[0\] lacks file_name, height, width")
     failing(annotate(root, CAR, images=None), tmp_path, "has no list `images`")
     failing(annotate(root, CAR, categories=[{"id": 1}]), tmp_path, "categories must hold id and name")
-    failing(annotate(root, CAR, categories=[*CATEGORIES, {"id": 5, "name": "dog"}]), tmp_path, "'dog' stands twice")
     failing(annotate(root, CAR, images=[{**IMAGE, "width": 4, "height": 6}]), tmp_path, "6x4 .* but the file is 4x6")
     failing(annotate(root, CAR, images=[{**IMAGE, "file_name": "../x.jpg"}]), tmp_path, "leads out of the dataset")
     failing(annotate(root, CAR, images=[{**IMAGE, "file_name": "none.jpg"}]), tmp_path, r"image not found: .*none\.jpg")
     failing(annotate(root, CAR), tmp_path, "no class is named cat", options=ShapeOptions("area", skip=("cat",)))
     file.write_text(file.read_text()[:-9])
-    failing(root, tmp_path, r"instances_train2017\.json is not JSON")
+    failing(root, tmp_path, r"instances_train2017\.json is not valid JSON")
     file.write_text("[]")
     failing(root, tmp_path, "holds a JSON list")
     file.unlink()
@@ -282,3 +282,129 @@ def test_bad_panoptic_files(panoptic_root: Path, tmp_path: Path, change: dict[st
         write_dataset(
             read_panoptic(annotate_panoptic(panoptic_root, **change)), tmp_path / "out", OutputOptions(progress=False)
         )
+
+
+@pytest.mark.parametrize(("listed", "used"), [("7", 7), (7, "7"), (7.0, 7), ("7", 7.0), ("x7", "x7")])
+def test_ids_are_compared_as_text(listed: Any, used: Any, root: Path, convert: Callable[..., Any]) -> None:
+    annotate(root, {**CAR, "image_id": used, "category_id": "3"}, images=[{**IMAGE, "id": listed}])
+    assert convert(read_coco(root))["train"]["a b"][1] == [0, 1, 1, 1, 0, 0]
+
+
+@pytest.mark.parametrize("used", [8, "a b.jpg", None])
+def test_a_file_that_loses_all_annotations_is_refused(used: Any, root: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"none of its 1 annotations is of a listed image; image_id is .* begin with 7"
+    ):
+        read_coco(annotate(root, {**CAR, "image_id": used}))
+
+
+def test_ids_of_panoptic_files_as_text(root: Path, convert: Callable[..., Any], colors: Callable[..., Path]) -> None:
+    segments = [{"id": "1", "category_id": "3"}, {"id": 2, "category_id": 18.0}]
+    content = {
+        "images": [{**IMAGE, "id": "7", "height": "4", "width": "6"}],
+        "annotations": [{"image_id": 7, "file_name": "sub\\a.png", "segments_info": segments}],
+        "categories": CATEGORIES,
+    }
+    (root / "annotations").mkdir()
+    (root / "annotations" / "panoptic_train2017.json").write_text(json.dumps(content))
+    colors(root / "annotations" / "panoptic_train2017" / "sub" / "a.png", [[(1, 0, 0)] * 3 + [(2, 0, 0)] * 3] * 4)
+    assert convert(read_panoptic(root))["train"]["a b"] == [[0, 0, 0, 1, 1, 1]] * 4
+
+
+@pytest.mark.parametrize("name", ["sub\\\\a b.jpg", ".\\\\sub\\\\a b.jpg"])
+def test_backslashes_of_windows(
+    name: str, root: Path, picture: Callable[..., Path], convert: Callable[..., Any]
+) -> None:
+    picture(root / "train2017" / "sub" / "a b.jpg")
+    masks = convert(read_coco(annotate(root, CAR, images=[{**IMAGE, "file_name": name.replace("\\\\", "\\")}])))
+    assert list(masks["train"]) == ["sub/a b"]
+
+
+def test_a_backslash_that_is_part_of_a_name_stays(
+    root: Path, picture: Callable[..., Path], convert: Callable[..., Any]
+) -> None:
+    picture(root / "train2017" / "a\\b.jpg")
+    masks = convert(read_coco(annotate(root, CAR, images=[{**IMAGE, "file_name": "a\\b.jpg"}])))
+    assert list(masks["train"]) == ["a\\b"]
+
+
+def test_categories_of_one_name_are_one_class(root: Path, convert: Callable[..., Any]) -> None:
+    categories = [{"id": 3, "name": "car"}, {"id": 5, "name": "dog"}, {"id": 6, "name": "car "}]
+    other = {**CAR, "id": 2, "category_id": 6, "segmentation": [[5, 3, 6, 3, 6, 4, 5, 4]]}
+    dataset = read_coco(annotate(root, CAR, other, categories=categories))
+    assert (dataset.classes.names, dataset.classes.label_ids) == (("background", "car", "dog"), (0, 3, 5))
+    assert dataset.notes == ["2 classes of the name 'car' are one class (3, 6)"]
+    assert convert(dataset)["train"]["a b"] == [[0] * 6, [0, 1, 1, 1, 0, 0], [0, 1, 1, 1, 0, 0], [0, 0, 0, 0, 0, 1]]
+
+
+def test_a_category_that_only_groups_others_is_no_class(root: Path) -> None:
+    categories = [
+        {"id": 0, "name": "things", "supercategory": "none"},
+        {"id": 3, "name": "car", "supercategory": "things"},
+        {"id": 4, "name": "lone", "supercategory": "none"},
+    ]
+    dataset = read_coco(annotate(root, CAR, categories=categories))
+    assert dataset.classes.names == ("background", "car", "lone")
+    assert dataset.notes == ["categories that only group others, without annotations, are no classes: 'things'"]
+    used = read_coco(annotate(root, CAR, {**CAR, "id": 2, "category_id": 0}, categories=categories))
+    assert used.classes.names == ("background", "things", "car", "lone")
+
+
+@pytest.mark.parametrize(("name", "shown"), [(None, "null"), (False, "false"), ({}, "a dict")])
+def test_names_that_are_no_text_are_refused(name: Any, shown: str, root: Path) -> None:
+    with pytest.raises(ValueError, match=f"the name of the label is {shown}"):
+        read_coco(annotate(root, CAR, categories=[{"id": 3, "name": name}]))
+    assert read_coco(annotate(root, CAR, categories=[{"id": 3, "name": 12}])).classes.names == ("background", "12")
+
+
+def test_two_files_of_one_split_keep_their_names(root: Path, picture: Callable[..., Path]) -> None:
+    annotate(root, CAR)
+    file = root / "annotations" / "instances_train2017.json"
+    picture(root / "default" / "a b.jpg")
+    (root / "annotations" / "instances_default.json").write_bytes(file.read_bytes())
+    assert set(read_coco(root).splits) == {"train", "default"}
+    picture(root / "train2014" / "a b.jpg")
+    (root / "annotations" / "instances_train2014.json").write_bytes(file.read_bytes())
+    (root / "annotations" / "instances_default.json").unlink()
+    assert set(read_coco(root).splits) == {"train2014", "train2017"}
+
+
+def test_images_that_are_lost_can_be_left_out(root: Path) -> None:
+    annotate(root, CAR, images=[IMAGE, {**IMAGE, "id": 8, "file_name": "lost.jpg"}])
+    dataset = read_coco(root, unmatched="skip")
+    assert [item.name for item in dataset.splits["train"]] == ["a b"]
+    assert dataset.skipped["images that are listed and not there (--unmatched skip)"] == 1
+
+
+def test_only_endings_of_images_are_taken_off(
+    root: Path, picture: Callable[..., Path], convert: Callable[..., Any]
+) -> None:
+    png = picture(root / "train2017" / "x.png")
+    images = []
+    for number, name in enumerate(["scene.0001", "scene.0002", "v1.2.JPG"]):
+        (root / "train2017" / name).write_bytes(png.read_bytes())
+        images.append({**IMAGE, "id": number, "file_name": name})
+    dataset = read_coco(annotate(root, {**CAR, "image_id": 0}, images=images))
+    assert [item.name for item in dataset.splits["train"]] == ["scene.0001", "scene.0002", "v1.2"]
+    convert(dataset)
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "skipped", "row"),
+    [
+        ([[1, 1, 4, 1]], 1, [0] * 6),
+        ([[1, 1], [1, 1, 4, 1, 4, 3, 1, 3]], 1, [0, 1, 1, 1, 0, 0]),
+        ([[], [2, 2, 3, 3], [1, 1, 4, 1, 4, 3, 1, 3]], 2, [0, 1, 1, 1, 0, 0]),
+    ],
+)
+def test_outlines_without_an_area_can_be_left_out(
+    segmentation: list[list[int]], skipped: int, row: list[int], root: Path, tmp_path: Path
+) -> None:
+    annotate(root, {**CAR, "segmentation": segmentation})
+    failing(root, tmp_path, "expected x and y of 3 or more corners")
+    dataset = read_coco(root, options=ShapeOptions("area", degenerate="skip"))
+    mask = dataset.splits["train"][0].mask
+    assert mask is not None
+    painted = mask.paint((4, 6))
+    assert painted.mask[1].tolist() == row
+    assert painted.skipped == {"outlines of fewer than 3 corners (--degenerate skip)": skipped}

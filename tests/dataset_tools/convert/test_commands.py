@@ -68,7 +68,10 @@ def test_what_was_left_out_is_said(folders: list[str | Path], tmp_path: Path, pi
     ("arguments", "message"),
     [
         (("coco", "--split", "train"), "expected NAME=ANNOTATIONS.json,IMAGES"),
-        (("coco", "--panoptic", "--order", "class"), "--panoptic takes no --skip, --order or --background"),
+        (
+            ("coco", "--panoptic", "--order", "class"),
+            "--panoptic takes no --skip, --order, --background or",
+        ),
     ],
 )
 def test_wrong_options(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:

@@ -77,7 +77,7 @@ def test_unmatched_files_can_be_left_out(
         picture(tmp_path / "s" / "images" / f"{name}.jpg", (1, 1))
     for name in ("b", "c", "d"):
         grey(tmp_path / "s" / "masks" / f"{name}.png", [[9]])
-    dataset = read_folders(tmp_path / "s", labels, unmatched_files="skip")
+    dataset = read_folders(tmp_path / "s", labels, unmatched="skip")
     assert dataset.skipped == {
         "images without a mask (--unmatched skip)": 1,
         "masks without an image (--unmatched skip)": 2,

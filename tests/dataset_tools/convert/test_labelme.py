@@ -167,7 +167,7 @@ def test_bad_files_are_all_named(write: Callable[..., Path], tmp_path: Path) -> 
     write(shape("point", [[1, 1]]), name="lost", imagePath="gone.jpg")
     root = write(shape("point", [[1, 1]]), name="b")
     (root / "b.json").write_text((root / "b.json").read_text()[:-5])
-    with pytest.raises(ValueError, match=r"b\.json is not JSON(.|\n)*lost\.json: image 'gone\.jpg' not found"):
+    with pytest.raises(ValueError, match=r"b\.json is not valid JSON(.|\n)*lost\.json: image 'gone\.jpg' not found"):
         read_labelme(root)
     with pytest.raises(FileNotFoundError, match="no JSON files"):
         read_labelme(tmp_path / "none")
@@ -180,3 +180,137 @@ def test_unknown_labels_and_wrong_sizes(write: Callable[..., Path], tmp_path: Pa
     root = write(shape("point", [[1, 1]], "cat"))
     with pytest.raises(ValueError, match=r"\(cat\): no class of this name \(known: dog\)"):
         write_dataset(read_labelme(root, labels=["dog"]), tmp_path / "out2", OutputOptions(progress=False))
+
+
+def encoded(image: Image.Image) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def dark_palette() -> Image.Image:
+    image = Image.fromarray(np.array([[0, 1], [2, 0]], np.uint8), "P")
+    image.putpalette([0, 0, 0, 0, 0, 1, 1, 0, 0])
+    return image
+
+
+DARK = {
+    "palette": dark_palette(),
+    "grey of 16 bits": Image.fromarray(np.array([[0, 1], [200, 0]], np.uint16)),
+    "one bit": Image.fromarray(np.array([[0, 1], [1, 0]], bool)),
+    "colours": Image.fromarray(np.array([[[0, 0, 0], [0, 0, 1]], [[1, 0, 0], [0, 0, 0]]], np.uint8)),
+    "transparent": Image.fromarray(
+        np.array([[[9, 9, 9, 0], [0, 0, 1, 255]], [[1, 0, 0, 9], [0, 0, 0, 255]]], np.uint8)
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", DARK)
+def test_masks_are_where_they_are_not_zero_however_dark(
+    kind: str, write: Callable[..., Path], convert: Callable[..., Any]
+) -> None:
+    root = write(shape("mask", [[1, 2], [2, 3]], mask=encoded(DARK[kind])))
+    assert convert(read_labelme(root))["train"]["a"][1:5] == [
+        [0] * 8,
+        [0, 0, 1, 0, 0, 0, 0, 0],
+        [0, 1, 0, 0, 0, 0, 0, 0],
+        [0] * 8,
+    ]
+
+
+def test_a_mask_of_another_size_than_its_box_is_refused(write: Callable[..., Path], tmp_path: Path) -> None:
+    root = write(shape("mask", [[1, 2], [2, 4]], mask=png_in_base64([[0, 1], [1, 0]])))
+    with pytest.raises(ValueError, match="mask has 2x2 pixels .* but its two points span 3x2"):
+        write_dataset(read_labelme(root), tmp_path / "out", OutputOptions(progress=False))
+
+
+BOX = [[1, 1], [2, 1], [2, 2]]
+
+
+def test_labels_that_are_numbers_are_their_text(write: Callable[..., Path]) -> None:
+    root = write(shape("polygon", BOX, label=7), shape("polygon", BOX, label=2.5), shape("polygon", BOX, label="7"))
+    assert read_labelme(root).classes.names == ("background", "2.5", "7")
+
+
+@pytest.mark.parametrize(("label", "shown"), [(None, "null"), (True, "true"), ("", '""'), ([1], "a list")])
+def test_labels_that_are_no_text_are_refused(label: Any, shown: str, write: Callable[..., Path]) -> None:
+    with pytest.raises(ValueError, match=rf"a\.json: shapes\[0\]: the name of the label is {shown}, expected a text"):
+        read_labelme(write(shape("polygon", BOX, label=label)))
+
+
+def test_labels_that_differ_in_blanks_are_one_class(write: Callable[..., Path], convert: Callable[..., Any]) -> None:
+    dataset = read_labelme(
+        write(shape("polygon", BOX, label="car"), shape("polygon", [[4, 1], [5, 1], [5, 2]], "car "))
+    )
+    assert dataset.classes.names == ("background", "car")
+    assert "2 classes of the name 'car' are one class" in dataset.notes[0]
+    assert convert(dataset)["train"]["a"][1] == [0, 1, 1, 0, 1, 1, 0, 0]
+    named = read_labelme(write(shape("polygon", BOX, label=" car")), labels=["car"])
+    mask = named.splits["train"][0].mask
+    assert mask is not None
+    assert mask.paint((HEIGHT, WIDTH)).mask[1].tolist() == [0, 1, 1, 0, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_encodings(encoding: str, write: Callable[..., Path]) -> None:
+    root = write(shape("polygon", BOX, label="Übung"))
+    file = root / "a.json"
+    file.write_bytes(json.dumps(json.loads(file.read_text()), ensure_ascii=False).encode(encoding))
+    assert read_labelme(root).classes.names == ("background", "Übung")
+
+
+def test_other_encodings_are_refused_by_file_and_line(write: Callable[..., Path]) -> None:
+    root = write(shape("polygon", BOX, label="Übung"))
+    file = root / "a.json"
+    file.write_bytes(json.dumps(json.loads(file.read_text()), ensure_ascii=False, indent=1).encode("latin-1"))
+    with pytest.raises(ValueError, match=r"a\.json:6: the byte 0xDC is not UTF-8; save the file as UTF-8"):
+        read_labelme(root)
+
+
+@pytest.mark.parametrize(("height", "width"), [("7", "8"), (7.0, 8.0), ("7.0", 8)])
+def test_sizes_as_text_are_numbers(
+    height: Any, width: Any, write: Callable[..., Path], convert: Callable[..., Any]
+) -> None:
+    root = write(shape("polygon", BOX), imageHeight=height, imageWidth=width)
+    assert convert(read_labelme(root))["train"]["a"][1][1] == 1
+
+
+def test_sizes_that_are_none(write: Callable[..., Path], tmp_path: Path) -> None:
+    root = write(shape("polygon", BOX), imageHeight="7px")
+    with pytest.raises(
+        ValueError, match=r"imageHeight, imageWidth: the image size .* is 7pxx8, expected whole numbers"
+    ):
+        write_dataset(read_labelme(root), tmp_path / "out", OutputOptions(progress=False))
+
+
+def test_files_that_are_no_annotations_are_counted(write: Callable[..., Path]) -> None:
+    root = write(shape("polygon", BOX))
+    for name, text in {"list": '["a"]', "text": '"a"', "nothing": "null", "._a": "\0\x05", ".hidden": "{"}.items():
+        (root / f"{name}.json").write_text(text)
+    assert read_labelme(root).skipped == {"JSON files without shapes": 3}
+
+
+def test_files_whose_image_is_lost_can_be_left_out(write: Callable[..., Path]) -> None:
+    write(shape("polygon", BOX), name="b")
+    root = write(shape("polygon", BOX))
+    (root / "b.jpg").unlink()
+    with pytest.raises(ValueError, match="--unmatched skip"):
+        read_labelme(root)
+    dataset = read_labelme(root, unmatched="skip")
+    assert dataset.skipped == {"files without their image (--unmatched skip)": 1}
+    assert [item.name for item in dataset.splits["train"]] == ["a"]
+
+
+@pytest.mark.parametrize("points", [[[1, 1], [2, 2]], [[1, 1]], []])
+def test_outlines_without_an_area_can_be_left_out(
+    points: list[list[int]], write: Callable[..., Path], tmp_path: Path
+) -> None:
+    root = write(shape("polygon", points), shape("polygon", BOX), shape("line", [[4, 4], [5, 4]]))
+    with pytest.raises(ValueError, match="a polygon has 3 or more points"):
+        write_dataset(read_labelme(root), tmp_path / "out", OutputOptions(progress=False))
+    dataset = read_labelme(root, options=ShapeOptions("file", degenerate="skip"))
+    mask = dataset.splits["train"][0].mask
+    assert mask is not None
+    painted = mask.paint((HEIGHT, WIDTH))
+    assert painted.skipped == {"outlines of fewer than 3 corners (--degenerate skip)": 1}
+    assert painted.mask[1, 1] == painted.mask[4, 4] == 1

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dataset_tools.convert.output import OutputOptions, check_output, read_image_size, write_dataset
+from dataset_tools.convert.output import OutputOptions, check_output, write_dataset
 from dataset_tools.convert.source import IndexMask, SourceDataset, SourceImage
 from dataset_tools.description import load_description
+from dataset_tools.files import mark_of, read_made, record_made
 from dataset_tools.labels import ClassTable
 from dataset_tools.masks import read_mask, write_mask
 
@@ -168,8 +169,88 @@ def test_output_and_source_are_apart(tmp_path: Path) -> None:
         check_output(tmp_path / "none", tmp_path / "out")
 
 
-def test_image_size(tmp_path: Path, picture: Callable[..., Path]) -> None:
-    assert read_image_size(picture(tmp_path / "a.png", (3, 5))) == (3, 5)
-    (tmp_path / "b.png").write_bytes(b"no image")
-    with pytest.raises(ValueError, match=r"image cannot be read: .*b\.png"):
-        read_image_size(tmp_path / "b.png")
+@pytest.mark.parametrize("age_s", [-(10**6), 0, 10**6])
+def test_times_of_files_do_not_matter(make_source: Callable[..., SourceDataset], tmp_path: Path, age_s: int) -> None:
+    write_dataset(make_source(), tmp_path / "out", QUIET)
+    source = tmp_path / "source"
+    for name in "ab":
+        mask = source / "masks" / f"{name}.png"
+        if name == "b":
+            write_mask(mask, np.full((4, 6), 9, np.uint8))
+        moment = (tmp_path / "out" / "masks" / "train" / f"{name}.png").stat().st_mtime_ns + age_s * 10**9
+        os.utime(mask, ns=(moment, moment))
+    done = write_dataset(make_source(), tmp_path / "out", QUIET)
+    assert (done.made, done.kept) == (1, 2)
+    assert read_mask(tmp_path / "out" / "masks" / "train" / "b.png").tolist() == [[0] * 6] * 4
+
+
+def test_an_image_of_another_size_or_orientation_gets_a_new_mask(
+    make_source: Callable[..., SourceDataset], tmp_path: Path, picture: Callable[..., Path]
+) -> None:
+    source = make_source()
+    write_dataset(source, tmp_path / "out", QUIET)
+    picture(tmp_path / "source" / "images" / "a.jpg", (3, 6))
+    write_mask(tmp_path / "source" / "masks" / "a.png", np.full((3, 6), 7, np.uint8))
+    image = Image.new("RGB", (4, 6))
+    image.getexif()[0x0112] = 6
+    image.save(tmp_path / "source" / "images" / "b.jpg", exif=image.getexif())
+    done = write_dataset(source, tmp_path / "out", QUIET)
+    assert (done.made, done.kept) == (2, 1)
+    assert read_mask(tmp_path / "out" / "masks" / "train" / "a.png").shape == (3, 6)
+    assert read_mask(tmp_path / "out" / "masks" / "train" / "b.png").shape == (6, 4)
+
+
+def test_masks_of_an_earlier_release_are_made_again(make_source: Callable[..., SourceDataset], tmp_path: Path) -> None:
+    write_dataset(make_source(), tmp_path / "out", QUIET)
+    mask = tmp_path / "out" / "masks" / "train" / "a.png"
+    write_mask(mask, np.full((4, 6), 0, np.uint8))
+    record_made(tmp_path / "out", [mask])
+    assert write_dataset(make_source(), tmp_path / "out", QUIET).made == 1
+    assert read_mask(mask).tolist() == [[1] * 6] * 4
+
+
+def test_a_mask_that_was_changed_by_hand_is_kept_and_told(
+    make_source: Callable[..., SourceDataset], tmp_path: Path
+) -> None:
+    write_dataset(make_source(), tmp_path / "out", QUIET)
+    mask = tmp_path / "out" / "masks" / "train" / "a.png"
+    Image.new("L", (6, 4), 1).save(mask, compress_level=0)
+    done = write_dataset(make_source(), tmp_path / "out", QUIET)
+    assert (done.made, done.kept) == (0, 3)
+    assert done.notes == ("1 masks were changed by somebody else after they were made: they were kept",)
+
+
+def test_copies_and_links_follow_their_source(make_source: Callable[..., SourceDataset], tmp_path: Path) -> None:
+    copy = OutputOptions(image_mode="copy", progress=False)
+    source = make_source()
+    write_dataset(source, tmp_path / "copies", copy)
+    image = tmp_path / "source" / "images" / "a.jpg"
+    Image.new("RGB", (6, 4), (1, 2, 3)).save(image)
+    os.utime(image, ns=(0, 0))
+    write_dataset(source, tmp_path / "copies", copy)
+    assert (tmp_path / "copies" / "images" / "train" / "a.jpg").read_bytes() == image.read_bytes()
+    write_dataset(source, tmp_path / "links", QUIET)
+    link = tmp_path / "links" / "images" / "train" / "a.jpg"
+    link.unlink()
+    link.symlink_to(tmp_path / "source" / "images" / "b.jpg")
+    write_dataset(source, tmp_path / "links", QUIET)
+    assert link.resolve() == image
+
+
+def test_masks_that_were_made_again_are_still_ours_to_clean(
+    make_source: Callable[..., SourceDataset], tmp_path: Path
+) -> None:
+    write_dataset(make_source(), tmp_path / "out", QUIET)
+    write_mask(tmp_path / "source" / "masks" / "a.png", np.full((4, 6), 9, np.uint8))
+    write_dataset(make_source(), tmp_path / "out", QUIET)
+    mask = tmp_path / "out" / "masks" / "train" / "a.png"
+    assert read_made(tmp_path / "out")["masks/train/a.png"] == mark_of(mask)
+
+
+def test_clutter_of_macos_is_counted(make_source: Callable[..., SourceDataset], tmp_path: Path) -> None:
+    source = make_source()
+    for name in ("images/._a.jpg", "__MACOSX/images/x.jpg", "__MACOSX/._y"):
+        (tmp_path / "source" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "source" / name).write_bytes(b"Mac OS X")
+    done = write_dataset(source, tmp_path / "out", QUIET)
+    assert done.skipped == {"files that macOS left (._* and __MACOSX)": 3}

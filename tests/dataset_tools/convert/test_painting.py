@@ -9,6 +9,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 from pycocotools import mask as mask_api
 
+from dataset_tools.convert.classes import NamedClass
 from dataset_tools.convert.painting import (
     Canvas,
     Disc,
@@ -23,7 +24,6 @@ from dataset_tools.convert.painting import (
     read_run_lengths,
     trace_polygons,
 )
-from dataset_tools.convert.source import NamedClass
 
 CLASSES = [NamedClass("road", 4), NamedClass("car", 8), NamedClass("glare", 9)]
 

@@ -108,3 +108,36 @@ def test_bad_labelmaps(tmp_path: Path) -> None:
         read_labelmap(path)
     with pytest.raises(FileNotFoundError, match="JPEGImages"):
         read_voc(tmp_path)
+
+
+def test_frames_without_a_mask_are_background_where_the_user_says_so(
+    root: Path, colors: Callable[..., Path], convert: Callable[..., Any]
+) -> None:
+    (root / "labelmap.txt").write_text(LABELMAP)
+    colors(root / "SegmentationClass" / "2007_000032.png", [[BLACK, ROAD, STOP]] * 2)
+    lists(root, default="2007_000032\n2007_000033\n")
+    with pytest.raises(ValueError, match=r"train: no mask for 2007_000033; .*--unlabelled background"):
+        read_voc(root)
+    assert convert(read_voc(root, unlabelled="background"))["train"]["2007_000033"] == [[0, 0, 0]] * 2
+    left_out = read_voc(root, unmatched="skip")
+    assert left_out.skipped == {"images without a mask (--unmatched skip)": 1}
+    ignored = read_voc(root, unlabelled="background", ignore=["background"])
+    assert ignored.splits["train"][1].mask is not None
+    assert ignored.splits["train"][1].mask.paint((1, 2)).mask.tolist() == [[255, 255]]
+
+
+def test_no_background_among_the_classes(root: Path, colors: Callable[..., Path]) -> None:
+    (root / "labelmap.txt").write_text("road:128,64,128::\n")
+    colors(root / "SegmentationClass" / "2007_000032.png", [[ROAD] * 3] * 2)
+    with pytest.raises(ValueError, match="no class is called background"):
+        read_voc(root, unlabelled="background")
+
+
+def test_lists_of_windows_and_of_macos(
+    root: Path, picture: Callable[..., Path], colors: Callable[..., Path], convert: Callable[..., Any]
+) -> None:
+    (root / "labelmap.txt").write_text(LABELMAP)
+    picture(root / "JPEGImages" / "day" / "a.jpg", (1, 1))
+    colors(root / "SegmentationClass" / "day" / "a.png", [[ROAD]])
+    lists(root, **{"Validation": "day\\a\r\n", "._Validation": "damaged"})
+    assert convert(read_voc(root)) == {"val": {"day/a": [[1]]}}

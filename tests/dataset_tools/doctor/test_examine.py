@@ -109,21 +109,6 @@ def photograph_as_mask(root: Path) -> None:
     Image.open(root / IMAGE).convert("L").save(root / MASK)
 
 
-def two_bit_mask(root: Path) -> None:
-    # Pillow writes no 2-bit grey PNG itself: made of its parts, 80 pixels are 20 bytes a row.
-    import struct
-    import zlib
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", 80, 48, 2, 0, 0, 0, 0)
-    rows = zlib.compress(b"".join(b"\x00" + bytes(20) for _ in range(48)))
-    (root / MASK).write_bytes(
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
-    )
-
-
 def change_mask(function: Callable[[np.ndarray], np.ndarray], *splits: str) -> Plant:
     """Rewrites the one mask, or all masks of the splits."""
 
@@ -198,6 +183,8 @@ DEFECTS = (
     Defect("foreground-as-ignore", change_mask(binary, "train", "val")),
     Defect("missing-file", lambda root: (root / IMAGE).unlink()),
     Defect("missing-file", lambda root: (root / MASK).unlink()),
+    Defect("too-large", lambda root: Image.new("1", (13_500, 13_500)).save(root / IMAGE)),
+    Defect("too-large", lambda root: Image.new("1", (13_500, 13_500)).save(root / MASK)),
     Defect("unreadable", lambda root: (root / IMAGE).write_bytes(b"not an image")),
     Defect("unreadable", lambda root: (root / IMAGE).write_bytes(b"")),
     Defect("unreadable", cut_off(IMAGE, 0.9)),
@@ -209,9 +196,7 @@ DEFECTS = (
     Defect("color-mask", save_mask("RGB")),
     Defect("gray-mask", gray_of_colors),
     Defect("gray-mask", photograph_as_mask),
-    Defect("mask-mode", save_mask("1")),
     Defect("mask-mode", save_mask("LA")),
-    Defect("mask-mode", two_bit_mask),
     Defect("lossy-mask", save_mask("L", "JPEG")),
     Defect("mask-values", change_mask(replaced(2, 77))),
     Defect("mask-values", change_mask(corner, "train"), count=4),

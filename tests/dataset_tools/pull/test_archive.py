@@ -279,3 +279,23 @@ def test_limits() -> None:
         small.add(2**20)
     with pytest.raises(ValueError, match="3 files"):
         small.add(0)
+
+
+def test_backslashes_in_a_zip_are_folders(tmp_path: Path) -> None:
+    archive = make_zip(tmp_path / "a.zip", {"ds\\images\\a.jpg": b"one", "ds\\b/c.txt": b"two", "ds\\empty\\": b""})
+    unpack(archive, tmp_path / "out", progress=False)
+    assert (tmp_path / "out/ds/images/a.jpg").read_bytes() == b"one"
+    assert (tmp_path / "out/ds/b/c.txt").read_bytes() == b"two"
+    assert (tmp_path / "out/ds/empty").is_dir()
+    with pytest.raises(ValueError, match="leads outwards"):
+        unpack(make_zip(tmp_path / "b.zip", {"a\\..\\..\\x": b""}), tmp_path / "b", progress=False)
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_clutter_of_macos_stays_in_the_archive(kind: str, tmp_path: Path) -> None:
+    content = {"a.txt": b"one", "._a.txt": b"x", "__MACOSX/._a.txt": b"x", "sub/._b/c": b"x", "sub/a._b": b"two"}
+    path = make_zip(tmp_path / "a", content) if kind == "zip" else make_tar(tmp_path / "a", "w", content)
+    got = unpack(path, tmp_path / "out", progress=False)
+    names = {file.relative_to(tmp_path / "out").as_posix() for file in (tmp_path / "out").rglob("*") if file.is_file()}
+    assert names == {"a.txt", "sub/a._b"}
+    assert (got.left_out, len(got.paths)) == (3, 2)

@@ -108,3 +108,16 @@ def test_without_git(repository: Path, tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("shutil.which", lambda _: None)
     with pytest.raises(FileNotFoundError, match="git is not installed"):
         check_out(str(repository), tmp_path / "out")
+
+
+def test_clutter_of_macos_is_left_out(repository: Path, tmp_path: Path) -> None:
+    clutter = ("._a", "sub/._a b", "sub/__MACOSX/._c", "__MACOSX/x", "._d/e")
+    for name in (*clutter, "sub/kept._x"):
+        (repository / name).parent.mkdir(parents=True, exist_ok=True)
+        (repository / name).write_text("x")
+    commit(repository)
+    made = check_out(str(repository), tmp_path / "out")
+    assert made.left_out == len(clutter)
+    assert (tmp_path / "out/sub/kept._x").is_file()
+    assert not any((tmp_path / "out" / name).exists() for name in clutter)
+    assert all(path.exists() for path in made.paths)

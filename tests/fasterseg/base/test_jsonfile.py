@@ -23,8 +23,10 @@ def test_files(tmp_path: Path) -> None:
     file = tmp_path / "a.json"
     with pytest.raises(FileNotFoundError, match=f"no file at {file}"):
         read_json(file)
-    file.write_bytes(b"\xff\xfe")
-    with pytest.raises(ValueError, match="a.json is not valid JSON: it is not UTF-8 text"):
+    file.write_bytes(b"\xff{")
+    with pytest.raises(ValueError, match="a.json:1: the byte 0xFF is not UTF-8"):
         read_json(file)
     file.write_bytes(b'\xef\xbb\xbf{"a": 1}')
+    assert read_json(file) == {"a": 1}
+    file.write_bytes('{"a": 1}'.encode("utf-16"))
     assert read_json(file) == {"a": 1}
