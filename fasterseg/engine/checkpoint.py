@@ -274,8 +274,10 @@ def _named_tensors(weights: object, path: Path) -> dict[str, torch.Tensor]:
     if not isinstance(weights, Mapping):
         raise ValueError(f"{path} is damaged: weights is {type(weights).__name__}, expected tensors by name")
     for name, value in weights.items():
-        if not isinstance(name, str) or not isinstance(value, torch.Tensor):
-            raise ValueError(f"{path} is damaged: {name!r} in weights is {type(value).__name__}, expected a tensor")
+        if not isinstance(name, str):
+            raise ValueError(f"{path} is damaged: weights has an entry named {name!r}, expected names as text")
+        if not isinstance(value, torch.Tensor):
+            raise ValueError(f"{path} is damaged: {name} in weights is {type(value).__name__}, expected a tensor")
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise ValueError(
                 f"{path}: the weight {name} holds values that are no numbers (NaN or infinite); train it again with a "

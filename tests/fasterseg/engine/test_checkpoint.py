@@ -145,7 +145,7 @@ def test_no_flipped_bit_changes_what_is_read(tmp_path: Path) -> None:
         ({"dataset": {**asdict(FACTS), "class_names": (1, 2)}}, r"dataset\.class_names\.0: got 1"),
         ({"dataset": {**asdict(FACTS), "colors": ((0, 0, 999), (0, 0, 0))}}, r"colors are \[\(0, 0, 999\)"),
         ({"input_size": [-1, 128]}, r"input_size is \[-1, 128\]"),
-        ({"weights": {1: torch.zeros(1)}}, "1 in weights is"),
+        ({"weights": {1: torch.zeros(1)}}, "weights has an entry named 1"),
         ({"scores": None}, "scores: got None"),
     ],
 )
