@@ -156,7 +156,8 @@ class ReferenceSide:
         self.step = ReferenceStep(self.supernet, criterion=loss.criterion, fabric=work.fabric)
         self.latency = ReferenceLatency(make_problem(work.space), entry_ms=made_up_ms, pairs=BRANCH_PAIRS)
         self.sgd = set_up(weights_optimizer(self.supernet.weights(), work.config), work.fabric)
-        adam = torch.optim.Adam(self.supernet.architecture_parameters(), lr=work.config.architecture.lr, fused=True)
+        rates = work.config.architecture
+        adam = torch.optim.Adam(self.supernet.architecture_parameters(), lr=rates.lr, betas=rates.betas, fused=True)
         self.adam = set_up(adam, work.fabric)
 
     def architecture_gradients(self) -> torch.Tensor:

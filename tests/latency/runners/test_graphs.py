@@ -133,14 +133,16 @@ def test_a_damaged_model_is_refused() -> None:
         half_precision_graph(b"not an ONNX file")
 
 
-def test_a_graph_takes_milliseconds() -> None:
+def test_a_graph_takes_a_fraction_of_a_deployed_file() -> None:
     """Hundreds of operators are exported for a table; the exporter of deployed files takes half a second for each."""
     spec = CELLS[0]
-    module = spec.build()
-    export_graph(module, spec.input_shape())
-    durations_s = []
-    for _ in range(5):
-        start = time.perf_counter()
-        export_graph(module, spec.input_shape())
-        durations_s.append(time.perf_counter() - start)
-    assert min(durations_s) < 0.1
+    module = spec.build().eval()
+    least_s = {}
+    for export in (export_graph, onnx_bytes):
+        durations_s = []
+        for _ in range(4):
+            start = time.process_time()
+            export(module, spec.input_shape())
+            durations_s.append(time.process_time() - start)
+        least_s[export] = min(durations_s)
+    assert least_s[export_graph] < least_s[onnx_bytes] / 4

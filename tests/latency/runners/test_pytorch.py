@@ -41,6 +41,7 @@ def test_the_module_stays_as_it_was() -> None:
 
 
 def test_bfloat16_is_another_arithmetic_with_float32_around_it() -> None:
+    torch.manual_seed(0)
     module, image = SPEC.build().eval(), random_input(SPEC)
     expected = expected_output(module, image)
     output = PyTorchRunner(precision="bf16").prepare(module, SPEC.input_shape()).run(image.numpy())
