@@ -184,7 +184,8 @@ class KillBench:
         if outcome.verdict == "equal":
             differences = describe_differences(leg.results, self.read(folder))
             if differences:
-                outcome.verdict = f"{len(differences)} results differ: {differences[0]}"
+                files = dict.fromkeys(line.split(": ")[1] for line in differences)
+                outcome.verdict = f"{len(differences)} results differ, in {', '.join(files)}"
         left = (path.relative_to(folder) for path in folder.rglob(f"*{TEMPORARY_SUFFIX}"))
         outcome.leftovers = sorted(map(str, left))
         return outcome
