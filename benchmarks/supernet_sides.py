@@ -12,8 +12,8 @@ from torch import nn
 
 from dataset_tools.dataset import LabeledImage
 from fasterseg.engine.optimization import clip_gradients
+from fasterseg.networks.operator_specs import OperatorSpec
 from fasterseg.networks.space import BRANCH_PAIRS, SpaceConfig
-from fasterseg.networks.specs import OperatorSpec
 from search.config import SearchConfig
 from search.expected_latency import ExpectedLatency, latency_regularizer
 from search.latency_costs import LatticeProblem
@@ -156,7 +156,8 @@ class ReferenceSide:
         self.step = ReferenceStep(self.supernet, criterion=loss.criterion, fabric=work.fabric)
         self.latency = ReferenceLatency(make_problem(work.space), entry_ms=made_up_ms, pairs=BRANCH_PAIRS)
         self.sgd = set_up(weights_optimizer(self.supernet.weights(), work.config), work.fabric)
-        adam = torch.optim.Adam(self.supernet.architecture_parameters(), lr=work.config.architecture.lr, fused=True)
+        rates = work.config.architecture
+        adam = torch.optim.Adam(self.supernet.architecture_parameters(), lr=rates.lr, betas=rates.betas, fused=True)
         self.adam = set_up(adam, work.fabric)
 
     def architecture_gradients(self) -> torch.Tensor:

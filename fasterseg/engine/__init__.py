@@ -1,1 +1,1 @@
-"""What every training loop shares: experiment files, run folders, checkpoints, the loop, losses and metrics."""
+"""What every training loop shares: run folders, checkpoints, the loop, losses and metrics."""

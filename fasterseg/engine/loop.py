@@ -1,7 +1,7 @@
 """The one training loop: pretraining, search, teacher and student are stages that it runs, epoch by epoch.
 
 A stage says what a step, a validation and its state are; the loop fetches, counts, logs, keeps the best, saves (see
-`fasterseg.engine.progress`), and goes on exactly where a run was cut off.
+`fasterseg.engine.resuming`), and goes on exactly where a run was cut off.
 """
 
 import math
@@ -16,7 +16,7 @@ from lightning_fabric import Fabric
 from fasterseg.base.console import ProgressReporter, epoch_progress, format_duration
 from fasterseg.base.stopping import deferring
 from fasterseg.engine.distributed import share_random_state
-from fasterseg.engine.progress import Position, Progress, StateKeeper
+from fasterseg.engine.resuming import Position, Progress, StateKeeper
 from fasterseg.engine.run_folder import RunFolder
 
 __all__ = ["EpochLoader", "Position", "Stage", "StageResult", "run_stage"]

@@ -2,7 +2,6 @@ import dataclasses
 import time
 from collections.abc import Callable
 
-import numpy as np
 import pytest
 from torch import nn
 
@@ -144,8 +143,9 @@ def test_a_slower_operator_measures_slower(conditions: Conditions) -> None:
 
 
 def test_the_clock_is_right(conditions: Conditions) -> None:
-    calls = time_on_host(lambda: time.sleep(0.01), 5)
-    assert 9.5 < np.median([call.duration_ms for call in calls]) < 100
+    """A sleep lasts at least as long as asked for; the quickest of several not much longer, on a busy machine too."""
+    calls = time_on_host(lambda: time.sleep(0.01), 10)
+    assert 9.5 < min(call.duration_ms for call in calls) < 100
 
 
 @pytest.mark.parametrize("rounds", [3, 6])

@@ -103,8 +103,8 @@ def test_a_part_that_fails_says_so(two_threads: None) -> None:
 
 def test_a_pass_of_the_supernet_is_the_same_with_threads(two_threads: None, space: object) -> None:
     torch.manual_seed(0)
-    supernet = Supernet(space, 3)  # type: ignore[arg-type]
-    image = torch.randn(2, 3, 64, 96)
+    supernet = Supernet(space, 3).double()  # type: ignore[arg-type]  # or a rounding decides about a ReLU
+    image = torch.randn(2, 3, 64, 96, dtype=torch.float64)
     results = []
     for threads in (2, 1, 2):
         torch.set_num_threads(threads)
@@ -116,8 +116,8 @@ def test_a_pass_of_the_supernet_is_the_same_with_threads(two_threads: None, spac
         results.append((heads, gradients))
     (threaded, first), (serial, second), (again, third) = results
     for one, other in zip(threaded, serial, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(one, other)
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], third[name]) for name in first)
     norms = [torch.cat([each.flatten() for each in group.values()]) for group in (first, second)]
-    assert (norms[0] - norms[1]).norm() < 1e-4 * norms[1].norm()
+    assert (norms[0] - norms[1]).norm() < 1e-9 * norms[1].norm()

@@ -57,7 +57,8 @@ def test_a_weights_step_descends_and_leaves_the_architecture_alone(supernet: Sup
 
 def test_gradients_of_one_step_do_not_reach_the_next(supernet: Supernet, batch: LabeledImage) -> None:
     """Though the memory of the cells' gradients is kept."""
-    step = weights_step(supernet, SearchConfig())
+    step = weights_step(supernet.double(), SearchConfig())
+    batch = batch._replace(image=batch.image.double())
     step.gradients(batch, passes=PASSES)
     first = {name: each.grad.clone() for name, each in supernet.named_parameters() if each.grad is not None}
     memory = supernet.cell(3, 16).keep.operators[1].conv1.weight.grad.data_ptr()

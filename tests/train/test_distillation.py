@@ -111,17 +111,21 @@ def train(write_experiment: WriteExperiment, architecture_path: Path, tmp_path: 
 
 
 def test_a_student_learns_the_same_from_cached_logits(train: Callable[..., Path]) -> None:
-    cached, computed = train("cached", "student.cache_teacher_logits=true"), train("computed")
+    two = "student.epochs=2"  # in the second one images come back, and differences are not yet multiplied by many steps
+    cached, computed = train("cached", "student.cache_teacher_logits=true", two), train("computed", two)
+    untrained = train("untrained", "student.lr=1e-12", two)
     # eight images, each as it is or mirrored
     files = list((cached / CACHE_FOLDER).iterdir())
     assert 8 <= len(files) <= 16 and np.load(files[0]).dtype == np.float16
     assert not (computed / CACHE_FOLDER).exists()
     records = [json.loads((folder / "metrics.jsonl").read_text().splitlines()[0]) for folder in (cached, computed)]
     assert records[0]["train/distillation"] == pytest.approx(records[1]["train/distillation"], rel=1e-2)
-    states = [
-        load_state(folder / "last.pt")["stage"]["network"]["head.classifier.weight"] for folder in (cached, computed)
-    ]
-    torch.testing.assert_close(states[0], states[1], rtol=0.05, atol=1e-3)
+    found, expected, before = (
+        load_state(folder / "last.pt")["stage"]["network"]["head.classifier.weight"]
+        for folder in (cached, computed, untrained)
+    )
+    # rounding to half precision gives up to 0.0024 of the way, another image's logits 0.09
+    assert (found - expected).norm() < 0.02 * (expected - before).norm()
 
 
 @pytest.mark.parametrize(

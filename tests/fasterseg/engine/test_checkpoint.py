@@ -134,6 +134,31 @@ def test_no_flipped_bit_changes_what_is_read(tmp_path: Path) -> None:
     assert refused > len(data) // 6
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dataset": None}, "dataset: got None"),
+        ({"dataset": {}}, r"dataset\.class_names: required"),
+        ({"dataset": {**asdict(FACTS), "std": (0.2, 0.0, 0.2)}}, r"std \[0\.2, 0\.0, 0\.2\]"),
+        ({"dataset": {**asdict(FACTS), "mean": (0.2, float("nan"), 0.2)}}, r"mean \[0\.2, nan, 0\.2\]"),
+        ({"dataset": {**asdict(FACTS), "class_names": ("road", "road")}}, r"class_names are \['road', 'road'\]"),
+        ({"dataset": {**asdict(FACTS), "class_names": (1, 2)}}, r"dataset\.class_names\.0: got 1"),
+        ({"dataset": {**asdict(FACTS), "colors": ((0, 0, 999), (0, 0, 0))}}, r"colors are \[\(0, 0, 999\)"),
+        ({"input_size": [-1, 128]}, r"input_size is \[-1, 128\]"),
+        ({"weights": {1: torch.zeros(1)}}, "weights has an entry named 1"),
+        ({"scores": None}, "scores: got None"),
+    ],
+)
+def test_a_field_that_is_missing_or_wrong_is_named(
+    checkpoint: NetworkCheckpoint, tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    path = tmp_path / "best.pt"
+    save_network(path, checkpoint)
+    save_state(path, {**load_state(path), **change})
+    with pytest.raises(ValueError, match=r"best\.pt.*" + message):
+        load_network(path)
+
+
 def test_text_is_no_checkpoint(tmp_path: Path) -> None:
     for content in (b"hello", b"\x80\x02.", bytes(1000), np.random.default_rng(0).bytes(1000)):
         (tmp_path / "best.pt").write_bytes(content)
@@ -152,9 +177,14 @@ def test_files_of_other_programs_and_versions_are_refused(tmp_path: Path) -> Non
     torch.save({"format": "fasterseg-checkpoint", "version": 99}, path)
     with pytest.raises(ValueError, match=r"has format version 99, this release reads 1"):
         load_state(path)
-    save_state(path, {"epoch": 1})
-    with pytest.raises(ValueError, match="is a training state, not a network"):
-        load_network(path)
+    for kind, words in (
+        ("training", "a training state, not a network"),
+        ("supernet", "a supernet, not a network"),
+        (None, "no network"),
+    ):
+        save_state(path, {"kind": kind})
+        with pytest.raises(ValueError, match=f"is {words}; expected the best.pt"):
+            load_network(path)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +203,7 @@ def test_files_of_other_programs_and_versions_are_refused(tmp_path: Path) -> Non
         ({"scores": None}, "is damaged: scores: got None"),
         ({"origins": {"a": 1}}, "is damaged: origins.a: got 1"),
         ({"weights": [1]}, "weights is list, expected tensors by name"),
-        ({"weights": {1: torch.zeros(1)}}, "1 in weights is Tensor, expected a tensor"),
+        ({"weights": {1: torch.zeros(1)}}, "weights has an entry named 1, expected names as text"),
         ({"weights": {"a": torch.tensor([0.0, float("nan")])}}, "the weight a holds values that are no numbers"),
         ({"architecture": None}, "is not an architecture"),
     ],

@@ -207,7 +207,7 @@ class StateKeeper:
             folder.rewind(0)
             return
         state = load_state(folder.last)
-        if state.get("kind") != "training":
+        if state.get("kind") != "training" or not {"loop", "stage", "random"} <= state.keys():
             raise ValueError(f"{folder.last} is not a training state; delete the folder or choose another --out")
         self.progress = progress = Progress(**state["loop"])
         self._stage.load_state(state["stage"])
