@@ -156,7 +156,9 @@ def read_yolo(
         return _read_semantic(source, content, file, options.ignore, pairing)
     plan = plan_shapes(_read_names(content, file), options, file)
     images = _list_images(source, content, file, pairing)
-    splits = _list_labelled(source, images, lambda *files: YoloMask(*files, plan, boxes), unlabelled, pairing)
+    splits = _list_labelled(
+        source, images, lambda label, image: YoloMask(label, image, plan, boxes), unlabelled, pairing
+    )
     settings = {**options.settings(), "boxes": boxes, "unlabelled": unlabelled}
     return SourceDataset("convert yolo", source, plan.table, splits, settings, pairing.skipped, plan.notes)
 
