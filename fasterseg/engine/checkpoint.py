@@ -40,14 +40,14 @@ _UNREADABLE = "cannot be read as a checkpoint of tensors and plain values (damag
 
 @dataclass(frozen=True)
 class DatasetFacts:
-    """What a network must remember of the dataset it was trained on.
+    """What a checkpoint stores about the dataset that its network was trained on.
 
     Attributes:
         class_names: Name of each class, by train id.
         colors: RGB colour (0..255) of each class, by train id.
-        ignore_index: Label of pixels that count nowhere.
+        ignore_index: Label of pixels that loss and metrics ignore.
         mean: Per-channel mean of RGB images scaled to 0..1.
-        std: Per-channel standard deviation of the same.
+        std: Per-channel standard deviation of these images.
         label_ids: Id of each class in the source labelling (e.g. Cityscapes), where the dataset has one.
     """
 
@@ -69,12 +69,12 @@ class NetworkCheckpoint:
     """A trained network as it is stored.
 
     Attributes:
-        architecture: What builds the network, of whichever family.
+        architecture: Architecture of the network, of any family.
         dataset: Classes, colours and normalisation.
         input_size: The (height, width) that the network was searched and measured for.
         weights: The network's state dict.
-        origins: Hashes of the files it came from, by role, such as `architecture` or `teacher`.
-        scores: Figures measured on it, such as `miou`.
+        origins: Hashes of its source files, by role, such as `architecture` or `teacher`.
+        scores: Metrics of the network, such as `miou`.
     """
 
     architecture: AnyArchitecture
@@ -92,7 +92,7 @@ class NetworkCheckpoint:
 
 
 def check_facts(dataset: DatasetFacts, input_size: Size, source: str) -> None:
-    """Refuses facts that contradict each other, or that no image can be normalised by.
+    """Refuses facts that contradict each other, and impossible mean or standard deviation.
 
     Args:
         dataset: Classes, colours and normalisation.
@@ -100,7 +100,7 @@ def check_facts(dataset: DatasetFacts, input_size: Size, source: str) -> None:
         source: What an error message calls the model, such as its file.
 
     Raises:
-        ValueError: The message names all that is wrong.
+        ValueError: A fact is wrong; the message lists all problems.
     """
     problems = []
     if not all(dataset.class_names) or len(set(dataset.class_names)) != max(1, dataset.num_classes):
@@ -128,8 +128,8 @@ def save_state(path: Path, state: Mapping[str, Any], *, previous: Path | None = 
 
     Args:
         path: The file.
-        state: What it holds.
-        previous: Where the file that stood at `path` is kept, if anywhere.
+        state: Tensors and plain values, by name.
+        previous: Path that the old file at `path` is kept under; None to discard it.
     """
     # through memory: torch.save would put the temporary file's name into the archive, and equal states would differ
     buffer = io.BytesIO()
@@ -141,13 +141,13 @@ def save_state(path: Path, state: Mapping[str, Any], *, previous: Path | None = 
 
 
 def load_state(path: Path) -> dict[str, Any]:
-    """Reads a checkpoint onto the CPU without executing anything in it, after a look at its checksums.
+    """Reads a checkpoint onto the CPU without executing anything in it; verifies its checksums first.
 
     The checksums cost one more pass over the file, 100 MB in 0.05 s from memory.
 
     Raises:
         FileNotFoundError: There is no such file.
-        DamagedFileError: It is torn, empty or rotten.
+        DamagedFileError: It is truncated, empty or corrupt.
         ValueError: It holds more than tensors and plain values, or is of another format or version.
     """
     verify_archive(path)
@@ -164,11 +164,11 @@ def load_state(path: Path) -> dict[str, Any]:
 
 
 def verify_archive(path: Path) -> None:
-    """Reads a checkpoint's archive through and compares every part with its checksum, which PyTorch does not.
+    """Reads a whole checkpoint archive and compares every part with its checksum, which PyTorch does not do.
 
     Raises:
         FileNotFoundError: There is no such file.
-        DamagedFileError: It is torn, empty or rotten, or no archive.
+        DamagedFileError: It is truncated, empty, corrupt or not an archive.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}")
@@ -179,27 +179,27 @@ def verify_archive(path: Path) -> None:
 
 
 def _find_damage(path: Path) -> str | None:
-    """What is wrong with an archive; None where nothing is."""
+    """The damage of an archive; None for an intact one."""
     if not path.stat().st_size:
         return "it is empty"
     try:
-        # torch.save writes zip archives; what is none goes to a legacy reader that fails in many ways
+        # torch.save writes zip archives; torch.load gives other files to a legacy reader that fails in many ways
         if not zipfile.is_zipfile(path):
             return "it is no zip archive"
         with zipfile.ZipFile(path) as archive:
-            rotten = archive.testzip()
-            # PyTorch gives a part with this flag as memory that nothing was read into
+            corrupt_part = archive.testzip()
+            # for a part with this flag, PyTorch returns uninitialised memory
             folders = [part.filename for part in archive.infolist() if part.external_attr & _FOLDER_FLAG]
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, LookupError, struct.error, RuntimeError) as error:
         return str(error) or type(error).__name__
     except OSError as error:
-        # a place in the file that cannot be; anything else is the disk's matter
+        # EINVAL is an impossible offset in the file; other errors come from the disk
         if error.errno != errno.EINVAL:
             raise
         return str(error)
     if folders:
         return f"{folders[0]} is marked as a folder"
-    return None if rotten is None else f"{rotten} does not match its checksum"
+    return None if corrupt_part is None else f"{corrupt_part} does not match its checksum"
 
 
 def save_network(path: Path, checkpoint: NetworkCheckpoint) -> None:
@@ -223,7 +223,7 @@ def load_network(path: Path, *, num_classes: int | None = None) -> NetworkCheckp
 
     Args:
         path: A `best.pt` of a teacher or student stage.
-        num_classes: The class count that the caller needs, where it needs one.
+        num_classes: The class count that the caller expects; None for any.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -265,7 +265,7 @@ _STORED_NAMES = {entry.name for entry in fields(_Stored)}
 
 
 def _stored(state: Mapping[str, Any], path: Path) -> _Stored:
-    """The plain values of a network checkpoint, of their types and in agreement."""
+    """The plain values of a network checkpoint, checked for type and consistency."""
     try:
         stored = _STORED.validate_python({name: value for name, value in state.items() if name in _STORED_NAMES})
     except ValidationError as error:
