@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from dataset_tools.browse import Selection, make_tiles, select_samples, sheet_html, sheet_png
-from dataset_tools.commands import GroupOption, RootArgument, WorkersOption
+from dataset_tools.commands import DryRunOption, GroupOption, RootArgument, WorkersOption
 from dataset_tools.config import chosen_crops
 from dataset_tools.description import DatasetDescription, load_description
 from dataset_tools.doctor.dataset_checks import DEFAULT_DISTANCE
@@ -87,7 +87,7 @@ def browse_command(
     crop: _CropOption = None,
     config: _ConfigOption = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides the images and their augmentation.")] = 0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only name the images; write nothing.")] = False,
+    dry_run: DryRunOption = False,
 ) -> None:
     """Make a contact sheet: images with their masks laid over, and a legend of the classes.
 

@@ -33,13 +33,17 @@ _SHOWN = 20
 _DEFAULT_SIZE = ImageSize(128, 256)
 
 RootArgument = Annotated[Path, typer.Argument(help="Dataset folder, with a dataset.yaml.")]
-WorkersOption = Annotated[int, typer.Option(min=0, help="Processes; 0 for one per CPU. Does not change the result.")]
+WorkersOption = Annotated[
+    int, typer.Option(min=0, help="Parallel workers; 0 for one per CPU. Does not change the result.")
+]
 GroupOption = Annotated[
     str | None,
     typer.Option(help="Pattern on file names; files in which it finds the same text belong in one split."),
 ]
 _OutArgument = Annotated[Path, typer.Argument(help="Dataset folder to make, or to go on with.")]
-_DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show what would be done; write nothing.")]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Check everything and show what would be done; write nothing.")
+]
 
 lists = Program("Mapping lists of other tools, in and out.")
 tfrecord = Program("TFRecord files of the TensorFlow ports, in and out.")
@@ -84,7 +88,7 @@ def label_ids_command(
     ] = None,
     encoding: Annotated[Encoding, typer.Option(help="Which ids to paint.")] = "train-ids",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Repaint masks that exist.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Paint and check every mask, but write nothing.")] = False,
+    dry_run: DryRunOption = False,
 ) -> None:
     """Paint the masks of polygon files in Cityscapes' form, each next to its file.
 
@@ -107,7 +111,7 @@ def pull_command(
     ref: Annotated[str | None, typer.Option(help="Branch, tag or commit of a git repository.")] = None,
     max_gib: Annotated[float, typer.Option(help="Most that an archive may hold.")] = DEFAULT_LIMITS.size_bytes / 2**30,
     max_ratio: Annotated[float, typer.Option(help="Most that, as a multiple of its size.")] = DEFAULT_LIMITS.ratio,
-    dry_run: _DryRunOption = False,
+    dry_run: DryRunOption = False,
 ) -> None:
     """Get data from a folder, an archive, an address or a git repository; goes on where it was cut off.
 
@@ -138,7 +142,7 @@ def split_command(
     source: Annotated[
         str | None, typer.Option("--from", help="Splits to divide, joined by +; the others stay. All when not given.")
     ] = None,
-    dry_run: _DryRunOption = False,
+    dry_run: DryRunOption = False,
 ) -> None:
     """Divide a dataset into splits anew; images and masks stay where they are.
 
@@ -186,7 +190,7 @@ def export_command(
     out: Annotated[Path | None, typer.Argument(help="Folder of the lists; the dataset folder when not given.")] = None,
     style: Annotated[ListStyle, typer.Option(help="What stands between image and mask.")] = "tab",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace lists that exist.")] = False,
-    dry_run: _DryRunOption = False,
+    dry_run: DryRunOption = False,
 ) -> None:
     """Write `<split>_mapping_list.txt`, "image<TAB>mask" relative to the dataset folder, and train_val of both.
 
@@ -204,7 +208,7 @@ def import_command(
     split_lists: Annotated[list[str], typer.Argument(metavar="SPLIT=LIST...", help="The list of each split.")],
     labels: Annotated[Path | None, typer.Option(help="Label definitions, where there is no dataset.yaml yet.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the dataset, where there is no dataset.yaml yet.")] = None,
-    dry_run: _DryRunOption = False,
+    dry_run: DryRunOption = False,
 ) -> None:
     """Make the splits of a dataset folder be what mapping lists say; without dataset.yaml, make one.
 
@@ -227,7 +231,7 @@ def clean_command(
     root: Annotated[Path, typer.Argument(help="Folder to clean.")],
     everything: Annotated[bool, typer.Option("--all", help="Also datasets that these tools made.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    dry_run: _DryRunOption = False,
+    dry_run: DryRunOption = False,
 ) -> None:
     """Remove packs, unused lists and leftovers (with --all: datasets) that these tools wrote, and nothing else.
 
@@ -254,7 +258,7 @@ def clean_command(
 def pack_command(
     root: RootArgument,
     split: Annotated[str | None, typer.Option(help="Splits to pack, joined by +; all when not given.")] = None,
-    dry_run: _DryRunOption = False,
+    dry_run: DryRunOption = False,
 ) -> None:
     """Write one memory-mapped file per split, which the loaders then read instead of decoding images.
 
@@ -281,7 +285,7 @@ def write_command(
     root: RootArgument,
     out: Annotated[Path, typer.Argument(help="Folder to write to, or to go on with.")],
     images_per_file: Annotated[int, typer.Option(help="Most images of one file.")] = 500,
-    dry_run: _DryRunOption = False,
+    dry_run: DryRunOption = False,
 ) -> None:
     """Write every split as TFRecord files, and the classes beside them.
 
@@ -299,7 +303,7 @@ def read_command(
         Path | None, typer.Option(help="Label definitions (YAML, CSV); labels.yaml beside the files when not given.")
     ] = None,
     name: Annotated[str, typer.Option(help="Name of the dataset.")] = "tfrecord",
-    dry_run: _DryRunOption = False,
+    dry_run: DryRunOption = False,
 ) -> None:
     """Make a dataset folder of TFRecord files; every checksum is checked.
 

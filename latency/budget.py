@@ -34,20 +34,18 @@ class LatencyRange:
     Attributes:
         smallest_ms: Of the fastest network found.
         largest_ms: Of the slowest network found.
-        fastest: That network.
-        slowest: That network.
+        fastest: The fastest network found.
     """
 
     smallest_ms: float
     largest_ms: float
     fastest: Architecture
-    slowest: Architecture
 
 
 def latency_range(
     table: LatencyTable, space: SpaceConfig, *, pairs: Collection[Branches] = BRANCH_PAIRS
 ) -> LatencyRange:
-    """The fastest and the slowest student of a space, as the table predicts them.
+    """The times of the fastest and the slowest student of a space, as the table predicts them.
 
     Args:
         table: The times.
@@ -62,7 +60,6 @@ def latency_range(
         smallest_ms=table.predict_architecture(fastest),
         largest_ms=table.predict_architecture(slowest),
         fastest=fastest,
-        slowest=slowest,
     )
 
 

@@ -33,7 +33,7 @@ from latency.measure import measure_networks, network_sample
 from latency.runners.base import Runner
 from latency.runners.selection import build_runner
 from latency.table import (
-    CHANGED,
+    CHANGED_FORMAT,
     TABLE_NAME,
     LatencyTable,
     TableEntry,
@@ -212,7 +212,7 @@ class EntryJournal:
             raise ValueError(f"{self.path} is not a table's journal: its first line is no header; remove the file")
         asked = {f"{section}.{name}": value for section, values in header.items() for name, value in values.items()}
         kept = {f"{section}.{name}": found[section].get(name) for section, values in header.items() for name in values}
-        differing = list(differences(kept, asked, words=CHANGED))
+        differing = list(differences(kept, asked, words=CHANGED_FORMAT))
         if differing:
             raise ValueError(
                 f"{self.path} holds measurements of a run that was cut off, made under other conditions: "
@@ -292,7 +292,7 @@ def _measure_entries(
 
 
 def _usual_speed(entries: Mapping[OperatorSpec, TableEntry]) -> float:
-    """The machine speed at which a new table's entries hold: the median of those they were measured at."""
+    """The `reference_ms` that a new table's entries are scaled to: the median of those they were measured at."""
     return statistics.median(entry.reference_ms for entry in entries.values())
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from fasterseg.base.experiment import Section
 
@@ -18,6 +18,13 @@ DeviceChoice = Literal["auto", "cpu", "cuda", "gpu", "npu"]
 Precision = Literal["fp32", "fp16", "bf16"]
 Mode = Literal["auto", "default", "eager", "channels_last", "cuda_graph", "compile", "cpu", "cuda", "tensorrt"]
 AUTO = "auto"
+
+# how the records of a table are validated when they are read
+STRICT = ConfigDict(extra="forbid")
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0)]
 
 
 class Support(NamedTuple):
@@ -128,7 +135,7 @@ class TargetConfig(Section):
     threads: Annotated[int, Field(ge=1)] = 1
     engine_cache: Path | None = None
     input_size: tuple[Annotated[int, Field(ge=32)], Annotated[int, Field(ge=32)]] = (1024, 2048)
-    budget_ms: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    budget_ms: Positive | None = None
     budget_share: Annotated[float, Field(ge=0, le=1)] | None = None
 
     @model_validator(mode="after")
@@ -156,11 +163,10 @@ class LatencyConfig(Section):
     Attributes:
         rounds: Rounds that the measurement of an operator consists of; its time is the median of their medians.
         network_rounds: Likewise of a whole network; networks are few, and predictions are held against them.
-        longest_ms: How long the rounds of one operator or network take together at most; one that is slower has fewer
-            rounds, but not fewer than 5, or than it would have anyway.
-        round_ms: How long one operator or network runs in one round, at least; on a CUDA device also as often as it
-            takes for 100 calls in all.
-        warmup_ms: How long it runs before the first round, at least; on a CUDA device 200 ms at least.
+        longest_ms: Upper limit for all rounds of one operator or network together. A slower one gets fewer rounds, but
+            at least min(5, rounds).
+        round_ms: Minimum run time per round. On CUDA also enough calls that all rounds together have at least 100.
+        warmup_ms: Minimum run time before the first round; on CUDA at least 200 ms.
         spread_bound: Interquartile range of the rounds' medians over their median; a measurement above it is
             repeated, and marked as unstable if it stays above.
         repeats: How often an unstable measurement is repeated.

@@ -7,28 +7,21 @@ function, which the search's expected latency can use as it is.
 
 import random
 from collections.abc import Sequence
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as validated
 from scipy.optimize import least_squares
 
 from fasterseg.networks.architecture import Architecture
 from fasterseg.networks.sampling import random_architecture
 from fasterseg.networks.space import SpaceConfig
-
-# how the records of a table are validated when they are read
-STRICT = ConfigDict(extra="forbid")
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=0)]
+from latency.config import STRICT, Count, Finite, NotNegative, Positive
 
 _FOLDS = 5
 _OUTLIER_SCALE = 0.03
-# how much of the fastest measured network the constant may take off
+# the constant may be negative, down to this share of the fastest measured network's time
 _MOST_SAVED = 0.25
 
 
@@ -76,12 +69,12 @@ class NetworkSample(NamedTuple):
     Attributes:
         sum_ms: Sum of the entries of its operators.
         operators: How many these are.
-        measured_ms: Its measured time at the machine speed of the table.
+        scaled_ms: Its measured time, scaled to the machine speed of the table.
     """
 
     sum_ms: float
     operators: int
-    measured_ms: float
+    scaled_ms: float
 
 
 def correction_architectures(space: SpaceConfig, count: int, *, seed: int) -> list[Architecture]:
@@ -131,9 +124,9 @@ def _fit(values: npt.NDArray[np.float64], smallest_entry_ms: float) -> npt.NDArr
     network faster. The constant may be negative: what every network has, such as the final resize, can be dearer
     alone than in a network, where it finds its map in the layout it wants.
     """
-    measured_ms, scale = values[:, 2], float(values[:, 2].mean())
+    scaled_ms, scale = values[:, 2], float(values[:, 2].mean())
     beyond_smallest = values[:, 0] - smallest_entry_ms * values[:, 1]
-    terms = np.stack([beyond_smallest, values[:, 1], np.ones(len(values))], axis=1) / measured_ms[:, None]
+    terms = np.stack([beyond_smallest, values[:, 1], np.ones(len(values))], axis=1) / scaled_ms[:, None]
 
     def relative_errors(coefficients: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         errors: npt.NDArray[np.float64] = terms @ coefficients - 1
@@ -142,7 +135,7 @@ def _fit(values: npt.NDArray[np.float64], smallest_entry_ms: float) -> npt.NDArr
     fit = least_squares(
         relative_errors,
         x0=[1.0, smallest_entry_ms, 0.0],
-        bounds=([0, 0, -_MOST_SAVED * float(measured_ms.min())], np.inf),
+        bounds=([0, 0, -_MOST_SAVED * float(scaled_ms.min())], np.inf),
         loss="soft_l1",
         f_scale=_OUTLIER_SCALE,
         x_scale=[1.0, smallest_entry_ms, scale],

@@ -4,7 +4,7 @@ Several networks on several runners are timed in one interleaved run, so that th
 predicts for those of the runners and networks that it answers for; for the others it is said why not.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -168,9 +168,16 @@ def run_measure(
         num_classes = prediction.table.target.num_classes
     loaded = load_networks(experiment, networks, num_classes=num_classes)
     plan = [(network, runner) for network in loaded for runner in _runners_of(network, chosen)]
-    # the reference runs on the runner whose table there is; without one, on any
+    # the runner that the table answers for times the reference network, so that times can be scaled to the table;
+    # without a table any runner serves
     of_table = next((each.runner for each in chosen if each.name in prediction.runners), chosen[0].runner)
-    measurements, layers = _measure_plan(plan, experiment, reference_runner=of_table, with_layers=with_layers)
+    measurements, layers = measure_deployed(
+        [partial(network.prepare, runner.runner, target.input_size) for network, runner in plan],
+        [runner.runner for _, runner in plan],
+        protocol=experiment.section("latency", LatencyConfig),
+        reference_runner=of_table,
+        with_layers=with_layers,
+    )
     rows = [
         prediction.added_to(MeasuredNetwork(network.name, network.source, runner.name, measurement), network)
         for (network, runner), measurement in zip(plan, measurements, strict=True)
@@ -181,21 +188,32 @@ def run_measure(
     return Measured(tuple(by_network), layers)
 
 
-def _measure_plan(
-    plan: Sequence[tuple[NamedNetwork, NamedRunner]],
-    experiment: Experiment,
+def measure_deployed(
+    prepare: Sequence[Callable[[], Session]],
+    runners: Sequence[Runner],
     *,
+    protocol: LatencyConfig,
     reference_runner: Runner,
-    with_layers: bool,
+    with_layers: bool = False,
 ) -> tuple[list[LatencyMeasurement], tuple[LayerProfile, ...]]:
-    """Times every network on its runner, all taking turns, and profiles their layers if that is asked for."""
-    size = experiment.section("target", TargetConfig).input_size
+    """Times whole networks, all taking turns, with the rounds of whole networks; closes their sessions.
+
+    Args:
+        prepare: For each network what makes its session.
+        runners: The runner of each session.
+        protocol: How to measure.
+        reference_runner: Times the reference network.
+        with_layers: Whether each network is profiled, too.
+
+    Returns:
+        The measurements in the order of the networks, and their profiles; no profiles unless they are asked for.
+    """
     with ExitStack() as stack:
-        sessions = [stack.enter_context(network.prepare(runner.runner, size)) for network, runner in plan]
+        sessions = [stack.enter_context(prepare_session()) for prepare_session in prepare]
         measurements = measure_sessions(
             sessions,
-            [runner.runner.conditions() for _, runner in plan],
-            protocol=experiment.section("latency", LatencyConfig).for_networks(),
+            [runner.conditions() for runner in runners],
+            protocol=protocol.for_networks(),
             reference=stack.enter_context(reference_session(reference_runner)),
         )
         return measurements, tuple(map(_profile, sessions)) if with_layers else ()

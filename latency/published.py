@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from fasterseg.networks.operator_specs import CellSpec, ConvNormActSpec, HeadSpec, OperatorSpec, ResizeSpec
-from fasterseg.networks.operators import OPERATOR_NAMES
 from fasterseg.networks.space import SpaceConfig
 from fasterseg.runtime.importers.restricted import read_number_table, write_number_table
 from latency.config import LatencyConfig
@@ -20,17 +19,16 @@ RELEASED_DEVICE = "NVIDIA GeForce GTX 1080 Ti"
 RELEASED_INPUT_SIZE = (1024, 2048)
 RELEASED_CLASSES = 19
 
-# the released program's class names, in the order of our operators
-_CLASSES = (
-    "FactorizedReduce",
-    "BasicResidual1x",
-    "BasicResidual_downup_1x",
-    "BasicResidual2x",
-    "BasicResidual_downup_2x",
-)
-_OPERATORS = dict(zip(_CLASSES, OPERATOR_NAMES, strict=True))
+# our operators by the released program's class names; it has no others
+_OPERATORS = {
+    "FactorizedReduce": "skip",
+    "BasicResidual1x": "conv",
+    "BasicResidual_downup_1x": "conv_downup",
+    "BasicResidual2x": "conv_2x",
+    "BasicResidual_downup_2x": "conv_2x_downup",
+}
 _CLASS_OF = {operator: name for name, operator in _OPERATORS.items()}
-_DILATED = frozenset(_CLASSES[1:])
+_DILATED = frozenset(_OPERATORS) - {"FactorizedReduce"}
 _MAP = r"_H(?P<height>\d+)_W(?P<width>\d+)"
 _CHANNELS = r"_Cin(?P<in_channels>\d+)_Cout(?P<out_channels>\d+)"
 

@@ -41,7 +41,7 @@ class MeasuredNetwork:
         measurement: The measured time.
         table_sum_ms: Plain sum of the table's entries; None without a table of this runner that has all operators.
         predicted_ms: The table's prediction, likewise.
-        at_table_pace_ms: The measured time at the machine speed of the table, likewise.
+        at_table_pace_ms: The measured time, scaled to the machine speed of the table, likewise.
     """
 
     name: str

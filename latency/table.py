@@ -3,6 +3,9 @@
 A table is a JSON file, versioned and diffable. It answers for the target it was measured on and for nothing else:
 another target, or an operator that it lacks, is an error that says which command mends it. What is read is validated: a
 table with a zero, negative or missing time is refused, not used.
+
+The key of an entry is an `OperatorSpec` (`fasterseg.networks`): the kind of an operator, its channels and the size of
+its map. A file writes it as text (`OperatorSpec.key`) and, beside the time, as plain data.
 """
 
 import json
@@ -20,8 +23,8 @@ from fasterseg.networks.families import AnyArchitecture, network_specs
 from fasterseg.networks.operator_specs import OperatorSpec
 from fasterseg.networks.resizing import Size
 from fasterseg.networks.space import SpaceConfig
-from latency.config import AUTO, LatencyConfig, TargetConfig
-from latency.correction import STRICT, Correction, Count, NotNegative, Positive
+from latency.config import AUTO, STRICT, Count, LatencyConfig, NotNegative, Positive, TargetConfig
+from latency.correction import Correction
 from latency.runners.base import Conditions
 from latency.timing import LatencyMeasurement
 
@@ -30,9 +33,9 @@ FORMAT: Literal["fasterseg-latency-table"] = "fasterseg-latency-table"
 FORMAT_VERSION: Literal[3] = 3
 TABLE_NAME = "latency_table.json"
 _MAX_LISTED = 5
-# how a difference between a table and what it is used for, or a later run, is told
-_ASKED_FOR = "{name} {found} (asked for: {wanted})"
-CHANGED = "{name} {found} (now: {wanted})"
+# format strings: how a difference between a table and what is asked for, or a later run, is told
+_ASKED_FOR_FORMAT = "{name} {found} (asked for: {wanted})"
+CHANGED_FORMAT = "{name} {found} (now: {wanted})"
 _SIGNIFICANT_DIGITS = 6
 _TARGET_FIELDS = {"runner", "device", "mode", "precision", "tf32", "threads", "input_size"}
 
@@ -41,8 +44,8 @@ _TARGET_FIELDS = {"runner", "device", "mode", "precision", "tf32", "threads", "i
 class TableEntry:
     """The time of one operator; see `LatencyMeasurement` for the fields.
 
-    `median_ms` and `p95_ms` hold at the machine speed of that moment, which `reference_ms` tells. `at_speed` brings the
-    entries of a table to the same one.
+    `median_ms` and `p95_ms` hold at the machine speed of that moment, which `reference_ms` tells: the time of the
+    reference network, so smaller means a faster machine. `at_speed` scales the entries of a table to one speed.
     """
 
     median_ms: Positive
@@ -106,7 +109,8 @@ class LatencyTable:
         conditions: Machine and versions it was measured with.
         protocol: How it was measured.
         created: Date and time, ISO 8601 in UTC.
-        reference_ms: The machine speed that the entries hold for: what the reference network of `timing` takes.
+        reference_ms: Time of the reference network (`latency.timing`) that all entries are scaled to. Smaller means a
+            faster machine.
         entries: The measured times.
         correction: From the sum to a network's time.
         uncounted_kinds: Kinds of operators that the times leave out, and that count nothing in a sum; an imported table
@@ -171,7 +175,7 @@ class LatencyTable:
         return tuple(spec for spec in dict.fromkeys(specs) if spec not in self.entries)
 
     def has_correction_of(self, protocol: LatencyConfig) -> bool:
-        """Whether its correction is one fitted as a protocol asks for; the plain sum is fitted on nothing."""
+        """Whether the correction was fitted with this protocol's settings. With correction_networks: 0 there is no fit."""
         if self.correction.networks == protocol.correction_networks == 0:
             return True
         return self.correction.networks > 0 and self.protocol.fitting() == protocol.fitting()
@@ -199,7 +203,7 @@ class LatencyTable:
             ValueError: They were not; the message names what differs.
         """
         found, asked = _prefixed("latency", self.protocol.timing()), _prefixed("latency", protocol.timing())
-        differing = list(differences(found, asked, words=_ASKED_FOR))
+        differing = list(differences(found, asked, words=_ASKED_FOR_FORMAT))
         if differing:
             raise ValueError(
                 f"{self.source} was measured another way: {', '.join(differing)}; set these back, or measure into "
@@ -212,7 +216,7 @@ class LatencyTable:
         Raises:
             ValueError: They are not; the message names what differs.
         """
-        differing = list(differences(_comparable(self.conditions), _comparable(conditions), words=CHANGED))
+        differing = list(differences(_comparable(self.conditions), _comparable(conditions), words=CHANGED_FORMAT))
         if differing:
             raise ValueError(
                 f"{self.source} was measured on another machine or with other versions: {', '.join(differing)}; "
@@ -240,7 +244,7 @@ class LatencyTable:
         }
         asked |= {} if space is None else _prefixed("space", space.model_dump())
         asked |= {} if num_classes is None else {"num_classes": num_classes}
-        differing = list(differences({name: found[name] for name in asked}, asked, words=_ASKED_FOR))
+        differing = list(differences({name: found[name] for name in asked}, asked, words=_ASKED_FOR_FORMAT))
         if differing:
             raise ValueError(
                 f"{self.source} was measured for another target: {', '.join(differing)}; measure this one with "

@@ -2,12 +2,13 @@
 
 Three things keep other work on the machine out of the figures. Sessions take turns, so that a disturbance spoils one
 round of many measurements, which the median ignores, instead of one measurement altogether. A short call in which the
-process lost a core does not count; a round that has too few calls left goes on for a while.
+process lost a core does not enter the median; a round with too few other calls gets more calls.
 
 And the machine's speed is measured between the turns. Clocks, shared caches and neighbours on the same hardware make a
 machine several percent faster or slower from one moment to the next, for everything alike. A fixed small network, the
-reference, is timed beside everything else (`reference_session`). A time in units of the reference, measured in the same
-moment, can be compared with times of other moments; a table holds its operators' times at one machine speed.
+reference, is timed beside everything else (`reference_session`). Its time `reference_ms` is what "machine speed" means
+in this room: a larger one is a slower machine. A time in units of the reference, measured in the same moment, can be
+compared with times of other moments; a table holds its operators' times at one machine speed.
 """
 
 import gc
@@ -57,7 +58,8 @@ class LatencyMeasurement:
         stable: Whether the spread is within the bound and every round had undisturbed calls.
         input_shape: (N, C, H, W) of the input.
         conditions: Runner, device, threads, precision and versions.
-        reference_ms: What the reference took in the same rounds: the machine's speed; None without a reference.
+        reference_ms: Time of the reference network in the same rounds: the machine's speed, smaller on a faster
+            machine; None without a reference.
         relative: The time in units of the reference of the same round; None without a reference.
     """
 
@@ -272,11 +274,11 @@ def _summarise(
         p95_ms=float(np.percentile([call.duration_ms for call in calls], 95)),
         spread=spread,
         count=len(calls),
-        disturbed_count=sum(not counts(call) for call in calls),
+        disturbed_count=sum(not is_valid(call) for call in calls),
         rounds=len(rounds),
         warmup_count=warmup_count,
         attempts=1,
-        stable=spread <= protocol.spread_bound and all(any(map(counts, timed)) for timed in rounds),
+        stable=spread <= protocol.spread_bound and all(any(map(is_valid, timed)) for timed in rounds),
         input_shape=session.input_shape,
         conditions=conditions,
         reference_ms=float(np.median(references_ms)),
@@ -301,7 +303,7 @@ class RoundPlan(NamedTuple):
 
     Attributes:
         calls: Timed calls.
-        lead: Calls before them that do not count: they find the caches full of the previous session's data.
+        lead: Untimed calls before them: they find the caches full of the previous session's data.
     """
 
     calls: int
@@ -322,7 +324,7 @@ def warm_up(session: Session, least_ms: float) -> list[TimedCall]:
 
 
 def plan_round(warmup: Sequence[TimedCall], conditions: Conditions, protocol: LatencyConfig) -> RoundPlan:
-    """As many calls as fill the round; one of an operator or network that takes longer than that."""
+    """Enough calls to fill round_ms; one call if a single call already takes longer."""
     call_ms = _call_ms(warmup)
     calls = min(_MAX_CALLS, math.ceil(protocol.round_ms / call_ms))
     if conditions.device == "cuda":
@@ -347,24 +349,24 @@ def _call_ms(warmup: Sequence[TimedCall]) -> float:
 
 
 def run_round(session: Session, plan: RoundPlan) -> list[TimedCall]:
-    """A session's turn: as planned, and on for a while where too few of its calls count."""
+    """A session's turn: the planned calls, and up to four times as many more where too few of them are valid."""
     if plan.lead:
         session.time_calls(plan.lead)
     calls = session.time_calls(plan.calls)
     for _ in range(_MAX_TRIES):
-        if sum(map(counts, calls)) >= min(_MIN_UNDISTURBED, plan.calls):
+        if sum(map(is_valid, calls)) >= min(_MIN_UNDISTURBED, plan.calls):
             break
         calls += session.time_calls(plan.calls)
     return calls
 
 
-def counts(call: TimedCall) -> bool:
-    """Whether a call counts: an interruption takes a few milliseconds, which spoils short calls only."""
+def is_valid(call: TimedCall) -> bool:
+    """Whether a call enters the median: undisturbed, or so long that an interruption of some milliseconds is small."""
     return call.undisturbed or call.duration_ms >= LONG_CALL_MS
 
 
 def round_median(calls: Sequence[TimedCall]) -> float:
-    """The time of a round: the median of the calls that count."""
-    counted = [call.duration_ms for call in calls if counts(call)]
+    """The time of a round: the median of its valid calls."""
+    valid_ms = [call.duration_ms for call in calls if is_valid(call)]
     # where every call was disturbed, the fastest was disturbed least; the measurement is marked as unstable
-    return float(np.median(counted)) if counted else min(call.duration_ms for call in calls)
+    return float(np.median(valid_ms)) if valid_ms else min(call.duration_ms for call in calls)

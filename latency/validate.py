@@ -1,7 +1,7 @@
 """Validation: random networks that no fit has seen, measured whole and held against the table's prediction.
 
 The networks come from a separate random stream, and any that the correction was fitted on is left out. Measured times
-are brought to the machine speed of the table's entries, so that a machine that is slower today does not look like a
+are scaled to the machine speed of the table's entries, so that a machine that is slower today does not look like a
 wrong table.
 
 Outliers are measured once more, but the first measurement counts: repeating what does not fit favours the prediction.
@@ -115,11 +115,12 @@ class HeldOutNetwork:
         operators: How many operators it has.
         sum_ms: Plain sum of the table's entries.
         predicted_ms: The table's prediction.
-        measured_ms: Its measured time at the machine speed of the table.
-        raw_ms: Its measured time as the machine ran.
+        measured_ms: Its measured time, scaled to the machine speed of the table; `NetworkSample` calls it `scaled_ms`,
+            the files keep this name.
+        raw_ms: Its measured time as the machine ran, not scaled.
         spread: Interquartile range of the rounds' medians over their median.
         stable: Whether that is within the bound, and every round had undisturbed calls.
-        measured_again_ms: What an outlier took the second time, at the same speed; None where it was measured once.
+        measured_again_ms: Second measured time of an outlier, scaled likewise; None where it was measured once.
     """
 
     index: int
@@ -232,9 +233,9 @@ class Validation:
         csv_path, json_path, png_path = (folder / f"{stem}.{suffix}" for suffix in ("csv", "json", "png"))
         write_text(csv_path, self.to_csv())
         write_text(json_path, json.dumps(self.to_dict(), indent=2) + "\n")
-        measured_ms = [network.measured_ms for network in self.networks]
+        scaled_ms = [network.measured_ms for network in self.networks]
         predicted_ms = [network.predicted_ms for network in self.networks]
-        save_figure(plot_validation(measured_ms, predicted_ms, title=target.describe()), png_path)
+        save_figure(plot_validation(scaled_ms, predicted_ms, title=target.describe()), png_path)
         return [csv_path, json_path, png_path]
 
 
@@ -339,7 +340,7 @@ def _held_out(
         operators=sample.operators,
         sum_ms=sample.sum_ms,
         predicted_ms=table.correction.apply(sample.sum_ms, sample.operators),
-        measured_ms=sample.measured_ms,
+        measured_ms=sample.scaled_ms,
         raw_ms=measurement.median_ms,
         spread=measurement.spread,
         stable=measurement.stable,

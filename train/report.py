@@ -8,6 +8,7 @@ import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +26,11 @@ from fasterseg.networks import DeployedNetwork, measure_size, network_specs, res
 from fasterseg.networks.resizing import map_size
 from fasterseg.runtime.load import load_predictor
 from latency.config import LatencyConfig, TargetConfig
+from latency.measure import measure_deployed
 from latency.runners.base import Runner, Session
 from latency.runners.pytorch import PyTorchRunner
 from latency.runners.selection import build_runner
 from latency.table import LatencyTable
-from latency.timing import measure_sessions, reference_session
 from train.config import TrainConfig
 from train.data import dataset_facts
 
@@ -113,10 +114,11 @@ def build_report(
     target = experiment.section("target", TargetConfig)
     runner, reason = build_runner(target)
     CONSOLE.print(f"measuring with {reason}")
-    sessions = [_session(runner, network, target) for network in networks]
-    protocol = experiment.section("latency", LatencyConfig)
-    measurements = measure_sessions(
-        sessions, runner.conditions(), protocol=protocol, reference=reference_session(runner)
+    measurements, _ = measure_deployed(
+        [partial(_session, runner, network, target) for network in networks],
+        [runner] * len(networks),
+        protocol=experiment.section("latency", LatencyConfig),
+        reference_runner=runner,
     )
     rows = []
     for network, measurement in zip(networks, measurements, strict=True):

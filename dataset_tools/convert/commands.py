@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from dataset_tools.commands import DryRunOption, WorkersOption
 from dataset_tools.convert.bdd100k import read_bdd100k
 from dataset_tools.convert.camvid import read_camvid
 from dataset_tools.convert.cityscapes import MasksFrom, read_cityscapes
@@ -114,9 +115,7 @@ def _format(name: str) -> Callable[[Callable[..., SourceDataset]], Callable[...,
             out: Annotated[Path, typer.Argument(help="Dataset folder to make, or to go on with.")],
             *,
             copy: Annotated[bool, typer.Option("--copy", help="Copy the images instead of linking to them.")] = False,
-            dry_run: Annotated[
-                bool, typer.Option("--dry-run", help="Make and check every mask, but write nothing.")
-            ] = False,
+            dry_run: DryRunOption = False,
             unmatched: Annotated[
                 Unmatched, typer.Option(help="Images without a mask and masks without an image: an error, or left out.")
             ] = "error",
@@ -127,7 +126,7 @@ def _format(name: str) -> Callable[[Callable[..., SourceDataset]], Callable[...,
                     "pixels as stored. auto: polygons the upright picture, masks what has their size."
                 ),
             ] = "auto",
-            workers: Annotated[int, typer.Option(help="Threads; 0 for one per CPU. Does not change the result.")] = 0,
+            workers: WorkersOption = 0,
             **options: Any,
         ) -> None:
             image_mode: ImageMode = "copy" if copy else "link"

@@ -1,7 +1,7 @@
 """What every runner has in common: a runner prepares networks for one runtime, a session runs one of them.
 
 There is one file per runtime, each with a `Runner` and a `Session` of this shape. Heavy imports happen inside them, so
-that an absent runtime costs nothing until it is asked for.
+that an absent runtime costs nothing until it is asked for. The steps to add a runner stand in `latency.runners`.
 """
 
 import importlib.util
@@ -25,6 +25,7 @@ from latency.config import AUTO, SUPPORT, usual_mode
 
 Array = npt.NDArray[np.float32]
 Shape = tuple[int, int, int, int]
+PROFILED_RUNS = 10
 _INPUT_SEED = 0
 _USUAL_PRECISION, _USUAL_THREADS = "fp32", 1
 
@@ -130,8 +131,8 @@ class Session(ABC):
     def time_calls(self, count: int) -> list[TimedCall]:
         """Times each of `count` runs on a fixed random input; copying it in and out is not included."""
 
-    def layer_times(self, count: int = 10) -> tuple[LayerTime, ...]:  # noqa: ARG002 - for runtimes that can
-        """The time of each layer in the order of execution, over `count` profiled runs on the fixed random input.
+    def layer_times(self) -> tuple[LayerTime, ...]:
+        """The time of each layer in the order of execution, over `PROFILED_RUNS` runs on the fixed random input.
 
         Profiling slows a network down, so these times sum to more than `time_calls` measures. `time_calls` itself runs
         without the profiler.

@@ -4,6 +4,9 @@ A table has hundreds of operators, and the recommended exporter (`dynamo=True`, 
 deployed) takes about half a second for each. PyTorch's tracing exporter takes a hundredth of that, and a runtime
 turns both graphs into the same one; `tests/latency/runners/test_graphs.py` proves it for every operator.
 
+`export_graph` is thus the second exporter beside `fasterseg.runtime.export`. Two things must stay equal to what a
+deployed file has: the opset (`DEFAULT_OPSET`), and on a CPU the last resize as matrix products (`enlarge_by_products`).
+
 A runtime that takes its number format from the graph gets a graph in half precision between casts.
 """
 
@@ -18,10 +21,9 @@ import onnx
 import torch
 from torch import nn
 
+from fasterseg.runtime.choices import DEFAULT_OPSET
 from fasterseg.runtime.enlarging import enlarge_by_products
 from latency.runners.base import Runner, Session, Shape
-
-OPSET_VERSION = 18
 
 
 class GraphRunner(Runner):
@@ -75,7 +77,9 @@ class GraphRunner(Runner):
 
 
 def export_graph(module: nn.Module, input_shape: Shape) -> bytes:
-    """The module in evaluation mode as a serialised ONNX model of one input and one output.
+    """The module in evaluation mode as a serialised ONNX model of one input and one output, for timing alone.
+
+    `fasterseg.runtime.export.onnx_bytes` writes what is deployed.
 
     Args:
         module: Takes one tensor, returns one tensor; it is left as it was.
@@ -92,7 +96,7 @@ def export_graph(module: nn.Module, input_shape: Shape) -> bytes:
             (example,),
             buffer,
             dynamo=False,
-            opset_version=OPSET_VERSION,
+            opset_version=DEFAULT_OPSET,
             input_names=["input"],
             output_names=["output"],
         )

@@ -11,7 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from latency.runners.base import Array, LayerTime, Runner, Session, TimedCall, median_layer_times, time_on_host
+from latency.runners.base import (
+    PROFILED_RUNS,
+    Array,
+    LayerTime,
+    Runner,
+    Session,
+    TimedCall,
+    median_layer_times,
+    time_on_host,
+)
 from latency.runners.cuda import TorchStream, time_on_stream
 from latency.runners.graphs import GraphRunner
 
@@ -70,7 +79,7 @@ class OnnxRuntimeSession(Session):
         options.add_run_config_entry("disable_synchronize_execution_providers", "1")
         return time_on_stream(lambda: run(binding, options), count, self._stream)
 
-    def layer_times(self, count: int = 10) -> tuple[LayerTime, ...]:
+    def layer_times(self) -> tuple[LayerTime, ...]:
         """See `Session.layer_times`.
 
         Raises:
@@ -89,7 +98,7 @@ class OnnxRuntimeSession(Session):
             options.profile_file_prefix = str(Path(folder) / "profile")
             session = onnxruntime.InferenceSession(self._model, options, providers=[_PROVIDERS["cpu"]])
             values = {self._input_name: self.random_input()}
-            for _ in range(count + 1):
+            for _ in range(PROFILED_RUNS + 1):
                 session.run([self._output_name], values)
             events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
         return median_layer_times(_profiled_runs(events)[1:])

@@ -9,7 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from latency.runners.base import Array, LayerTime, Runner, Session, TimedCall, median_layer_times, time_on_host
+from latency.runners.base import (
+    PROFILED_RUNS,
+    Array,
+    LayerTime,
+    Runner,
+    Session,
+    TimedCall,
+    median_layer_times,
+    time_on_host,
+)
 from latency.runners.graphs import GraphRunner
 
 _HINTS = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}
@@ -54,13 +63,13 @@ class OpenVinoSession(Session):
         # `infer` stays on this thread
         return time_on_host(lambda: infer(share_inputs=True, share_outputs=True), count)
 
-    def layer_times(self, count: int = 10) -> tuple[LayerTime, ...]:
+    def layer_times(self) -> tuple[LayerTime, ...]:
         """See `Session.layer_times`; layers that OpenVINO joined to others are left out."""
         request = _compile(self._graph, self._runner, PERF_COUNT=True).create_infer_request()
         request.get_input_tensor(0).data[:] = self.random_input()
         request.infer()
         runs = []
-        for _ in range(count):
+        for _ in range(PROFILED_RUNS):
             request.infer()
             runs.append(
                 [

@@ -22,6 +22,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 from fasterseg.engine.devices import use_channels_last
 from latency.runners.base import (
+    PROFILED_RUNS,
     Array,
     Conditions,
     LayerTime,
@@ -88,7 +89,7 @@ class PyTorchSession(Session):
                 return time_on_stream(self._launch, count, self._stream)
             return time_on_host(self._launch, count)
 
-    def layer_times(self, count: int = 10) -> tuple[LayerTime, ...]:
+    def layer_times(self) -> tuple[LayerTime, ...]:
         """See `Session.layer_times`; a CUDA graph's layers are those of the eager run it was captured from.
 
         Raises:
@@ -100,7 +101,7 @@ class PyTorchSession(Session):
             self._fill()
             for _ in range(_WARMUP_RUNS):
                 self._module(self._input)
-            runs = profile_layers(self._module, self._input, count)
+            runs = profile_layers(self._module, self._input, PROFILED_RUNS)
         return median_layer_times(runs)
 
     def _fill(self) -> None:
@@ -217,13 +218,13 @@ def _convolution_settings(*, tf32: bool) -> Iterator[None]:
 def keep_freed_memory() -> str:
     """Makes glibc keep what is freed until the process ends; another C library stays as it is.
 
-    PyTorch asks the C library for every map anew. Of large ones glibc gives the memory back to the system when they are
-    freed, so that the next call has to fetch it page by page; at 512×1024 that was 26,000 page faults and 40 of 310 ms.
-    Worse for a table is that glibc decides by what the process did before: the same operator then costs more or less in
-    a network than alone. ONNX Runtime and OpenVINO keep memory of their own and are free of this.
+    PyTorch allocates every map anew. glibc returns the memory of a large freed map to the system, and the next
+    allocation fetches it page by page: at 512×1024 that was 26,000 page faults and 40 of 310 ms. glibc also decides by
+    what the process allocated before, so the same operator costs more or less in a network than alone, which spoils a
+    table. ONNX Runtime and OpenVINO manage their own memory and have neither problem.
 
-    It takes some calls until no memory is fetched any more: what is cut off to align a map fills glibc's caches of
-    small pieces before it joins its neighbours again.
+    The first calls still fetch memory. Aligning a map cuts off small pieces; glibc caches them, and joins them to their
+    neighbours only when those caches are full.
 
     Returns:
         The allocator and whether it keeps memory, to be recorded beside times.

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from latency.runners.base import Array, LayerTime, Session, Shape, TimedCall, median_layer_times
+from latency.runners.base import PROFILED_RUNS, Array, LayerTime, Session, Shape, TimedCall, median_layer_times
 from latency.runners.cuda import DeviceTensor, PycudaStream, primary_context, time_on_stream
 from latency.runners.graphs import GraphRunner
 from latency.runners.tensorrt_engine import Engine, default_cache_folder, layer_kinds, load_engine
@@ -72,7 +72,7 @@ class TensorRtSession(Session):
             self._fill()
             return time_on_stream(lambda: self._launch(context), count, self._stream)
 
-    def layer_times(self, count: int = 10) -> tuple[LayerTime, ...]:
+    def layer_times(self) -> tuple[LayerTime, ...]:
         """See `Session.layer_times`; a layer of an engine is often several of the network."""
         self._context()
         engine = self._held["engine"]
@@ -84,7 +84,7 @@ class TensorRtSession(Session):
             # a second context, so that the one that is timed stays without a profiler
             context = self._create_context(engine)
             context.profiler = profiler
-            for _ in range(count + 1):
+            for _ in range(PROFILED_RUNS + 1):
                 profiler.times.clear()
                 self._launch(context)
                 self._stream.synchronize()

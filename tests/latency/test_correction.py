@@ -32,9 +32,9 @@ def test_the_error_is_that_of_networks_not_fitted_on() -> None:
 
 def test_one_disturbed_network_does_not_spoil_the_fit() -> None:
     made = samples(20, slope=1.1, per_operator=0.0, constant=0.1, noise=0.005)
-    made[3] = made[3]._replace(measured_ms=made[3].measured_ms * 2)
+    made[3] = made[3]._replace(scaled_ms=made[3].scaled_ms * 2)
     fit = fit_correction(made, smallest_entry_ms=0.01)
-    errors = [abs(fit.apply(sample.sum_ms, sample.operators) / sample.measured_ms - 1) for sample in made]
+    errors = [abs(fit.apply(sample.sum_ms, sample.operators) / sample.scaled_ms - 1) for sample in made]
     assert np.median(errors) < 0.02
 
 
@@ -57,7 +57,7 @@ def test_what_is_dearer_alone_than_in_a_network_comes_off_the_constant() -> None
 def test_the_constant_leaves_every_prediction_positive() -> None:
     made = samples(20, slope=2.0, per_operator=0.0, constant=-1.5, noise=0.0)
     fit = fit_correction(made, smallest_entry_ms=0.01)
-    assert fit.constant_ms >= -0.25 * min(sample.measured_ms for sample in made) - 1e-6
+    assert fit.constant_ms >= -0.25 * min(sample.scaled_ms for sample in made) - 1e-6
 
 
 def test_the_correction_is_linear() -> None:

@@ -11,9 +11,10 @@ from fasterseg.networks import SpaceConfig
 from fasterseg.networks.sampling import random_architecture
 from fasterseg.runtime.export import onnx_bytes
 from latency.build import SECTIONS
+from latency.config import LatencyConfig
 from latency.deployment import deployed_network
-from latency.measure import run_measure
-from latency.runners.base import LayerTime
+from latency.measure import measure_deployed, run_measure
+from latency.runners.base import Array, LayerTime, Session, TimedCall
 from latency.runners.onnxruntime import OnnxRuntimeRunner
 from latency.runners.openvino import OpenVinoSession
 from latency.table import LatencyTable
@@ -36,6 +37,36 @@ def test_an_architecture_is_measured_beside_its_prediction(
     assert row.predicted_ms == pytest.approx(table.predict_architecture(architecture))
     assert row.at_table_pace_ms is not None and row.at_table_pace_ms > 0
     assert "measured / predicted" in row.describe() and "when the table was measured" in row.describe()
+
+
+class ClosableSession(Session):
+    """A network of 1 ms that notes when it is closed."""
+
+    input_shape = (1, 3, 8, 8)
+    closed = False
+
+    def run(self, image: Array) -> Array:
+        return image
+
+    def time_calls(self, count: int) -> list[TimedCall]:
+        assert not self.closed
+        return [TimedCall(1.0, undisturbed=True)] * count
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_deployed_networks_have_the_rounds_of_networks_and_are_closed(quick: LatencyConfig) -> None:
+    runner, sessions = OnnxRuntimeRunner(threads=1), [ClosableSession(), ClosableSession()]
+    protocol = quick.model_copy(update={"network_rounds": 4})
+    measurements, layers = measure_deployed(
+        [lambda session=session: session for session in sessions],  # type: ignore[misc]
+        [runner, runner],
+        protocol=protocol,
+        reference_runner=runner,
+    )
+    assert [measurement.rounds for measurement in measurements] == [4, 4] and layers == ()
+    assert all(session.closed for session in sessions)
 
 
 def test_networks_and_runners_in_one_run(experiment: Experiment, table: LatencyTable, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,9 +52,11 @@ def test_it_is_said_which_runner_was_taken_and_why(
 ) -> None:
     sections = {"target": TargetConfig, "latency": LatencyConfig}
     experiment = load_experiment(write_experiment(), ["target.device=cpu"], sections)
-    monkeypatch.setattr(report, "measure_sessions", lambda *_, **__: [])
-    monkeypatch.setattr(report, "reference_session", lambda _: None)
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr(report, "measure_deployed", lambda *_, **settings: asked.update(settings) or ([], ()))
     assert report.build_report(experiment, (), table=None) == ()  # type: ignore[arg-type]
+    assert asked["protocol"] == experiment.section("latency", LatencyConfig)
+    assert asked["reference_runner"].name == "onnxruntime"
     assert "measuring with onnxruntime on cpu (target.runner is auto; " in capsys.readouterr().out
 
 

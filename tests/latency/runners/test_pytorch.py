@@ -59,7 +59,7 @@ def test_leaves_are_told_by_name_and_other_operations_by_number() -> None:
             return (image + self.convolution(image)) + image
 
     session = PyTorchRunner().prepare(TwoSums(), (1, 8, 9, 9))
-    layers = [(layer.name, layer.kind) for layer in session.layer_times(3)]
+    layers = [(layer.name, layer.kind) for layer in session.layer_times()]
     assert layers == [("convolution", "Conv2d"), ("add_1", "aten::add"), ("add_2", "aten::add")]
     module = nn.Sequential(nn.Conv2d(8, 4, 3), nn.BatchNorm2d(4))
     runs = profile_layers(module, torch.zeros(1, 8, 9, 9), 4)
@@ -95,7 +95,7 @@ def test_gpu_outputs_equal_pytorch(mode: str) -> None:
 @pytest.mark.gpu
 @on_a_gpu
 def test_gpu_layers_have_times() -> None:
-    layers = PyTorchRunner(device="cuda").prepare(nn.Sequential(nn.Conv2d(8, 64, 3)), (1, 8, 64, 64)).layer_times(2)
+    layers = PyTorchRunner(device="cuda").prepare(nn.Sequential(nn.Conv2d(8, 64, 3)), (1, 8, 64, 64)).layer_times()
     assert [layer.kind for layer in layers] == ["Conv2d"] and layers[0].ms > 0
 
 

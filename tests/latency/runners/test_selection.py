@@ -2,13 +2,14 @@ import importlib.util
 from collections.abc import Callable
 from importlib.machinery import ModuleSpec
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
 
 from fasterseg.base import machine
-from latency.config import TargetConfig
-from latency.runners.selection import RUNNERS, build_runner, choose_runners
+from latency.config import AUTO, SUPPORT, Mode, RunnerChoice, TargetConfig
+from latency.runners.selection import _PREFERENCE, RUNNERS, build_runner, choose_runners
 
 Installed = Callable[..., None]
 
@@ -28,6 +29,14 @@ def machine_with(monkeypatch: pytest.MonkeyPatch) -> Installed:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
 
     return set_up
+
+
+def test_a_runner_is_known_in_all_three_places() -> None:
+    """The steps to add a runner in `latency.runners`."""
+    assert set(get_args(RunnerChoice)) - {AUTO} == set(SUPPORT) == set(RUNNERS)
+    modes = {mode for devices in SUPPORT.values() for support in devices.values() for mode in support.modes}
+    assert modes == set(get_args(Mode)) - {AUTO}
+    assert all(device in SUPPORT[runner.name] for runner, device in _PREFERENCE)
 
 
 def test_an_absent_runtime_is_an_error_with_the_install_command(machine_with: Installed) -> None:
