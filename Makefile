@@ -7,7 +7,7 @@ BENCH := runs/bench
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check format bench
+.PHONY: help demo test test-slow test-all check format bench
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -21,7 +21,11 @@ demo: $(INSTALLED)  ## the whole pipeline on configs/toy.yaml, on the CPU
 	$(BIN)/python pipeline.py --config configs/toy.yaml
 
 test: $(INSTALLED)  ## the fast tests, the end-to-end test among them
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow" --cov --cov-report=
+	@echo "coverage: $$($(BIN)/coverage report --format=total) % of the lines, those run in other processes left out"
+
+test-slow: $(INSTALLED)  ## the tests that take minutes
+	$(PYTEST) -m slow
 
 test-all: $(INSTALLED)  ## every test, the slow ones too
 	$(PYTEST)

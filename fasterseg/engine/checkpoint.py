@@ -1,8 +1,11 @@
 """Checkpoints: tensors and plain values with a format version, never pickled objects.
 
-There are two kinds. From a training state (`last.pt`) a stage resumes exactly. A network checkpoint (`best.pt`) holds
-all that deployment needs: architecture, weights, class names, colours, normalisation and the hashes of its source
-files.
+Three kinds share the container:
+
+- `network` (`best.pt` of teacher, student, baselines and pruning) carries all that deployment needs: architecture,
+  weights, class names, colours, normalisation and the hashes of what it came from. `NetworkCheckpoint` lists it.
+- `training` (`last.pt` of every stage) is what a stage goes on from exactly: see `fasterseg.engine.resuming`.
+- `supernet` (`best.pt` of pretraining) holds the supernet's weights: see `search.training`.
 """
 
 import errno
@@ -28,6 +31,7 @@ from fasterseg.networks.resizing import Size
 
 FORMAT = "fasterseg-checkpoint"
 FORMAT_VERSION = 1
+_KINDS = {"training": "a training state, not a network", "supernet": "a supernet, not a network"}
 _LARGEST_COLOR = 255
 _LARGEST_SIDE_PX = 2**16
 _FOLDER_FLAG = 0x10
@@ -227,7 +231,8 @@ def load_network(path: Path, *, num_classes: int | None = None) -> NetworkCheckp
     """
     state = load_state(path)
     if state.get("kind") != "network":
-        raise ValueError(f"{path} is a training state, not a network; expected the best.pt of a teacher or student run")
+        what = _KINDS.get(str(state.get("kind")), "no network")
+        raise ValueError(f"{path} is {what}; expected the best.pt of a teacher, student, baseline or pruning run")
     stored = _stored(state, path)
     dataset = stored.dataset
     if num_classes is not None and dataset.num_classes != num_classes:

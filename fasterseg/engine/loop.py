@@ -1,7 +1,7 @@
 """The one training loop: pretraining, search, teacher and student are stages that it runs, epoch by epoch.
 
 A stage defines its training step, its validation and its state. The loop fetches batches, counts steps, logs, keeps the
-best network, saves states (see `fasterseg.engine.progress`) and resumes an interrupted run exactly.
+best network, saves states (see `fasterseg.engine.resuming`) and resumes an interrupted run exactly.
 """
 
 import math
@@ -16,7 +16,7 @@ from lightning_fabric import Fabric
 from fasterseg.base.console import ProgressReporter, epoch_progress, format_duration
 from fasterseg.base.stopping import deferring
 from fasterseg.engine.distributed import share_random_state
-from fasterseg.engine.progress import Position, Progress, StateKeeper
+from fasterseg.engine.resuming import Position, Progress, StateKeeper
 from fasterseg.engine.run_folder import RunFolder
 
 __all__ = ["EpochLoader", "Position", "Stage", "StageResult", "run_stage"]

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
         count_parameters,
         measure_size,
     )
+    from fasterseg.networks.operator_specs import OperatorSpec
     from fasterseg.networks.resizing import Size, resize_bilinear
     from fasterseg.networks.space import SpaceConfig
-    from fasterseg.networks.specs import OperatorSpec
 
 _MODULES = {
     "AnyArchitecture": "families",
@@ -35,7 +35,7 @@ _MODULES = {
     "DeployedNetwork": "network",
     "DerivedNetwork": "derived",
     "Network": "network",
-    "OperatorSpec": "specs",
+    "OperatorSpec": "operator_specs",
     "SegmentationLogits": "network",
     "Size": "resizing",
     "SpaceConfig": "space",

@@ -13,10 +13,17 @@ from fasterseg.networks.architecture import Architecture, CellChoice
 from fasterseg.networks.channels import cell_channels
 from fasterseg.networks.heads import BranchFusion, Head, Stem, fused_channels, stem_channels
 from fasterseg.networks.network import Network, SegmentationLogits
+from fasterseg.networks.operator_specs import (
+    CellSpec,
+    ConvNormActSpec,
+    HeadSpec,
+    OperatorSpec,
+    ResizeSpec,
+    input_fields,
+)
 from fasterseg.networks.operators import Conv2x, ConvNormAct, operator_class
 from fasterseg.networks.resizing import Size, strided
 from fasterseg.networks.space import STRIDES
-from fasterseg.networks.specs import CellSpec, ConvNormActSpec, HeadSpec, OperatorSpec, ResizeSpec, input_fields
 
 
 def _branch_channels(architecture: Architecture, branch: tuple[CellChoice, ...]) -> list[int]:

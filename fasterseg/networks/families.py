@@ -16,10 +16,10 @@ from fasterseg.networks.architecture import Architecture
 from fasterseg.networks.derived import DerivedNetwork, derived_specs
 from fasterseg.networks.icnet import ICNetArchitecture
 from fasterseg.networks.network import Network
+from fasterseg.networks.operator_specs import OperatorSpec
 from fasterseg.networks.pruned import PrunedArchitecture, read_channels
 from fasterseg.networks.pspnet import PSPNetArchitecture
 from fasterseg.networks.resizing import Size
-from fasterseg.networks.specs import OperatorSpec
 
 AnyArchitecture = Architecture | ICNetArchitecture | PSPNetArchitecture | PrunedArchitecture
 

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from fasterseg.networks.baseline import BaselineArchitecture, BaselineNetwork
 from fasterseg.networks.network import SegmentationLogits
+from fasterseg.networks.operator_specs import ClassifierSpec, OperatorSpec, ResizeSpec, chain_specs, input_fields
 from fasterseg.networks.operators import ConvNormAct
 from fasterseg.networks.pyramid import PyramidSum, PyramidSumSpec
 from fasterseg.networks.resizing import Size, map_size, resize_bilinear, strided
@@ -25,7 +26,6 @@ from fasterseg.networks.resnet import (
     resnet_channels,
     scaled_channels,
 )
-from fasterseg.networks.specs import ClassifierSpec, OperatorSpec, ResizeSpec, chain_specs, input_fields
 
 DILATIONS: Dilations = ((1, 2, 2, 2, 2, 2), (2, 4, 4))
 _DETAIL_CHANNELS = (32, 32, 64)

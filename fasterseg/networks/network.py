@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from fasterseg.networks.operator_specs import OperatorSpec
 from fasterseg.networks.resizing import Size, map_size, resize_bilinear
-from fasterseg.networks.specs import OperatorSpec
 
 
 class SegmentationLogits(NamedTuple):

@@ -19,11 +19,18 @@ from fasterseg.networks.derived import DerivedNetwork
 from fasterseg.networks.heads import BranchFusion, FusionStep, Head, head_channels
 from fasterseg.networks.icnet import ICNetArchitecture
 from fasterseg.networks.network import Network
+from fasterseg.networks.operator_specs import (
+    CellSpec,
+    ConvNormActSpec,
+    HeadSpec,
+    OperatorSpec,
+    ResizeSpec,
+    input_fields,
+)
 from fasterseg.networks.operators import Conv2x, ConvNormAct, Operator, operator_class
 from fasterseg.networks.pspnet import PSPNetArchitecture
 from fasterseg.networks.resizing import Size, halved, strided
 from fasterseg.networks.space import STRIDES
-from fasterseg.networks.specs import CellSpec, ConvNormActSpec, HeadSpec, OperatorSpec, ResizeSpec, input_fields
 
 BaseArchitecture = Architecture | ICNetArchitecture | PSPNetArchitecture
 FORMAT_VERSION = 1

@@ -8,11 +8,11 @@ from torch import nn
 
 from fasterseg.networks.baseline import BaselineArchitecture, BaselineNetwork
 from fasterseg.networks.network import SegmentationLogits
+from fasterseg.networks.operator_specs import ClassifierSpec, ConvNormActSpec, OperatorSpec, ResizeSpec
 from fasterseg.networks.operators import ConvNormAct
 from fasterseg.networks.pyramid import PYRAMID_BINS, PyramidPooling, PyramidStage, PyramidStageSpec
 from fasterseg.networks.resizing import Size, strided
 from fasterseg.networks.resnet import STAGES, Dilations, ResNet, resnet_channels, scaled_channels
-from fasterseg.networks.specs import ClassifierSpec, ConvNormActSpec, OperatorSpec, ResizeSpec
 
 DILATIONS: Dilations = ((2,) * 6, (4,) * 3)
 DROPOUT = 0.1

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from fasterseg.networks.operator_specs import OperatorSpec, input_fields
 from fasterseg.networks.operators import ConvNormAct
 from fasterseg.networks.resizing import Size, map_size, resize_bilinear
-from fasterseg.networks.specs import OperatorSpec, input_fields
 
 PYRAMID_BINS = (1, 2, 3, 6)
 

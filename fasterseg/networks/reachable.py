@@ -10,10 +10,10 @@ from typing import NamedTuple
 from fasterseg.networks.architecture import CellChoice
 from fasterseg.networks.derived import cell_spec, fusion_specs, stem_specs, tail_specs
 from fasterseg.networks.heads import fused_channels, stem_channels
+from fasterseg.networks.operator_specs import OperatorSpec
 from fasterseg.networks.operators import SKIP
 from fasterseg.networks.resizing import Size
 from fasterseg.networks.space import BRANCH_PAIRS, STRIDES, ArchitectureSet, Branches, SpaceConfig, first_layer
-from fasterseg.networks.specs import OperatorSpec
 
 ARCHITECTURE_SETS: tuple[ArchitectureSet, ...] = ("teacher", "student")
 

@@ -13,9 +13,9 @@ from torch import nn
 from torch.nn import functional
 
 from fasterseg.networks.channels import StemKind, make_divisible
+from fasterseg.networks.operator_specs import OperatorSpec, chain_specs, input_fields
 from fasterseg.networks.operators import ConvNormAct
 from fasterseg.networks.resizing import Size, halved, strided
-from fasterseg.networks.specs import OperatorSpec, chain_specs, input_fields
 
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 STAGE_BLOCKS = (3, 4, 6, 3)

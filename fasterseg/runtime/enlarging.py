@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from fasterseg.networks.network import DeployedNetwork
+from fasterseg.networks.operator_specs import ResizeSpec
 from fasterseg.networks.resizing import Resize, Size
-from fasterseg.networks.specs import ResizeSpec
 
 # smaller factors are cheap in either form
 _LEAST_FACTOR = 4

@@ -3,7 +3,7 @@
     python -m tests.reliability.kills --kills 100 --seed 1                       # at random times
     python -m tests.reliability.kills --kills 100 --moments operations           # at renames, openings, syncs, ...
     python -m tests.reliability.kills --moments power                            # the same, and unsynced data is lost
-    python -m tests.reliability.kills --moments operations --at 'rename runs/tiny/search'
+    python -m tests.reliability.kills --moments operations --at 'rename .*config.yaml'
     python -m tests.reliability.kills --stages                                   # stage by stage, which is faster
     python -m tests.reliability.kills --kills 12 --per-run 6                     # six kills in a row to a run
     python -m tests.reliability.kills --kills 20 --latency                       # while the table is measured
@@ -184,7 +184,8 @@ class KillBench:
         if outcome.verdict == "equal":
             differences = describe_differences(leg.results, self.read(folder))
             if differences:
-                outcome.verdict = f"{len(differences)} results differ: {differences[0]}"
+                files = dict.fromkeys(line.split(": ")[1] for line in differences)
+                outcome.verdict = f"{len(differences)} results differ, in {', '.join(files)}"
         left = (path.relative_to(folder) for path in folder.rglob(f"*{TEMPORARY_SUFFIX}"))
         outcome.leftovers = sorted(map(str, left))
         return outcome
@@ -245,7 +246,7 @@ def operations(
     """Moments at operations: first one of each kind, in random order, then others of these kinds."""
     found = [(leg, number, text) for leg in legs for number, text in enumerate(leg.operations, start=1) if at in text]
     if not found:
-        raise ValueError(f"--at {at}: no operation contains that")
+        raise ValueError(f"--at {at}: no operation matches")
     generator.shuffle(found)
     seen: dict[str, int] = {}
     turns = []
@@ -274,7 +275,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--per-run", type=int, default=1, help="how many of them in a row strike one run")
     parser.add_argument("--seed", type=int, default=0, help="decides the moments")
     parser.add_argument("--moments", choices=("times", "operations", "power"), default="times")
-    parser.add_argument("--at", default="", metavar="TEXT", help="of the operations only those that contain this")
+    parser.add_argument("--at", default="", metavar="PATTERN", help="of the operations only those that match")
     parser.add_argument("--stages", action="store_true", help="kill and compare stage by stage, which is faster")
     parser.add_argument("--until", choices=STAGES, default=STAGES[-1], help="the last stage")
     parser.add_argument("--latency", action="store_true", help="kill the measuring of the table, and run no further")

@@ -38,6 +38,9 @@ def read_results(folder: Path) -> Results:
         name = _NAMED_BY_DIGEST.sub("_DIGEST", path.relative_to(folder).as_posix())
         if path.name in _SKIPPED or path.suffix == TEMPORARY_SUFFIX or _SKIPPED_FOLDERS & set(path.parts):
             continue
+        if path.stat().st_size == 0:
+            found[name] = "empty"
+            continue
         read = _READERS.get(path.suffix, _read_bytes)
         found.update({f"{name}: {key}".removesuffix(": "): value for key, value in read(path)})
     return found

@@ -48,6 +48,13 @@ def test_what_is_gone_and_what_is_new_is_told(tmp_path: Path) -> None:
     ]
 
 
+def test_an_empty_file_is_a_difference(tmp_path: Path) -> None:
+    first, second = write_run(tmp_path / "a"), write_run(tmp_path / "b")
+    (second / "student/summary.json").write_text("")
+    lines = describe_differences(read_results(first), read_results(second))
+    assert "new: student/summary.json (is 'empty')" in lines
+
+
 def test_a_dataset_is_held_by_its_bytes(tmp_path: Path) -> None:
     (tmp_path / "train.txt").write_text("a.png b.png\n")
     before = read_digests(tmp_path)

@@ -50,7 +50,7 @@ def prune_command(
     """
     from fasterseg.runtime.load import load_checkpoint
     from latency.table import TABLE_NAME
-    from train.prune.budget import Budget
+    from train.prune.factor import Budget
     from train.prune.run import SECTIONS, STAGE, PruneRequest, run_prune, training_stage
 
     if config is None and settings:

@@ -25,7 +25,7 @@ from fasterseg.networks.space import SpaceConfig
 from fasterseg.runtime.load import load_checkpoint
 from latency.config import LatencyConfig, TargetConfig
 from train.config import BaselinesConfig, StageName, StudentConfig, stage_config
-from train.prune.budget import Budget, fit_budget
+from train.prune.factor import Budget, fit_budget
 from train.prune.filters import (
     FilterGraph,
     FilterGroup,
