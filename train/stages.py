@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import BaseModel
 
 from dataset_tools.config import DatasetConfig
@@ -19,7 +20,7 @@ from fasterseg.engine.checkpoint import NetworkCheckpoint, load_network
 from fasterseg.engine.devices import build_fabric
 from fasterseg.engine.loop import StageResult, run_stage
 from fasterseg.engine.memory import peak_memory_bytes
-from fasterseg.engine.run_folder import open_run_folder
+from fasterseg.engine.run_folder import RunFolder, open_run_folder
 from fasterseg.engine.start import begin_stage, stage_settings
 from fasterseg.networks import measure_size
 from latency.config import TargetConfig
@@ -159,7 +160,7 @@ def train_network(
         if run_folder.writes:
             # `train evaluate --follow` builds the network from this file
             write_text(out / ARCHITECTURE_NAME, json.dumps(start.architecture.to_dict(), indent=2) + "\n")
-        network = NetworkStage(
+        network_stage = NetworkStage(
             start.build(data.description.num_classes),
             config=config,
             data=stage_data,
@@ -169,7 +170,7 @@ def train_network(
             distillation=distillation,
         )
         result = run_stage(
-            network,
+            network_stage,
             stage_data.training,
             run_folder,
             fabric=fabric,
@@ -178,14 +179,18 @@ def train_network(
             log_every=config.log_every,
             save_every_minutes=config.save_every_minutes,
         )
-        peak = peak_memory_bytes(fabric.device)
-        if peak is not None:
-            saving = "on" if config.memory_saving else "off"
-            run_folder.log(f"peak memory {peak / 2**30:.2f} GiB on {fabric.device.type}, memory saving {saving}")
+        _log_peak_memory(run_folder, config, device=fabric.device)
         if run_folder.writes:
             run_folder.finish(summarize(result, run_folder.best, config=config))
         fabric.barrier()
     return run_folder.best
+
+
+def _log_peak_memory(run_folder: RunFolder, config: TrainConfig, *, device: torch.device) -> None:
+    peak = peak_memory_bytes(device)
+    if peak is not None:
+        saving = "on" if config.memory_saving else "off"
+        run_folder.log(f"peak memory {peak / 2**30:.2f} GiB on {device.type}, memory saving {saving}")
 
 
 def summarize(result: StageResult, best: Path, *, config: TrainConfig) -> dict[str, Any]:

@@ -141,16 +141,28 @@ def run_prune(
         save_network(run_folder.best, replace(pruned, origins=origins, scores={}))
         write_text(out / ARCHITECTURE_NAME, json.dumps(pruned.architecture.to_dict(), indent=2) + "\n")
         write_text(out / KEPT_NAME, json.dumps(kept, indent=1) + "\n")
-        size = checkpoint.input_size
-        if experiment is not None:
-            size = experiment.section("target", TargetConfig).input_size
-        image_scale = 1.0 if experiment is None else stage_config(experiment, training_stage(checkpoint)).image_scale
-        files = {"before": request.checkpoint, "after": run_folder.best}
-        rows = measure_networks(files, input_size=size, image_scale=image_scale, experiment=experiment)
-        report = PruneReport(factor=factor, ranking=request.ranking, input_size=size, rows=rows)
+        report = _measure(request, checkpoint, experiment, factor=factor, pruned_path=run_folder.best)
         write_prune_report(report, out)
         run_folder.finish(report.to_dict())
     return report
+
+
+def _measure(
+    request: PruneRequest,
+    checkpoint: NetworkCheckpoint,
+    experiment: Experiment | None,
+    *,
+    factor: float,
+    pruned_path: Path,
+) -> PruneReport:
+    """The figures of the network before and after pruning by the factor."""
+    size, image_scale = checkpoint.input_size, 1.0
+    if experiment is not None:
+        size = experiment.section("target", TargetConfig).input_size
+        image_scale = stage_config(experiment, training_stage(checkpoint)).image_scale
+    files = {"before": request.checkpoint, "after": pruned_path}
+    rows = measure_networks(files, input_size=size, image_scale=image_scale, experiment=experiment)
+    return PruneReport(factor=factor, ranking=request.ranking, input_size=size, rows=rows)
 
 
 def training_stage(checkpoint: NetworkCheckpoint) -> StageName:
