@@ -109,8 +109,12 @@ def pull_command(
     out: Annotated[Path, typer.Argument(help="Folder to fill, or to go on with.")],
     sha256: Annotated[str | None, typer.Option(help="Checksum that the archive or download must have.")] = None,
     ref: Annotated[str | None, typer.Option(help="Branch, tag or commit of a git repository.")] = None,
-    max_gib: Annotated[float, typer.Option(help="Most that an archive may hold.")] = DEFAULT_LIMITS.size_bytes / 2**30,
-    max_ratio: Annotated[float, typer.Option(help="Most that, as a multiple of its size.")] = DEFAULT_LIMITS.ratio,
+    max_gib: Annotated[
+        float, typer.Option(help="Largest size of an archive's unpacked files, in GiB.")
+    ] = DEFAULT_LIMITS.size_bytes / 2**30,
+    max_ratio: Annotated[
+        float, typer.Option(help="The same as a multiple of the archive's size.")
+    ] = DEFAULT_LIMITS.ratio,
     dry_run: DryRunOption = False,
 ) -> None:
     """Get data from a folder, an archive, an address or a git repository; goes on where it was cut off.

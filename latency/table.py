@@ -175,7 +175,10 @@ class LatencyTable:
         return tuple(spec for spec in dict.fromkeys(specs) if spec not in self.entries)
 
     def has_correction_of(self, protocol: LatencyConfig) -> bool:
-        """Whether the correction was fitted with this protocol's settings; with `correction_networks: 0` nothing is."""
+        """Whether the correction was fitted with this protocol's settings.
+
+        With `correction_networks: 0` there is no fit: then the plain sum is what the protocol asks for.
+        """
         if self.correction.networks == protocol.correction_networks == 0:
             return True
         return self.correction.networks > 0 and self.protocol.fitting() == protocol.fitting()

@@ -14,7 +14,7 @@ from search.mixing import can_mix_convolved, mix_convolved, mix_finished
 
 
 class CellInput:
-    """The maps that enter a cell, side by side in one batch, and their half size, made once for all zoomed operators.
+    """The input maps of a cell, concatenated into one batch. Their half size is computed once for all zoomed operators.
 
     Args:
         maps: The map of each parent, (N, C, H, W).
@@ -34,9 +34,9 @@ class CellInput:
 
 
 class MixedOperator(nn.Module):
-    """All operators of the space between two maps; their results are added up with the weights of the mixture.
+    """All operators of the space between two maps; the output is their weighted sum.
 
-    Both parents of a cell go through the operators in one batch; its halves keep batch norm statistics of their own.
+    The maps of both parents go through the operators in one batch; each half has batch norm statistics of its own.
 
     Attributes:
         active: Which operators run from now on, by index; all of them at first.
@@ -129,7 +129,7 @@ def num_parents(layer: int, stride: int) -> int:
 
 
 class Cell(nn.Module):
-    """A place on the lattice: its maps go on at the same stride ("keep") and at twice the stride ("down").
+    """One node of the lattice, with an output at the same stride ("keep") and one at twice the stride ("down").
 
     Args:
         space: Channels, widths and operators.
@@ -157,7 +157,7 @@ class Cell(nn.Module):
         """Runs the cell for one or several passes.
 
         Args:
-            batches: The passes: those of a batch run as one.
+            batches: The passes, grouped; a group runs as one batch.
             tensors: For each pass of each batch, for each output (keep, and down where there is one) the weights of its
                 mixture, (parents, operators), then for each parent its map, (N, C, H, W).
 

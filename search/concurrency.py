@@ -1,4 +1,4 @@
-"""Independent parts of a forward pass side by side on CPU threads, their backward passes too.
+"""Runs independent parts of a forward pass, and of its backward pass, on parallel CPU threads.
 
 The cells of one layer need nothing of each other, and most of their operations are too small for two cores to share.
 Here each worker thread takes whole cells instead, with its share of the cores. Results do not depend on which thread
@@ -21,7 +21,7 @@ Result = TypeVar("Result")
 # a layer has three cells, and the one of stride 16 is as much work as the other two
 WORKERS = 2
 
-# CPU threads that belong to parts while the thread that runs the pass keeps one; 0: nothing was lent
+# CPU threads that the parts share while the thread that runs the pass uses one; 0: the parts have none of their own
 _LENT: ContextVar[int] = ContextVar("_LENT", default=0)
 
 
@@ -41,9 +41,9 @@ class Part(NamedTuple):
 def threads_for_parts() -> Iterator[None]:
     """Lends the CPU threads of this thread's operations to parts while the block runs.
 
-    What a pass does between its parts is small, and a thread that OpenMP woke up for it stays awake for a while and
-    takes time from the parts: a tenth of an architecture step on two cores. With more cores than that nothing is lent:
-    there stem, heads and losses need them.
+    Between its parts a pass computes little. A thread that OpenMP wakes for that stays active for a while and takes
+    time from the parts: a tenth of an architecture step on two cores. With more cores nothing is lent, because stem,
+    heads and losses need the threads.
     """
     threads = torch.get_num_threads()
     if threads // WORKERS != 1:

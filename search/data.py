@@ -22,7 +22,7 @@ class SearchBatch(NamedTuple):
 
 
 class HalvesLoader:
-    """Batches of both halves of the training images, side by side; see `fasterseg.engine.loop.EpochLoader`.
+    """Pairs of batches, one from each half of the training images; see `fasterseg.engine.loop.EpochLoader`.
 
     Args:
         weights: Batches of the half that trains the weights.

@@ -57,7 +57,7 @@ class ReferenceMixture(nn.Module):
         )
 
     def forward(self, feature: torch.Tensor, weights: torch.Tensor, out_channels: int) -> torch.Tensor:
-        """The sum of the operators' results, each times its weight."""
+        """The weighted sum of the operators' outputs."""
         total = torch.zeros(())
         for operator, weight in zip(self.operators, weights, strict=True):
             assert isinstance(operator, Operator)
@@ -131,7 +131,7 @@ class ReferenceSupernet(nn.Module):
 
 
 class ReferenceStep:
-    """The gradients of pretraining and search, plainly: the passes' graphs all at once, one backward pass.
+    """The gradients of pretraining and search, plainly: one loss of all passes, one backward pass.
 
     Args:
         supernet: In training mode.
@@ -149,7 +149,7 @@ class ReferenceStep:
         self.label_stride = label_stride
 
     def weights_gradients(self, image: torch.Tensor, label: torch.Tensor, *, passes: Sequence[Pass]) -> torch.Tensor:
-        """Leaves the gradients of all weights, and of the architecture too, and returns the loss."""
+        """Computes the gradients of all weights and of the architecture parameters, in `grad`; returns the loss."""
         image = image.to(self.fabric.device)
         label = subsample_labels(label.to(self.fabric.device), self.label_stride)
         loss = torch.zeros((), device=image.device)
@@ -170,7 +170,7 @@ class ReferenceStep:
         latency: "ReferenceLatency",
         latency_weight: float,
     ) -> torch.Tensor:
-        """Leaves the gradients of the architecture parameters; those of the weights are computed and dropped."""
+        """Computes the gradients of the architecture parameters; those of the weights are computed and dropped."""
         loss = self.weights_gradients(image, label, passes=passes)
         parameters = self.supernet.architectures["student"]
         assert isinstance(parameters, ArchitectureParameters)

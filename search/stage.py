@@ -1,7 +1,7 @@
-"""What the search does: weights and architecture parameters in turns, and after each epoch what they amount to.
+"""The search stage: trains weights and architecture parameters in turns, and evaluates both after each epoch.
 
-Every step first moves the architecture parameters (Adam, on one half of the training images), then the weights (SGD,
-on the other half). Both descend on the same four passes; the architecture also on the student's expected latency.
+Every step first updates the architecture parameters (Adam, on one half of the training images), then the weights (SGD,
+on the other half). Both losses are of the same four passes; the architecture's adds the student's expected latency.
 
 Source: FasterSeg, section 3.4.
 """

@@ -47,8 +47,8 @@ class WeightsStep:
         self.optimizer = set_up(weights_optimizer(self.weights, config), fabric)
 
     def gradients(self, batch: LabeledImage, *, passes: Sequence[Pass]) -> dict[str, torch.Tensor]:
-        """Leaves the gradients of all passes, averaged over the processes, and returns the passes' losses."""
-        # only the full mixture reaches all convolutions in every step
+        """Computes the gradients of all passes, averaged over the processes; returns the passes' losses."""
+        # with drawn operators a step leaves some convolutions without a gradient, which must stay None
         self.supernet.clear_gradients(keep_memory=self.draws == 0)
         with frozen(self.supernet.architecture_parameters()):
             losses = self.loss.backward(self.supernet, batch.image, batch.label, passes=passes, draws=self.draws)
@@ -56,13 +56,13 @@ class WeightsStep:
         return losses
 
     def run(self, batch: LabeledImage, *, passes: Sequence[Pass]) -> dict[str, torch.Tensor]:
-        """Moves the weights; returns the passes' losses."""
+        """Computes the gradients and takes an optimizer step; returns the passes' losses."""
         losses = self.gradients(batch, passes=passes)
         self.move()
         return losses
 
     def move(self) -> None:
-        """Clips the gradients and descends on them."""
+        """Clips the gradients and takes an optimizer step."""
         clip_gradients(self.fabric, self.supernet, self.optimizer, max_norm=self.max_norm)
         self.optimizer.step()
 
@@ -74,7 +74,7 @@ class ArchitectureStep:
         supernet: On its device.
         config: Rate, betas and passes.
         loss: The loss of a pass.
-        latency_term: The student's part of the loss that is not about images.
+        latency_term: The student's expected latency as a loss term.
         fabric: The processes.
     """
 
@@ -102,7 +102,7 @@ class ArchitectureStep:
         self.optimizer = set_up(adam, fabric)
 
     def gradients(self, batch: LabeledImage) -> dict[str, torch.Tensor]:
-        """Leaves the gradients, averaged over the processes; returns the losses: `loss` of all passes and `latency`."""
+        """Computes gradients, averaged over the processes; returns the losses: `loss` of all passes and `latency`."""
         self.optimizer.zero_grad(set_to_none=True)
         with frozen(self.weights):
             losses = self.loss.backward(self.supernet, batch.image, batch.label, passes=self.passes, draws=self.draws)
@@ -115,12 +115,12 @@ class ArchitectureStep:
         }
 
     def run(self, batch: LabeledImage) -> Mapping[str, torch.Tensor]:
-        """Moves the architecture parameters; returns what `gradients` does."""
+        """Computes the gradients and takes an optimizer step; returns the losses of `gradients`."""
         losses = self.gradients(batch)
         self.move()
         return losses
 
     def move(self) -> None:
-        """Descends on the gradients, and forgets them."""
+        """Takes an optimizer step, then frees the gradients."""
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)

@@ -27,7 +27,7 @@ from search.widths import WidthChoice, WidthMode, choose_widths
 
 
 class Pass(NamedTuple):
-    """One pass of the supernet: whose architecture, and how wide."""
+    """One pass of the supernet: its architecture set and its width mode."""
 
     architecture_set: ArchitectureSet
     width_mode: WidthMode
@@ -136,12 +136,12 @@ class Supernet(nn.Module):
             yield from part.parameters()
 
     def clear_gradients(self, *, keep_memory: bool) -> None:
-        """Forgets the gradients of the weights.
+        """Clears the gradients of the weights.
 
         Args:
-            keep_memory: Whether those of the cells' convolutions, nearly all of them, become zeros in the same memory.
-                That is for steps that reach all of them: an optimizer has to leave alone what a step did not reach, and
-                takes a zero for a gradient.
+            keep_memory: Whether the gradients of the cells' convolutions (nearly all) are set to zero in place instead
+                of None. Only for steps that compute all of them: the optimizer applies momentum and weight
+                decay to a weight with a zero gradient, and skips one with None.
         """
         lasting = []
         for module in self.modules():
@@ -172,20 +172,20 @@ class Supernet(nn.Module):
         return logits
 
     def stem(self, image: torch.Tensor, architecture_set: ArchitectureSet, *, passes: int = 1) -> torch.Tensor:
-        """A set's map at stride 8, with which its passes start.
+        """The map at stride 8 from a set's stem: the input of its passes' cells.
 
         Args:
             image: See `forward`.
             architecture_set: Whose stem.
-            passes: How many passes start with it: its running statistics move as often.
+            passes: How many passes start with it: its running statistics are updated as often.
         """
         parts = self.set_parts(architecture_set)
-        with _statistics_move(parts.stem, times=passes):
+        with _repeated_statistics(parts.stem, times=passes):
             feature: torch.Tensor = parts.stem(image)
         return feature
 
     def set_parts(self, architecture_set: ArchitectureSet) -> SetParts:
-        """What a set has for itself."""
+        """The stem, fusions and heads of a set."""
         parts = self.parts[architecture_set]
         assert isinstance(parts, SetParts)
         return parts
@@ -199,10 +199,10 @@ class Supernet(nn.Module):
     ) -> list[SupernetLogits]:
         """Several passes at once: where their maps are equally wide, a cell runs them as one batch.
 
-        Each pass has the logits and running statistics that it would have had by itself after the one before it.
+        Logits and running statistics are those of the passes run one after the other.
 
         Args:
-            stems: What `stem` gave for the sets of the passes.
+            stems: The output of `stem` for each set of the passes.
             passes: What to run.
             draws: See `forward`.
         """
@@ -232,8 +232,8 @@ class _Run:
 
     Args:
         supernet: What it runs through.
-        one: Whose architecture, and how wide.
-        feature: What its set's stem gave.
+        one: The pass: set and width mode.
+        feature: The output of its set's stem.
         draws: See `Supernet.forward`.
     """
 
@@ -247,7 +247,7 @@ class _Run:
         self.entering: dict[int, list[torch.Tensor]] = {STRIDES[0]: [feature]}
 
     def enter(self, layer: int, stride: int) -> tuple[list[torch.Tensor], CellBatch]:
-        """What a cell takes: weights and maps, and how it runs on them; passes that run alike can be one batch."""
+        """The inputs of a cell (weights, then maps) and its settings; passes with equal settings can be one batch."""
         maps = self.entering[stride]
         in_gate = self.widths[layer, stride].gate if layer else None
         weights, out_channels, operators = [], [], []
@@ -261,7 +261,7 @@ class _Run:
         return [*weights, *maps], CellBatch(1, maps[0].shape[1], tuple(out_channels), tuple(operators))
 
     def leave(self, outputs: Mapping[int, Sequence[torch.Tensor]]) -> None:
-        """Takes what the cells of a layer gave, by stride."""
+        """Takes the outputs of a layer's cells, by stride."""
         leaving: dict[int, list[torch.Tensor]] = {}
         for stride, maps in outputs.items():
             for out_stride, feature in zip((stride, 2 * stride), maps, strict=False):
@@ -274,8 +274,8 @@ class _Run:
 
 
 @contextmanager
-def _statistics_move(module: nn.Module, *, times: int) -> Iterator[None]:
-    """While the block runs, a batch moves the running statistics of a module's batch norms as often as told."""
+def _repeated_statistics(module: nn.Module, *, times: int) -> Iterator[None]:
+    """Raises the batch-norm momentum, so that a batch updates running statistics as if it had come `times` times."""
     norms = [each for each in module.modules() if isinstance(each, nn.BatchNorm2d | nn.SyncBatchNorm)]
     momenta = [norm.momentum or 0.0 for norm in norms]
     for norm, momentum in zip(norms, momenta, strict=True):

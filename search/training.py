@@ -43,10 +43,9 @@ class SupernetLoss:
     def backward(
         self, supernet: Supernet, image: torch.Tensor, label: torch.Tensor, *, passes: Sequence[Pass], draws: int = 0
     ) -> dict[str, torch.Tensor]:
-        """Adds up the gradients of all passes; what one keeps for them is let go before the next one starts.
+        """Adds up the gradients of all passes. The activations of a pass are freed before the next pass starts.
 
-        Passes of full width are one batch where that pays. A set's stem, which sees the same images in all its passes,
-        runs once.
+        On a CPU, passes of full width run as one batch. A set's stem runs once, since its passes read the same images.
 
         Args:
             supernet: In training mode.
@@ -83,7 +82,7 @@ class SupernetLoss:
         return torch.stack([head_loss(self.criterion, logits, label) for logits in heads]).sum()
 
     def _batches(self, supernet: Supernet, passes: Sequence[Pass], *, draws: int) -> list[list[Pass]]:
-        """The passes, those of full width side by side: the weights are then read once for all of them."""
+        """The passes in batches: those of full width as one, so that the weights are read once for all of them."""
         if draws or not self._in_parts():
             return [[one] for one in passes]
         full = [one for one in passes if supernet.is_full_width(one)]
@@ -91,7 +90,7 @@ class SupernetLoss:
         return [full, *others] if full else others
 
     def _in_parts(self) -> bool:
-        """Whether passes run in parts side by side: on a CPU, without autocast."""
+        """Whether the cells of a layer run on parallel threads: on a CPU, without autocast."""
         return self.fabric.device.type == "cpu" and not isinstance(self.fabric.strategy.precision, MixedPrecision)
 
 
@@ -109,9 +108,9 @@ def frozen(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
 
 
 def prepare_supernet(supernet: Supernet, fabric: Fabric) -> None:
-    """Moves the supernet to its device; batch norms take their statistics over all processes' GPUs.
+    """Moves the supernet to its device; on several GPUs batch norms compute their statistics over all of them.
 
-    Tensor cores read bfloat16 maps channels last, so there the weights lie that way too.
+    Tensor cores read bfloat16 maps in channels-last layout, so the weights have that layout too.
     """
     if fabric.world_size > 1 and fabric.device.type == "cuda":
         nn.SyncBatchNorm.convert_sync_batchnorm(supernet)  # type: ignore[no-untyped-call]

@@ -133,7 +133,7 @@ def check_members(members: Iterable[Member], source: object) -> None:
 
 
 def _problem_of_name(name: str) -> str | None:
-    """Why a name may not be written, if so; back strokes count as `/`, which they are on other systems."""
+    """Why a name may not be written, if so; a backslash is read as `/`, as on Windows."""
     plain = name.replace("\\", "/")
     if not name or "\0" in name:
         return "is empty or holds a NUL"

@@ -3,8 +3,8 @@
 `onnx_bytes` turns any module into an ONNX model: a single operator or a whole network. A checkpoint's export is written
 only if its logits agree with PyTorch's.
 
-`export_graph` of `latency/runners/graphs.py` is a second, much faster exporter for operators that are only timed. Opset
-and last resize must stay equal in both, so that a table's times are those of deployed files.
+`export_graph` of `latency/runners/graphs.py` is a second, much faster exporter, for operators that are only timed. The
+opset and the last resize must stay equal in both, so that a table's times are those of deployed files.
 """
 
 import logging
