@@ -1,11 +1,11 @@
 """The latency table: the measured time of every operator of a space on one target, and the prediction from it.
 
+The key of an entry is an `OperatorSpec` (`fasterseg.networks.operator_specs`): the kind of an operator, its channels
+and the size of its map. A file writes it as text (`OperatorSpec.key`) and, beside the time, as plain data.
+
 A table is a JSON file, versioned and diffable. It answers for the target it was measured on and for nothing else:
 another target, or an operator that it lacks, is an error that says which command mends it. What is read is validated: a
 table with a zero, negative or missing time is refused, not used.
-
-The key of an entry is an `OperatorSpec` (`fasterseg.networks`): the kind of an operator, its channels and the size of
-its map. A file writes it as text (`OperatorSpec.key`) and, beside the time, as plain data.
 """
 
 import json

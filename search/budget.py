@@ -1,5 +1,7 @@
 """Budget control: the student's latency term, adapted after each epoch so that the derived student meets its budget.
 
+The budget in milliseconds comes from `latency.budget.resolve_budget_ms`.
+
 Two objectives. `minimize` is the published one, `weight * latency / budget`: above the budget the weight is multiplied
 by a factor, below a window under the budget it is divided by it. `target` is `weight * |latency / aim - 1|`, which is
 pulled down from above and pushed up from below, so that a short search uses its budget instead of falling under it;

@@ -62,7 +62,7 @@ DegenerateOption = Annotated[
 UnlabelledOption = Annotated[
     Unlabelled, typer.Option("--unlabelled", help="Images without a label file or mask: an error, or background alone.")
 ]
-SplitOption = Annotated[
+OutputSplitOption = Annotated[
     list[str] | None,
     typer.Option("--split", help="NAME=ANNOTATIONS.json,IMAGES for files of other names; may be repeated."),
 ]
@@ -207,7 +207,7 @@ def _mapillary(
 def _coco(
     source: Path,
     panoptic: Annotated[bool, typer.Option("--panoptic", help="Read the panoptic annotations instead.")] = False,
-    split: SplitOption = None,
+    split: OutputSplitOption = None,
     order: OrderOption = "area",
     background: BackgroundOption = "class",
     crowd: Annotated[

@@ -1,4 +1,7 @@
-"""Losses of every stage: cross entropy over the hard pixels, and the distillation of a teacher's logits.
+"""The loss functions: cross entropy over the hard pixels, and the distillation of a teacher's logits.
+
+Each stage weights and adds its terms itself: `NetworkStage` in `train.trainer` for teacher, student and baselines,
+`SupernetLoss` in `search.training` for the supernet.
 
 Logits have the stride of their head and are resized to the labels here; a network never upsamples for its loss. This
 module gives both losses in plain form. By default a fused form with the same values runs instead

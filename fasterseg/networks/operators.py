@@ -2,6 +2,8 @@
 
 The registry is open: `register_operator("name")` on a subclass of `Operator` adds a choice that a search space can
 name. Section 3.1 of FasterSeg defines the five built-in ones; their order there is the order of `OPERATOR_NAMES`.
+An operator that is registered in this file joins the default space of every experiment. Pruning has rules of its own
+for the layers of operators, in `pruned`.
 """
 
 from collections.abc import Callable
