@@ -180,7 +180,7 @@ from latency import build
 from latency.config import LatencyConfig, TargetConfig
 from fasterseg.networks import SpaceConfig
 
-measure, groups = build.measure_sessions, 0
+measure, groups = build.measure_modules, 0
 
 def stop_in_the_third_group(*arguments, **options):
     global groups
@@ -189,7 +189,7 @@ def stop_in_the_third_group(*arguments, **options):
         time.sleep(600)
     return measure(*arguments, **options)
 
-build.measure_sessions = stop_in_the_third_group
+build.measure_modules = stop_in_the_third_group
 target = TargetConfig(runner="onnxruntime", device="cpu", input_size=(32, 64))
 protocol = LatencyConfig.model_validate({quick.model_dump()!r})
 space = SpaceConfig.model_validate({small_space.model_dump()!r})
