@@ -2,9 +2,9 @@
 
     dataset → latency table → pretrain → search → teacher → student → export → report
 
-A stage that is done is skipped, a stage that was cut off goes on, and the last page compares teacher and student with
-the budget. Each stage is also a command of its own; this module only calls them in turn. A stage imports what it needs
-when it runs, so that `--help` answers at once.
+A finished stage is skipped, and an interrupted one is resumed. The report compares teacher and student with the budget.
+Each stage is also a separate command; this module only calls them in turn. A stage imports what it needs when it runs,
+so that `--help` answers at once.
 """
 
 import time
@@ -95,7 +95,7 @@ class Pipeline:
                 break
 
     def prepare_dataset(self) -> None:
-        """Makes the synthetic dataset where the experiment asks for one, and checks every split that is read."""
+        """Generates the synthetic dataset if the experiment asks for one, and checks the splits that are used."""
         from dataset_tools.description import load_description
         from dataset_tools.doctor.examine import verify_split
         from dataset_tools.synthesis.writer import synthesize
@@ -110,7 +110,7 @@ class Pipeline:
         CONSOLE.print(f"{config.root}: {description.num_classes} classes; images: {splits}")
 
     def measure_latency(self) -> None:
-        """Measures the table, and finds out before any training whether the space can meet the budget."""
+        """Measures the latency table, and checks before any training that the space can meet the budget."""
         from latency.build import run_table
         from latency.table import LatencyTable
 
@@ -118,7 +118,7 @@ class Pipeline:
         CONSOLE.print(f"the student's budget is {self.budget_ms(LatencyTable.load(self.table_path)):.4g} ms")
 
     def budget_ms(self, table: "LatencyTable") -> float:
-        """The budget in milliseconds."""
+        """The student's latency budget in milliseconds."""
         from latency.budget import resolve_budget_ms
 
         target = self.experiment.section("target", TargetConfig)
@@ -150,7 +150,7 @@ class Pipeline:
         run_teacher(self.experiment, out=self.folder("teacher"), start=start_fresh(self.architectures["teacher"]))
 
     def train_student(self) -> None:
-        """Trains the searched student on the logits of its teacher: the searched one, or a baseline, trained first."""
+        """Trains the searched student with its teacher's logits; a baseline as teacher is trained first."""
         from train.stages import run_baseline, run_student
         from train.start import start_fresh
 
@@ -165,7 +165,7 @@ class Pipeline:
         )
 
     def export(self) -> None:
-        """Exports both networks in the target's form; a file that came from the present checkpoint is kept."""
+        """Exports both networks for the target's device; a file exported from the same checkpoint is kept."""
         from fasterseg.base.files import file_digest
         from fasterseg.runtime.export import export_checkpoint
         from fasterseg.runtime.load import load_card
@@ -183,7 +183,7 @@ class Pipeline:
             )
 
     def report(self) -> None:
-        """Measures the exported files and writes the comparison, and pictures of the student's predictions."""
+        """Measures the exported files; writes the comparison and pictures of the student's predictions."""
         from latency.table import LatencyTable
         from train.evaluate import Evaluation, run_evaluate
         from train.report import TrainedNetwork, build_report, draw_predictions, write_report
@@ -209,7 +209,7 @@ class Pipeline:
 
 
 def refuse_processes(experiment: Experiment) -> None:
-    """Refuses several processes: between its trainings the pipeline measures and exports, which one process does.
+    """Refuses several processes: between training stages the pipeline measures and exports in one process.
 
     Raises:
         ValueError: `torchrun` started this, or a training has several devices.
@@ -242,7 +242,7 @@ app = Program()
 @app.command()
 def main(
     file: Annotated[Path | None, typer.Argument(metavar="FILE", help="The experiment file.")] = None,
-    config: Annotated[Path | None, typer.Option("--config", help="The same, as the stages take it.")] = None,
+    config: Annotated[Path | None, typer.Option("--config", help="The experiment file, as an option.")] = None,
     settings: SetOption = None,
     until: Annotated[StageName, typer.Option("--until", help="The last stage to run.")] = StageName.REPORT,
 ) -> None:

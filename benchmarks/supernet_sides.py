@@ -12,8 +12,8 @@ from torch import nn
 
 from dataset_tools.dataset import LabeledImage
 from fasterseg.engine.optimization import clip_gradients
+from fasterseg.networks.operator_specs import OperatorSpec
 from fasterseg.networks.space import BRANCH_PAIRS, SpaceConfig
-from fasterseg.networks.specs import OperatorSpec
 from search.config import SearchConfig
 from search.expected_latency import ExpectedLatency, latency_regularizer
 from search.latency_costs import LatticeProblem

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 
 from fasterseg.networks.architecture import Architecture
+from fasterseg.networks.operator_specs import CellSpec
 from fasterseg.networks.operators import SKIP
 from fasterseg.networks.resizing import strided
 from fasterseg.networks.sampling import (
@@ -19,7 +20,6 @@ from fasterseg.networks.sampling import (
     reachable_pairs,
 )
 from fasterseg.networks.space import BRANCH_PAIRS, ArchitectureSet, Branches, SpaceConfig
-from fasterseg.networks.specs import CellSpec
 from latency.config import TargetConfig
 from latency.table import LatencyTable
 

@@ -24,9 +24,9 @@ from fasterseg.base.files import write_text
 from fasterseg.base.lines import append_json_lines, read_json_lines
 from fasterseg.base.locks import FolderLock
 from fasterseg.networks.families import AnyArchitecture, network_specs
+from fasterseg.networks.operator_specs import OperatorSpec
 from fasterseg.networks.reachable import reachable_specs
 from fasterseg.networks.space import SpaceConfig
-from fasterseg.networks.specs import OperatorSpec
 from latency.config import LatencyConfig, TargetConfig
 from latency.correction import Correction, correction_architectures, fit_correction
 from latency.measure import measure_networks, network_sample

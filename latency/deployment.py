@@ -16,9 +16,9 @@ import torch
 from fasterseg.base.experiment import Experiment, dataset_num_classes
 from fasterseg.networks.families import AnyArchitecture, build_network, network_specs
 from fasterseg.networks.network import DeployedNetwork
+from fasterseg.networks.operator_specs import OperatorSpec
 from fasterseg.networks.presets import resolve_architecture
 from fasterseg.networks.resizing import Size
-from fasterseg.networks.specs import OperatorSpec
 from fasterseg.runtime.card import METADATA_KEY, ModelCard
 from fasterseg.runtime.load import ONNX_SUFFIX, load_card, load_checkpoint
 from fasterseg.runtime.onnx_session import OnnxSession

@@ -8,8 +8,8 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from fasterseg.networks.operator_specs import CellSpec, ConvNormActSpec, HeadSpec, OperatorSpec, ResizeSpec
 from fasterseg.networks.space import SpaceConfig
-from fasterseg.networks.specs import CellSpec, ConvNormActSpec, HeadSpec, OperatorSpec, ResizeSpec
 from fasterseg.runtime.importers.restricted import read_number_table, write_number_table
 from latency.config import LatencyConfig
 from latency.runners.base import Conditions

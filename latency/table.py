@@ -20,9 +20,9 @@ from pydantic.dataclasses import dataclass as validated
 from fasterseg.base.errors import describe_validation, differences
 from fasterseg.base.files import write_text
 from fasterseg.networks.families import AnyArchitecture, network_specs
+from fasterseg.networks.operator_specs import OperatorSpec
 from fasterseg.networks.resizing import Size
 from fasterseg.networks.space import SpaceConfig
-from fasterseg.networks.specs import OperatorSpec
 from latency.config import AUTO, STRICT, Count, LatencyConfig, NotNegative, Positive, TargetConfig
 from latency.correction import Correction
 from latency.runners.base import Conditions

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 import torch
 
 from fasterseg.networks.architecture import CellChoice
+from fasterseg.networks.operator_specs import OperatorSpec
 from fasterseg.networks.reachable import ReachableSpecs
 from fasterseg.networks.space import STRIDES, Branches
-from fasterseg.networks.specs import OperatorSpec
 
 EntryCost = Callable[[OperatorSpec], float]
 # what the costs are costs of: the specifications of one architecture set

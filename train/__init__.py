@@ -1,1 +1,1 @@
-"""Training of derived networks: teacher, student with distillation, and their evaluation."""
+"""Training of networks: teacher, student with distillation, baselines; pruning, evaluation and comparison."""

@@ -1,7 +1,7 @@
 """`train align`: whether two networks, or a network and recorded arrays, compute the same on one fixed batch.
 
-Compared are the logits of all heads, the loss, the metric, the gradient of every parameter and the batch norm
-statistics after a training step's forward pass, each by its relative difference.
+It compares the logits of all heads, the loss, the metric, the gradient of every parameter, and the running statistics
+after the forward pass of a training step, each by its relative difference.
 """
 
 import json
@@ -36,7 +36,7 @@ _AUXILIARY_WEIGHT = BaselineConfig().auxiliary_weight
 
 @dataclass(frozen=True)
 class AlignBatch:
-    """What both networks see.
+    """The batch that both networks compute.
 
     Attributes:
         image: (N, 3, H, W) float32, normalised.
@@ -49,12 +49,12 @@ class AlignBatch:
 
 @dataclass(frozen=True)
 class Difference:
-    """How far two values of one quantity are apart.
+    """The difference of one quantity between the two sides.
 
     Attributes:
-        name: Such as `logits/main` or `gradient/stem.0.conv.weight`.
-        relative: ‖a - b‖ / ‖b‖; infinite where one is missing, of another shape or not finite.
-        note: What is wrong, beyond the size of the difference.
+        name: Name of the quantity, such as `logits/main` or `gradient/stem.0.conv.weight`.
+        relative: ‖a - b‖ / ‖b‖; infinite if a side is missing, of another shape or not finite.
+        note: A remark, such as that the shapes differ.
     """
 
     name: str
@@ -67,11 +67,11 @@ class Tolerances:
     """The largest relative differences that count as equal.
 
     Attributes:
-        forward: Of logits, loss, metric and batch norm statistics.
-        gradient: Of the gradients, which gather the rounding of a whole backward pass.
+        forward: For logits, loss, metric and running statistics.
+        gradient: For gradients, which accumulate the rounding of a whole backward pass.
 
     Raises:
-        ValueError: One is not above 0.
+        ValueError: A tolerance is not above 0.
     """
 
     forward: float = 1e-4
@@ -94,7 +94,7 @@ class AlignReport:
     Attributes:
         first: The network that is compared.
         second: What it is compared with.
-        differences: All of them, in the order of computation.
+        differences: All differences, in the order of computation.
         tolerances: What counts as equal.
     """
 
@@ -105,7 +105,7 @@ class AlignReport:
 
     @property
     def failures(self) -> tuple[Difference, ...]:
-        """Those beyond their tolerance."""
+        """The differences beyond their tolerance."""
         return tuple(each for each in self.differences if not each.relative <= self.tolerances.of(each.name))
 
     def write(self, path: Path) -> None:
@@ -153,7 +153,7 @@ def random_batch(checkpoint: NetworkCheckpoint, size: Size) -> AlignBatch:
 def compute_arrays(
     checkpoint: NetworkCheckpoint, batch: AlignBatch, *, precision: ComparingPrecision
 ) -> dict[str, np.ndarray]:
-    """Everything that is compared, of one training step without its optimizer; dropout is left out."""
+    """All compared quantities by name, from a forward and backward pass in training mode without dropout."""
     dtype = torch.float64 if precision == "fp64" else torch.float32
     network = checkpoint.build().to(dtype).train()
     for module in network.modules():
@@ -178,7 +178,7 @@ def compute_arrays(
 
 
 def record_arrays(path: Path, batch: AlignBatch, arrays: Arrays) -> None:
-    """Writes the batch and the arrays of a network, to be compared with elsewhere or later."""
+    """Writes the batch and a network's arrays, for a comparison elsewhere or later."""
     stored: dict[str, Any] = {"batch/image": batch.image.numpy(), "batch/label": batch.label.numpy(), **arrays}
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **stored)
@@ -231,13 +231,13 @@ def _difference(name: str, found: NDArray[np.generic] | None, expected: NDArray[
 def align(
     first: Path, second: Path, *, batch: AlignBatch | None, precision: ComparingPrecision, tolerances: Tolerances
 ) -> AlignReport:
-    """Compares a checkpoint with another one, or with recorded arrays, on their batch.
+    """Compares a checkpoint with another one, or with recorded arrays, on the same batch.
 
     Args:
         first: A checkpoint.
         second: A checkpoint, or a `.npz` file of recorded arrays.
-        batch: What both see; None for the recorded batch, or else a random one.
-        precision: What both compute in.
+        batch: The batch for both; None for the recorded batch, or else a random one.
+        precision: Number format of both computations.
         tolerances: What counts as equal.
 
     Raises:

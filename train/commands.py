@@ -1,6 +1,6 @@
-"""What the commands of `python -m train` that train networks do; `__main__` gives them their names.
+"""The commands of `python -m train` that train networks; `__main__` names them.
 
-What needs PyTorch is imported where a command runs, so that `--help` answers at once.
+Modules that need PyTorch are imported inside the commands, so that `--help` answers at once.
 """
 
 from pathlib import Path
@@ -25,7 +25,7 @@ ArchitectureName = Annotated[
 ]
 StartFrom = Annotated[
     Path | None,
-    typer.Option("--start-from", help="Checkpoint to go on with, such as a pruned one."),
+    typer.Option("--start-from", help="Checkpoint whose training to continue, such as a pruned one."),
 ]
 
 
@@ -36,7 +36,7 @@ def teacher_command(
     architecture: ArchitectureName = None,
     start_from: StartFrom = None,
 ) -> None:
-    """Train the searched teacher network; goes on where a run was cut off.
+    """Train the searched teacher network; resumes an interrupted run.
 
     Example: python -m train teacher --config configs/toy.yaml
     """
@@ -61,7 +61,7 @@ def student_command(
     ] = None,
     start_from: StartFrom = None,
 ) -> None:
-    """Train the searched student network with the teacher's help; goes on where a run was cut off.
+    """Train the searched student network with its teacher's logits; resumes an interrupted run.
 
     Example: python -m train student --config configs/toy.yaml
     """
@@ -89,10 +89,10 @@ def baseline_command(
     out: OutOption = None,
     start_from: Annotated[
         Path | None,
-        typer.Option("--start-from", help="A checkpoint of it, pruned or not, or a PSPNet50's for ICNet."),
+        typer.Option("--start-from", help="Checkpoint of this baseline, pruned or not; for ICNet also of a PSPNet50."),
     ] = None,
 ) -> None:
-    """Train PSPNet50 or ICNet by its recipe in `baselines`; goes on where a run was cut off.
+    """Train PSPNet50 or ICNet by its recipe in `baselines`; resumes an interrupted run.
 
     Example: python -m train baseline icnet --config configs/camvid.yaml
     """
@@ -108,7 +108,7 @@ def baseline_command(
 
 
 def _start(experiment: Experiment, role: str, *, architecture: str | None, start_from: Path | None) -> "NetworkStart":
-    """What a searched network starts from: an architecture alone, the search's if none is named, or a checkpoint."""
+    """The start of a searched network: an architecture (by default the search's), or a checkpoint."""
     from dataset_tools.description import load_description
     from train.start import start_fresh, start_from_checkpoint
 

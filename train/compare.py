@@ -1,7 +1,7 @@
 """`train compare`: any set of networks on one dataset and one target, in one table, one CSV and one plot.
 
-Run folders, checkpoints, exported files and presets stand side by side: accuracy on the same images, size at the same
-input size, times from one interleaved measurement on every runner that is asked for.
+It compares run folders, checkpoints, exported files and presets: accuracy on the same images, size at the same input
+size, and times from one interleaved measurement on each runner.
 """
 
 import json
@@ -47,7 +47,7 @@ class Candidate:
     """A network to compare.
 
     Attributes:
-        name: What the table calls it.
+        name: Name in the table.
         model: A checkpoint, an exported file, or the name of a preset, which has no weights and so no accuracy.
     """
 
@@ -70,12 +70,12 @@ class ComparedNetwork:
     """One network's figures.
 
     Attributes:
-        name: What it is called.
+        name: Name in the table.
         model: Its file or preset.
-        parameters: Trainable values, auxiliary heads included.
+        parameters: Number of trainable parameters, auxiliary heads included.
         gmacs: Multiply-accumulates at the target's input size, in billions.
-        scores: On the split; None for a preset, which has no weights.
-        times: Measured time by runner; a runner that cannot run the network is not among them.
+        scores: Scores on the split; None for a preset, which has no weights.
+        times: Measured time by runner, without runners that cannot run the network.
     """
 
     name: str
@@ -86,7 +86,7 @@ class ComparedNetwork:
     times: Mapping[str, LatencyMeasurement]
 
     def figures(self, runners: Sequence[str]) -> dict[str, object]:
-        """The row of the table, by column; None where a runner cannot run the network."""
+        """The row of the table, by column; None if a runner cannot run the network."""
         scores = self.scores
         row: dict[str, object] = {"network": self.name, "model": self.model}
         row |= {"miou": None if scores is None else scores.miou, "parameters": self.parameters, "gmacs": self.gmacs}
@@ -170,9 +170,9 @@ def run_compare(
         experiment: Read with `SECTIONS`.
         candidates: The networks.
         out: The run folder.
-        image_scale: Factor of the images that they are scored on.
+        image_scale: Scale factor of the images that networks are scored on.
         split: Split of the dataset.
-        runners: Names of runners; none for the target's own.
+        runners: Names of runners; empty for the target's runner.
 
     Raises:
         FileNotFoundError: The dataset is missing.
@@ -236,9 +236,9 @@ def _write(
     rows = [{**each.figures(runners), **each.classes(class_names), **each.setups(runners)} for each in networks]
     write_text(out / "comparison.csv", csv_text(rows))
     write_text(out / "comparison.json", json.dumps([each.to_dict() for each in networks], indent=2) + "\n")
-    # that every time is steady needs no column
-    steady = {name for name in rows[0] if name.endswith("_stable") and all(row[name] != "NO" for row in rows)}
-    columns = [name for name in networks[0].figures(runners) if name != "model" and name not in steady]
+    # a column of stability is left out if all its times are stable
+    always_stable = {name for name in rows[0] if name.endswith("_stable") and all(row[name] != "NO" for row in rows)}
+    columns = [name for name in networks[0].figures(runners) if name != "model" and name not in always_stable]
     lines = [[_shown(each.figures(runners)[column]) for column in columns] for each in networks]
     class_columns = ["IoU", *(each.name for each in networks)]
     class_lines = [
@@ -254,7 +254,7 @@ def _write(
 
 
 def _plot(networks: Sequence[ComparedNetwork], path: Path, *, runner: str) -> None:
-    """Draws accuracy against time of the networks that have both; no plot where none has."""
+    """Plots accuracy against time of the networks that have both; draws nothing if there are none."""
     points = {
         each.name: (each.times[runner].median_ms, each.scores.miou)
         for each in networks

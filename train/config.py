@@ -13,29 +13,30 @@ from fasterseg.networks.channels import StemKind
 BaselineName = Literal["pspnet50", "icnet"]
 BASELINES: tuple[BaselineName, ...] = ("pspnet50", "icnet")
 StageName = Literal["teacher", "student", "pspnet50", "icnet"]
-# a smaller crop leaves a map of one pixel at the coarsest stride, which batch norm cannot normalise by itself
+# a smaller crop leaves a map of one pixel at the coarsest stride, which batch norm cannot normalise
 SMALLEST_BASELINE_CROP_PX = 64
 
 
 class TrainConfig(CropConfig, TrainingConfig):
-    """What the training stages of networks have in common; the defaults are FasterSeg's schedule for Cityscapes.
+    """Settings of all training stages of networks; the defaults are FasterSeg's schedule for Cityscapes.
 
     Attributes:
         split: `train`, or `train_val` to train on the validation images too; the last epoch then counts as the best.
-        optimizer: `sgd` as published, or `adamw`, which needs fewer steps and about a tenth of the rate.
+        optimizer: `sgd` as published, or `adamw`, which needs fewer steps and about a tenth of the learning rate.
         schedule: `exponential` (times `lr_decay` per epoch) or `poly` (to 0 over the whole training, every step).
         poly_power: Exponent of the poly schedule.
-        warm_up_steps: Steps over which the rate rises linearly to its start.
+        warm_up_steps: Steps over which the learning rate rises linearly to `lr`.
         auxiliary_weight: Weight of each auxiliary head's loss.
-        shrink_labels: Whether each head is compared at its own size, with the nearest labels, instead of resizing its
-            logits to the labels.
-        accumulation: Parts that a batch is computed in, one after another, to save memory; it divides `batch_size`.
-            Batch norm sees one part at a time.
-        memory_saving: Whether a step computes the inside of the network again in its backward pass instead of keeping
-            it; ICNet and PSPNet50 only.
-        batch_norm: Which images batch norm takes its statistics from: `local` those of its own process, `synchronized`
-            those of all processes (CUDA only), `auto` is synchronized on CUDA and local elsewhere, `frozen` none: it
-            keeps the statistics it started with. Checkpoints hold the first process's statistics where they differ.
+        shrink_labels: Whether labels are resized to each head's logits (nearest label) instead of the logits to the
+            labels.
+        accumulation: Number of parts of a batch, computed one after another to save memory (gradient accumulation). It
+            must divide `batch_size`. Batch norm sees one part at a time.
+        memory_saving: Whether the backward pass recomputes activations instead of keeping them (gradient
+            checkpointing); ICNet and PSPNet50 only.
+        batch_norm: Images whose statistics batch norm uses: `local` for those of each process, `synchronized` for those
+            of all processes (CUDA only), `auto` for synchronized on CUDA and local elsewhere. `frozen` keeps the
+            running statistics of the initial weights. If processes differ, checkpoints hold the first one's running
+            statistics.
         validate_every: Epochs between validations; the last epoch is always validated.
         predict_test_every: Epochs between predictions of the test split, written to `test_predictions/`; 0 for never.
         example_count: Validation images shown with their predictions in TensorBoard.
@@ -81,8 +82,8 @@ class StudentConfig(TrainConfig):
     Attributes:
         distillation_weight: Weight of KL(teacher ‖ student); 0 trains without a teacher.
         teacher: The stage that trains the teacher: the searched one, or a baseline.
-        cache_teacher_logits: Whether the teacher's logits are kept in the run folder, in half precision. For crops that
-            repeat only: one scale, and images of the crop's size.
+        cache_teacher_logits: Whether to cache the teacher's logits in the run folder, in half precision. Crops must
+            repeat: one scale, and images of the crop's size.
     """
 
     distillation_weight: Annotated[float, Field(ge=0)] = 1.0
@@ -91,7 +92,7 @@ class StudentConfig(TrainConfig):
 
 
 class BaselineConfig(TrainConfig):
-    """What the baselines' recipes have in common.
+    """Settings that the baselines' recipes have in common.
 
     Attributes:
         stem: `deep` (three 3×3 convolutions) or `plain` (one of 7×7, which takes torchvision's weights one to one).
@@ -99,7 +100,7 @@ class BaselineConfig(TrainConfig):
         imagenet_weights: State dict of a ResNet50 trained on ImageNet, for the backbone; null to start from scratch.
         start_from: A network checkpoint to start from instead: of the same baseline, of a pruned one, or, for ICNet, of
             a PSPNet50, whose backbone it takes.
-        new_layer_lr_factor: Multiplier of the rate of all layers outside the backbone.
+        new_layer_lr_factor: Multiplier of the learning rate of all layers outside the backbone.
     """
 
     stem: StemKind = "deep"
@@ -193,12 +194,12 @@ def baseline_config(experiment: Experiment, name: BaselineName) -> BaselineConfi
 
 
 def stage_config(experiment: Experiment, stage: StageName) -> TrainConfig:
-    """The settings of a training stage, whichever section they stand in."""
+    """The settings of a training stage, from whichever section holds them."""
     if stage == "pspnet50" or stage == "icnet":
         return baseline_config(experiment, stage)
     return experiment.section(stage, TrainConfig)
 
 
 def stage_folder(experiment: Experiment, stage: StageName) -> Path:
-    """Where a training stage writes when the user names no other folder."""
+    """The default run folder of a training stage."""
     return experiment.stage_folder(f"baselines/{stage}" if stage in BASELINES else stage)

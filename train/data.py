@@ -20,11 +20,11 @@ class StageData:
     """What a training stage reads.
 
     Attributes:
-        facts: Classes, colours and normalisation, as checkpoints remember them.
+        facts: Classes, colours and normalisation, as checkpoints store them.
         training: Augmented crops, epoch by epoch.
         validation: Whole images with labels; this process's share of them.
         test_images: Images of the test split; empty where the stage does not predict it.
-        test_root: Folder whose structure their predictions keep.
+        test_root: Folder whose structure the predictions keep; None for all in one folder.
     """
 
     facts: DatasetFacts
@@ -35,7 +35,7 @@ class StageData:
 
 
 def dataset_facts(description: DatasetDescription) -> DatasetFacts:
-    """What a checkpoint remembers of a dataset."""
+    """The facts that a checkpoint stores about a dataset."""
     return DatasetFacts(
         class_names=description.class_names,
         colors=description.colors,

@@ -1,9 +1,9 @@
-"""A student's teacher: its network, how much it counts, and its logits.
+"""A student's teacher: its network, the weight of its loss, and its logits.
 
-Logits are computed without gradients, and kept on disk where crops repeat. Crops repeat when nothing about them is
-random but the mirror: one scale, and images of the crop's size. Then a teacher sees each image twice, as it is and
-mirrored, and every epoch after the first reads the stored logits. A file of logits is named by a hash of its crop, so
-that logits of another crop cannot be taken for it.
+Logits are computed without gradients, and can be cached on disk if crops repeat. Crops repeat if only mirroring is
+random: one scale, and images of the crop's size. Then the teacher computes each image at most twice, as it is and
+mirrored, and later epochs read the cached logits. A cached file is named by the hash of its crop, so that it cannot be
+mistaken for another crop's.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ CACHE_FOLDER = "teacher_logits"
 
 @dataclass(frozen=True)
 class Distillation:
-    """A teacher and how much it counts.
+    """A teacher and the weight of its loss.
 
     Attributes:
         teacher: The trained network, in evaluation mode.
@@ -52,8 +52,8 @@ def load_distillation(path: Path, data: ExperimentData, config: StudentConfig, *
     Args:
         path: The teacher's `best.pt`.
         data: The student's dataset.
-        config: Its section.
-        out: Its run folder, for the cache.
+        config: The student's section.
+        out: The student's run folder, for the cache.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -79,8 +79,8 @@ class TeacherLogits:
     Args:
         teacher: The trained network; it is moved to the device, frozen and put into evaluation mode.
         fabric: Device and precision.
-        cache: Folder of this teacher's logits in half precision, a file for each image; None for no cache. With one,
-            logits are those of half precision from the first time on, so that a run repeats whatever is cached.
+        cache: Folder of this teacher's logits in half precision, a file for each image; None for no cache. With a
+            cache, logits are always rounded to half precision, so that results do not depend on what is cached.
     """
 
     def __init__(self, teacher: Network, fabric: Fabric, *, cache: Path | None = None) -> None:
@@ -96,15 +96,15 @@ class TeacherLogits:
         """
         if self._cache is None:
             return self._compute(image)
-        return torch.cat([self._recall(single, self._cache) for single in image.unsqueeze(1)])
+        return torch.cat([self._cached_logits(single, self._cache) for single in image.unsqueeze(1)])
 
     def _compute(self, image: torch.Tensor) -> torch.Tensor:
         with torch.no_grad(), self._fabric.autocast():
             logits: torch.Tensor = self._teacher(image).main
         return logits
 
-    def _recall(self, image: torch.Tensor, folder: Path) -> torch.Tensor:
-        """The logits of one image from its file, which is written first where there is none."""
+    def _cached_logits(self, image: torch.Tensor, folder: Path) -> torch.Tensor:
+        """The logits (1, C, h, w) of one image (1, 3, H, W) from its file, which is written first when missing."""
         content = image.cpu().contiguous().numpy().tobytes()
         path = folder / f"{hashlib.blake2b(content, digest_size=16).hexdigest()}.npy"
         if path.is_file():
@@ -126,20 +126,20 @@ class TeacherLogits:
 
 
 def check_crops_repeat(samples: Iterable[Sample], config: TrainConfig) -> None:
-    """Makes sure that a cache of logits can be of use.
+    """Checks that crops repeat, so that cached logits are used again.
 
     Args:
-        samples: The training images; of each the header is read.
+        samples: The training images; only their headers are read.
         config: How they are cropped.
 
     Raises:
-        ValueError: The crops are random, so that no epoch would see what another one has cached.
+        ValueError: Crops are random, so that cached logits would never be used again.
     """
-    off = "or set student.cache_teacher_logits=false"
+    remedy = "or set student.cache_teacher_logits=false"
     if len(set(config.scales)) > 1:
         raise ValueError(
             f"student.cache_teacher_logits is true, but student.scales {list(config.scales)} makes every crop another "
-            f"one, and nothing would ever be read again; use one scale, {off}"
+            f"one, and nothing would ever be read again; use one scale, {remedy}"
         )
     crop = config.crop_size_px
     for sample in samples:
@@ -149,5 +149,5 @@ def check_crops_repeat(samples: Iterable[Sample], config: TrainConfig) -> None:
             raise ValueError(
                 f"student.cache_teacher_logits is true, but {sample.image} is {size[0]}x{size[1]} after scaling and "
                 f"crops are {crop[0]}x{crop[1]}, so that their place is random; set student.crop_size_px to the "
-                f"images' size, {off}"
+                f"images' size, {remedy}"
             )

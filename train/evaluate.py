@@ -1,4 +1,4 @@
-"""Evaluation on a dataset split: of a trained checkpoint or an exported file, by PyTorch or as a runner runs it."""
+"""Evaluation of a checkpoint or an exported file on a dataset split, by PyTorch, ONNX Runtime or a runner."""
 
 import csv
 import io
@@ -38,16 +38,16 @@ SECTIONS: dict[str, type[BaseModel]] = {
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What is evaluated, on what and how.
+    """An evaluation: the model, the images and the inference mode.
 
     Attributes:
         model: A `best.pt`, or a `.onnx` file that `fasterseg export` wrote.
         split: Split of the dataset, or several joined by "+".
-        image_scale: Factor of images and labels; the one the network was trained with.
-        mode: How images are shown to the network.
-        device: Where a checkpoint runs.
+        image_scale: Scale factor of images and labels; the same as in training.
+        mode: Windows, mirroring and scales.
+        device: Device of a checkpoint.
         threads: CPU threads of PyTorch or ONNX Runtime; one for each available core when None.
-        deployment: What runs the model in place of PyTorch (of an exported file, ONNX Runtime); None for these.
+        deployment: Runner that runs the model; None for PyTorch, or for an exported file ONNX Runtime.
 
     Raises:
         FileNotFoundError: There is no such model.
@@ -69,7 +69,7 @@ class Evaluation:
 
     @property
     def condition(self) -> str:
-        """Model, split and mode as a short name for folders; a model that was trained again has another."""
+        """Model, split and mode as a short folder name, with the model's hash: a retrained model has another name."""
         window = self.mode.window_size_px
         parts = [
             self.model.stem if self.model.suffix == ONNX_SUFFIX else self.model.parent.name,
@@ -89,7 +89,7 @@ def run_evaluate(experiment: Experiment, evaluation: Evaluation, *, out: Path) -
 
     Args:
         experiment: Read with the section `dataset`.
-        evaluation: What, on what and how.
+        evaluation: The model, the images and the inference mode.
         out: The run folder.
 
     Raises:
@@ -120,7 +120,7 @@ def score_model(experiment: Experiment, evaluation: Evaluation) -> SegmentationS
 
 
 class _Prepared(NamedTuple):
-    """A model and the images it is scored on, which fit each other."""
+    """A model and the images that it is scored on, checked to fit each other."""
 
     description: DatasetDescription
     predictor: Predictor
@@ -169,7 +169,7 @@ def check_classes(model: Path, trained: DatasetFacts, description: DatasetDescri
 
 
 def _check_mode(evaluation: Evaluation, input_size: tuple[int, int] | None) -> None:
-    """Refuses modes that a model of a fixed size cannot follow."""
+    """Refuses inference modes that a model of fixed input size cannot run."""
     mode = evaluation.mode
     if input_size is not None and (mode.scales != (1.0,) or mode.window_size_px not in (None, input_size)):
         height, width = input_size

@@ -1,7 +1,7 @@
-"""`train evaluate --follow`: a separate evaluator beside a training run, on another device or with less time pressure.
+"""`train evaluate --follow`: evaluates a training run from a separate process, such as on another device.
 
-It watches the run folder of a teacher, student or baseline, evaluates the network of every new `last.pt` (mIoU, loss
-and example pictures, in a run folder and TensorBoard of its own) and ends when the run has ended.
+It watches the run folder of a teacher, student or baseline, evaluates the network of every new `last.pt`, and ends when
+the run has ended. mIoU, loss and example pictures go to its own run folder and TensorBoard files.
 """
 
 import time
@@ -30,16 +30,16 @@ STAGE = "follow"
 
 @dataclass(frozen=True)
 class Following:
-    """What is followed, and how.
+    """A training run to follow, and how.
 
     Attributes:
         run: The run folder of a training stage.
         every_s: Seconds between two checks for a new checkpoint.
-        once: Whether to end after the checkpoint that is there now.
-        device: Where the networks run.
+        once: Whether to end after evaluating the current checkpoint.
+        device: Device of the networks.
 
     Raises:
-        ValueError: The pause is not above 0.
+        ValueError: `every_s` is not above 0.
         FileNotFoundError: There is no such run.
     """
 
@@ -59,10 +59,10 @@ class Following:
                 )
 
     def stage(self) -> StageName:
-        """The training stage that writes there.
+        """The training stage that the run folder belongs to.
 
         Raises:
-            ValueError: It is no training stage.
+            ValueError: It belongs to another kind of stage.
         """
         config = read_yaml(self.run / CONFIG_NAME)
         name = str(config.get("stage") if isinstance(config, dict) else None).rpartition(".")[2]
@@ -74,15 +74,15 @@ class Following:
 
 
 def run_follow(experiment: Experiment, following: Following, *, out: Path) -> list[int]:
-    """Evaluates every checkpoint of a run as it comes.
+    """Evaluates every checkpoint of a run as soon as it is written.
 
     Args:
         experiment: Read with the sections `dataset`, `teacher`, `student` and `baselines`.
-        following: What is followed, and how.
+        following: The run to follow, and how.
         out: The evaluator's own run folder.
 
     Returns:
-        The epochs (counted from 1) that were evaluated now; a checkpoint that a faster run replaced is not among them.
+        The epochs (counted from 1) that this call evaluated, without checkpoints that were replaced too soon.
 
     Raises:
         FileNotFoundError: The dataset is missing.
@@ -102,14 +102,14 @@ def run_follow(experiment: Experiment, following: Following, *, out: Path) -> li
         seen = _last_epoch(run_folder)
         changed_ns = -1
         while True:
-            # asked for before the checkpoint, so that the last one is not missed
+            # read before the checkpoint, so that the last checkpoint is not missed
             ended = training.is_finished or following.once
             now_ns = training.last.stat().st_mtime_ns if training.last.is_file() else changed_ns
             if now_ns != changed_ns:
                 changed_ns = now_ns
                 state = load_state(training.last)
                 epoch = int(state["loop"]["epoch"])
-                # a state of the middle of an epoch is not the network after it
+                # a state saved within an epoch is not the network after the epoch
                 if epoch > seen and not state["loop"].get("steps_in_epoch"):
                     network = _restore(architecture, state, description, source=training.last)
                     _evaluate(network.to(following.device), epoch, experiment, config, run_folder=run_folder)

@@ -1,6 +1,6 @@
-"""What the commands of `python -m train` that judge networks do; `__main__` gives them their names.
+"""The commands of `python -m train` that evaluate and compare networks; `__main__` names them.
 
-What needs PyTorch is imported where a command runs, so that `--help` answers at once.
+Modules that need PyTorch are imported inside the commands, so that `--help` answers at once.
 """
 
 from pathlib import Path
@@ -43,27 +43,30 @@ def evaluate_command(
     ] = None,
     settings: SetOption = None,
     out: OutOption = None,
-    stage: Annotated[StageName, typer.Option(help="Whose network and image scale.")] = "student",
+    stage: Annotated[StageName, typer.Option(help="Stage whose network and image scale are used.")] = "student",
     split: SplitOption = None,
     window: Annotated[ImageSize | None, size_option("--window", "Slide windows of this size in pixels.")] = None,
-    overlap: Annotated[float, typer.Option(help="Part of a window that the next one repeats.", show_default="1/3")] = 1
-    / 3,
-    flip: Annotated[bool, typer.Option("--flip", help="Let the mirrored image vote too.")] = False,
-    scale: Annotated[list[float] | None, typer.Option(help=f"Factor of a copy that votes; {REPEATED}.")] = None,
+    overlap: Annotated[
+        float, typer.Option(help="Fraction of a window that overlaps the next one.", show_default="1/3")
+    ] = 1 / 3,
+    flip: Annotated[bool, typer.Option("--flip", help="Average predictions with those of the mirrored image.")] = False,
+    scale: Annotated[
+        list[float] | None, typer.Option(help=f"Scale of a copy whose predictions are averaged; {REPEATED}.")
+    ] = None,
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
     runner: Annotated[
         str | None,
-        typer.Option(help=f"Run it by this runner ({RUNNER_FORM}) at target.input_size, not by PyTorch."),
+        typer.Option(help=f"Run the model by this runner ({RUNNER_FORM}) at target.input_size, not by PyTorch."),
     ] = None,
     precision: Annotated[
-        Precision | None, typer.Option(help="Number format of that runner; target.precision when not given.")
+        Precision | None, typer.Option(help="Number format of --runner; target.precision when not given.")
     ] = None,
     followed: Annotated[
         Path | None, typer.Option("--follow", help="Evaluate every new checkpoint of this run folder until it ends.")
     ] = None,
-    every_s: Annotated[float, typer.Option("--every-s", help="Seconds between looks at the followed run.")] = 10.0,
-    once: Annotated[bool, typer.Option("--once", help="With --follow: only the checkpoint that is there now.")] = False,
+    every_s: Annotated[float, typer.Option("--every-s", help="Seconds between checks of the followed run.")] = 10.0,
+    once: Annotated[bool, typer.Option("--once", help="With --follow: evaluate only the current checkpoint.")] = False,
 ) -> None:
     """Measure mIoU, IoU per class, pixel accuracy and the confusion matrix on a split.
 
@@ -79,32 +82,32 @@ def evaluate_command(
             raise ValueError("--follow evaluates the run's own checkpoints by PyTorch; leave MODEL and --runner out")
         _follow(experiment, followed, out, every_s, once, device)
         return
-    judged = model or stage_folder(experiment, stage) / "best.pt"
+    model_path = model or stage_folder(experiment, stage) / "best.pt"
     deployment = _deployment(experiment, runner, precision, device)
     evaluation = evaluate.Evaluation(
-        model=judged,
+        model=model_path,
         split=split or experiment.section("dataset", DatasetConfig).validation_split,
         image_scale=stage_config(experiment, stage).image_scale,
         mode=InferenceMode(
             window_size_px=window, window_overlap=overlap, flip=flip, scales=tuple(scale) if scale else (1.0,)
         ),
-        device=choose_device(device, judged),
+        device=choose_device(device, model_path),
         threads=threads,
         deployment=deployment,
     )
     folder = out or experiment.stage_folder(evaluate.STAGE) / evaluation.condition
     evaluate.run_evaluate(experiment, evaluation, out=folder)
     say(f"wrote {folder}/: summary.json, classes.csv, confusion.csv, confusion.png")
-    if judged.suffix == _ONNX_SUFFIX:
-        say(f"next: fasterseg predict {judged} IMAGES --out predictions")
+    if model_path.suffix == _ONNX_SUFFIX:
+        say(f"next: fasterseg predict {model_path} IMAGES --out predictions")
     else:
-        say(f"next: fasterseg export {judged} --out {judged.with_suffix(_ONNX_SUFFIX)}")
+        say(f"next: fasterseg export {model_path} --out {model_path.with_suffix(_ONNX_SUFFIX)}")
 
 
 def _follow(
     experiment: Experiment, followed: Path, out: Path | None, every_s: float, once: bool, device: Device
 ) -> None:
-    """Evaluates another run's checkpoints as they come."""
+    """Evaluates another run's checkpoints as they are written."""
     from fasterseg.runtime.load import choose_device
     from train import follow
 
@@ -117,7 +120,7 @@ def _follow(
 def _deployment(
     experiment: Experiment, runner: str | None, precision: Precision | None, device: Device
 ) -> "Deployment | None":
-    """What the command line asks to run the model by; None for PyTorch itself."""
+    """The runner that the command line names, with its input size; None for PyTorch."""
     if runner is None:
         if precision is not None:
             raise ValueError("--precision is a runner's; name that with --runner, such as --runner openvino")
@@ -144,7 +147,7 @@ def compare_command(
     settings: SetOption = None,
     out: OutOption = None,
     runners: RunnersOption = None,
-    stage: Annotated[StageName, typer.Option(help="Whose image scale the images are shown at.")] = "student",
+    stage: Annotated[StageName, typer.Option(help="Stage whose image scale is used.")] = "student",
     split: SplitOption = None,
 ) -> None:
     """Compare networks on one dataset and one target: accuracy, size and time in one table and one plot.
@@ -169,17 +172,17 @@ def compare_command(
 def align_command(
     first: Annotated[Path, typer.Argument(metavar="MODEL", help="A best.pt.")],
     second: Annotated[
-        Path | None, typer.Argument(metavar="OTHER", help="What it must equal: a best.pt, or recorded arrays (.npz).")
+        Path | None, typer.Argument(metavar="OTHER", help="What to compare with: a best.pt, or recorded arrays (.npz).")
     ] = None,
     config: Annotated[
-        Path | None, typer.Option("--config", help="Experiment file whose images are the batch; else it is random.")
+        Path | None, typer.Option("--config", help="Experiment file whose images are the batch; random when not given.")
     ] = None,
     settings: SetOption = None,
-    record: Annotated[Path | None, typer.Option(help="Write the first one's arrays to this .npz file.")] = None,
+    record: Annotated[Path | None, typer.Option(help="Write MODEL's arrays to this .npz file.")] = None,
     report: Annotated[Path | None, typer.Option(help="Write all differences to this JSON file.")] = None,
-    precision: Annotated[ComparingPrecision, typer.Option(help="Number format that both compute in.")] = "fp64",
+    precision: Annotated[ComparingPrecision, typer.Option(help="Number format of both computations.")] = "fp64",
     tolerance: Annotated[float, typer.Option(help="Largest relative difference of logits, loss and metric.")] = 1e-4,
-    gradient_tolerance: Annotated[float, typer.Option(help="The same of the gradients.")] = 1e-3,
+    gradient_tolerance: Annotated[float, typer.Option(help="Largest relative difference of gradients.")] = 1e-3,
 ) -> None:
     """Check that two networks compute the same on one batch: logits, loss, metric, gradients, batch norm statistics.
 

@@ -16,17 +16,17 @@ from fasterseg.engine.metrics import SegmentationScores
 _INCHES_PER_CLASS = 0.45
 _LABEL_SIZE = 9
 _MARK_PX = 6.0
-# where the name of a point may stand: degrees around it, the nearest ring first
+# directions from a point to its name, in degrees; names are tried on the nearest ring first
 _ANGLES = (0, 45, -45, 180, 135, -135, 90, -90, 22, -22, 158, -158, 67, -67, 113, -113)
 _NEAREST_PX = 9.0
 _RINGS = 8
 
 
 def plot_confusion(scores: SegmentationScores, path: Path) -> None:
-    """Draws the confusion matrix as a PNG: each row is what became of the pixels of one class, in parts of 1.
+    """Draws the confusion matrix as a PNG; each row holds the fractions that one class's pixels are predicted as.
 
     Args:
-        scores: What `fasterseg.engine.evaluation.evaluate` gave.
+        scores: Result of `fasterseg.engine.evaluation.evaluate`.
         path: The PNG to write.
     """
     rows = scores.confusion.sum(axis=1, keepdims=True)
@@ -69,7 +69,7 @@ def plot_tradeoff(points: Mapping[str, tuple[float, float]], path: Path, *, runn
     Args:
         points: Time in milliseconds and mIoU, by name.
         path: The PNG to write.
-        runner: What the times were measured on.
+        runner: Runner that the times were measured on.
     """
     front = pareto_front(points)
     figure = Figure(figsize=(8, 5.5), layout="constrained")
@@ -93,7 +93,7 @@ def plot_tradeoff(points: Mapping[str, tuple[float, float]], path: Path, *, runn
 
 
 def label_points(axes: Axes, points: Mapping[str, tuple[float, float]]) -> dict[str, Bbox]:
-    """Writes each point's name beside it, at the nearest place that covers no point, no line and no other name.
+    """Writes each point's name at the nearest position that covers no point, no line and no other name.
 
     Args:
         axes: With its points and lines drawn and its limits final.
@@ -104,7 +104,7 @@ def label_points(axes: Axes, points: Mapping[str, tuple[float, float]]) -> dict[
     """
     figure = axes.get_figure(root=True)
     assert figure is not None
-    figure.draw_without_rendering()  # settles the layout that places are measured in
+    figure.draw_without_rendering()  # fixes the layout, so that positions in pixels are final
     inside, points_per_px = axes.get_window_extent(), 72 / figure.dpi
     lines = [line.get_transform().transform_path(line.get_path()) for line in axes.lines]
     marks = {name: axes.transData.transform(point) for name, point in points.items()}
@@ -114,13 +114,13 @@ def label_points(axes: Axes, points: Mapping[str, tuple[float, float]]) -> dict[
         text = axes.text(0, 0, name, fontsize=_LABEL_SIZE)
         extent = text.get_window_extent()
         text.remove()
-        places = [Bbox([mark + offset, mark + offset + extent.size]) for offset in _offsets(extent)]
+        candidates = [Bbox([mark + offset, mark + offset + extent.size]) for offset in _offsets(extent)]
         free = (
-            place
-            for place in places
-            if _is_free(place, inside, taken) and not any(line.intersects_bbox(place, filled=False) for line in lines)
+            box
+            for box in candidates
+            if _is_free(box, inside, taken) and not any(line.intersects_bbox(box, filled=False) for line in lines)
         )
-        box = next(free, places[0])
+        box = next(free, candidates[0])
         left, lower = (box.min - mark) * points_per_px
         axes.annotate(
             name,
@@ -144,7 +144,7 @@ def label_points(axes: Axes, points: Mapping[str, tuple[float, float]]) -> dict[
 
 
 def _offsets(extent: Bbox) -> Iterator[NDArray[np.float64]]:
-    """From a point to the lower left corner of its name, in pixels: all around it, in rings of growing distance."""
+    """Offsets (x, y) in pixels from a point to its name's lower left corner, in rings of growing distance."""
     for ring in range(_RINGS):
         distance = _NEAREST_PX + ring * extent.height
         for angle in np.radians(_ANGLES):
@@ -154,7 +154,7 @@ def _offsets(extent: Bbox) -> Iterator[NDArray[np.float64]]:
             yield toward * away - (extent.width / 2, extent.height / 2)
 
 
-def _is_free(place: Bbox, inside: Bbox, taken: Sequence[Bbox]) -> bool:
+def _is_free(box: Bbox, inside: Bbox, taken: Sequence[Bbox]) -> bool:
     """Whether a box is inside the axes and apart from all others."""
-    within = inside.x0 < place.x0 and place.x1 < inside.x1 and inside.y0 < place.y0 and place.y1 < inside.y1
-    return within and not any(place.overlaps(other) for other in taken)
+    within = inside.x0 < box.x0 and box.x1 < inside.x1 and inside.y0 < box.y0 and box.y1 < inside.y1
+    return within and not any(box.overlaps(other) for other in taken)

@@ -1,4 +1,4 @@
-"""How a section's settings shape the training: batch norms, memory saving, optimizer and learning rate."""
+"""Applies a section's settings to a training: batch norms, gradient checkpointing, optimizer, learning rate."""
 
 from collections.abc import Iterator
 
@@ -17,7 +17,7 @@ _BACKBONE = "backbone."
 
 
 def check_batch_norm(config: TrainConfig, fabric: Fabric) -> None:
-    """Refuses batch norms that these devices do not have.
+    """Refuses synchronised batch norms on devices without them.
 
     Raises:
         ValueError: `batch_norm` is synchronized, and several processes train on a CPU.
@@ -30,7 +30,7 @@ def check_batch_norm(config: TrainConfig, fabric: Fabric) -> None:
 
 
 def prepare_network(network: Network, config: TrainConfig, fabric: Fabric) -> None:
-    """Makes the network ready to be trained as the section says; before Fabric sets it up.
+    """Prepares a network for the section's training; call this before Fabric sets the network up.
 
     Raises:
         ValueError: The network cannot be trained that way.
@@ -59,7 +59,7 @@ def build_optimizer(network: Network, config: TrainConfig) -> torch.optim.Optimi
 
 
 def learning_rate(config: TrainConfig, position: Position) -> float:
-    """The learning rate of a step; of the backbone, where new layers have a larger one."""
+    """The learning rate of a step; for a baseline, that of its backbone."""
     if config.schedule == "exponential":
         rate = exponential_lr(config.lr, decay=config.lr_decay, epoch=position.epoch)
     else:

@@ -1,7 +1,7 @@
-"""The pipeline's last page: teacher and student side by side, with size, accuracy, predicted and measured time.
+"""The pipeline's report: size, accuracy, predicted and measured latency of teacher and student.
 
-Everything on it is read from the run folders or measured here, in one interleaved run of the target's runner on the
-exported files, so that the figures belong together.
+Figures are read from the run folders or measured here. The target's runner times all exported files in one interleaved
+run, so that the times are comparable.
 """
 
 import itertools
@@ -44,14 +44,15 @@ class ReportRow:
 
     Attributes:
         role: `teacher` or `student`.
-        parameters: Trainable values, auxiliary heads included.
+        parameters: Number of trainable parameters, auxiliary heads included.
         gmacs: Multiply-accumulates of the convolutions at the target's input size, in billions.
-        miou: On the validation split, by the checkpoint.
-        exported_miou: The same by the exported file.
-        table_sum_ms: Plain sum of the table's entries.
-        predicted_ms: With the table's correction; what the budget is held against.
-        measured_ms: Median of the exported file on the target's runner, as the machine runs now.
-        paced_ms: The same, scaled to the machine speed of the table; compare this with `predicted_ms`.
+        miou: mIoU of the checkpoint on the validation split.
+        exported_miou: mIoU of the exported file on the validation split.
+        table_sum_ms: Sum of the latency table's entries, without correction.
+        predicted_ms: Predicted latency, with the table's correction; the budget applies to this.
+        measured_ms: Median latency of the exported file on the target's runner, at the machine's current speed.
+        paced_ms: The same, converted to the machine's speed when the table was measured; compare this with
+            `predicted_ms`.
         spread: Interquartile range of the rounds over the median.
         budget_ms: The student's budget; None for the teacher, which has none.
     """
@@ -104,7 +105,7 @@ def build_report(
 
     Args:
         experiment: Read with the sections `target` and `latency`.
-        networks: What to report on.
+        networks: The networks of the report.
         table: The target's latency table.
 
     Raises:
@@ -184,7 +185,7 @@ def draw_predictions(experiment: Experiment, model: Path, picture: Path, *, stag
         experiment: Read with the section `dataset` and the stage's own.
         model: A checkpoint or an exported file.
         picture: The PNG to write.
-        stage: The stage whose image scale holds.
+        stage: The stage whose image scale is used.
     """
     data = ExperimentData.load(experiment)
     predictor, facts = load_predictor(model), dataset_facts(data.description)

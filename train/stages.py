@@ -1,7 +1,7 @@
 """The training stages: teacher, student and baselines, each from its start to its summary.
 
-All of them go through `train_network`: it reads the dataset, opens the run folder, runs `trainer.NetworkStage` in the
-engine's loop, or goes on with it, and closes the stage with its best network and a summary.
+All of them use `train_network`. It reads the dataset, opens the run folder, runs or resumes `trainer.NetworkStage` in
+the engine's loop, and writes a summary of the best network.
 """
 
 import json
@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import BaseModel
 
 from dataset_tools.config import DatasetConfig
@@ -19,7 +20,7 @@ from fasterseg.engine.checkpoint import NetworkCheckpoint, load_network
 from fasterseg.engine.devices import build_fabric
 from fasterseg.engine.loop import StageResult, run_stage
 from fasterseg.engine.memory import peak_memory_bytes
-from fasterseg.engine.run_folder import open_run_folder
+from fasterseg.engine.run_folder import RunFolder, open_run_folder
 from fasterseg.engine.start import begin_stage, stage_settings
 from fasterseg.networks import measure_size
 from latency.config import TargetConfig
@@ -39,12 +40,12 @@ BASELINE_SECTIONS: dict[str, type[BaseModel]] = {**_SHARED_SECTIONS, BASELINES: 
 
 
 def run_teacher(experiment: Experiment, *, out: Path, start: NetworkStart) -> Path:
-    """Trains the teacher, or goes on with it.
+    """Trains the teacher, or resumes its training.
 
     Args:
         experiment: Read with `TEACHER_SECTIONS`.
         out: The run folder.
-        start: What is trained: the search's `architecture_teacher.json` by `start_fresh`, or a network's weights.
+        start: The initial network: `start_fresh` of the search's `architecture_teacher.json`, or a checkpoint.
 
     Returns:
         The path of `best.pt`.
@@ -58,12 +59,12 @@ def run_teacher(experiment: Experiment, *, out: Path, start: NetworkStart) -> Pa
 
 
 def run_student(experiment: Experiment, *, out: Path, start: NetworkStart, teacher_path: Path | None) -> Path:
-    """Trains the student on the images and on the teacher's logits, or goes on with it.
+    """Trains the student on the images and on the teacher's logits, or resumes its training.
 
     Args:
         experiment: Read with `STUDENT_SECTIONS`.
         out: The run folder.
-        start: What is trained: the search's `architecture_student.json` by `start_fresh`, or a network's weights.
+        start: The initial network: `start_fresh` of the search's `architecture_student.json`, or a checkpoint.
         teacher_path: The teacher's `best.pt`; None (with `student.distillation_weight` 0) trains without one.
 
     Returns:
@@ -87,16 +88,16 @@ def run_student(experiment: Experiment, *, out: Path, start: NetworkStart, teach
 
 
 def run_baseline(experiment: Experiment, name: BaselineName, *, out: Path, start_from: Path | None = None) -> Path:
-    """Trains a baseline by its own recipe, or goes on with it.
+    """Trains a baseline by its own recipe, or resumes its training.
 
-    ICNet trains in a single stage from ImageNet weights, or in two: from a trained PSPNet50's backbone, and again after
-    it was pruned.
+    ICNet trains in one stage from ImageNet weights, or in two: from a trained PSPNet50's backbone, and again after
+    pruning.
 
     Args:
         experiment: Read with `BASELINE_SECTIONS`.
-        name: Which.
+        name: Which baseline.
         out: The run folder.
-        start_from: A checkpoint to start from; the section's own when None.
+        start_from: A checkpoint to start from; the section's when None.
 
     Returns:
         The path of `best.pt`.
@@ -120,15 +121,15 @@ def train_network(
     start: NetworkStart,
     distillation: Distillation | None = None,
 ) -> Path:
-    """Runs a training stage to its end, or goes on with it.
+    """Runs a training stage to its end, from its start or from its last state.
 
     Args:
         experiment: Read with the sections `dataset` and `target` and the stage's own.
         config: The stage's section.
-        stage: Its name.
-        out: Its run folder.
-        start: What is trained, and from which weights.
-        distillation: The teacher, where there is one.
+        stage: Name of the stage.
+        out: The stage's run folder.
+        start: The initial network.
+        distillation: The teacher, if there is one.
 
     Returns:
         The path of `best.pt`.
@@ -157,9 +158,9 @@ def train_network(
             return run_folder.best
         stage_data = build_stage_data(data, config=config, fabric=fabric, seed=seed)
         if run_folder.writes:
-            # what a separate evaluator builds the network from
+            # `train evaluate --follow` builds the network from this file
             write_text(out / ARCHITECTURE_NAME, json.dumps(start.architecture.to_dict(), indent=2) + "\n")
-        network = NetworkStage(
+        network_stage = NetworkStage(
             start.build(data.description.num_classes),
             config=config,
             data=stage_data,
@@ -169,7 +170,7 @@ def train_network(
             distillation=distillation,
         )
         result = run_stage(
-            network,
+            network_stage,
             stage_data.training,
             run_folder,
             fabric=fabric,
@@ -178,14 +179,18 @@ def train_network(
             log_every=config.log_every,
             save_every_minutes=config.save_every_minutes,
         )
-        peak = peak_memory_bytes(fabric.device)
-        if peak is not None:
-            saving = "on" if config.memory_saving else "off"
-            run_folder.log(f"peak memory {peak / 2**30:.2f} GiB on {fabric.device.type}, memory saving {saving}")
+        _log_peak_memory(run_folder, config, device=fabric.device)
         if run_folder.writes:
             run_folder.finish(summarize(result, run_folder.best, config=config))
         fabric.barrier()
     return run_folder.best
+
+
+def _log_peak_memory(run_folder: RunFolder, config: TrainConfig, *, device: torch.device) -> None:
+    peak = peak_memory_bytes(device)
+    if peak is not None:
+        saving = "on" if config.memory_saving else "off"
+        run_folder.log(f"peak memory {peak / 2**30:.2f} GiB on {device.type}, memory saving {saving}")
 
 
 def summarize(result: StageResult, best: Path, *, config: TrainConfig) -> dict[str, Any]:

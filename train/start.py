@@ -1,6 +1,7 @@
-"""What a training stage starts from: fresh weights, ImageNet's, or those of another network.
+"""The start of a training stage: random weights, ImageNet weights, or those of another network.
 
-A start is an architecture with as many of its weights as are known; the rest is drawn after the stage was seeded.
+A start is an architecture with the weights that are known. The others are initialised randomly after the stage is
+seeded.
 """
 
 from collections.abc import Mapping
@@ -29,9 +30,9 @@ class NetworkStart:
     """What training starts from.
 
     Attributes:
-        architecture: What is trained.
-        origins: Hashes of the files it came from, by role.
-        weights: The weights that are known, by name; all others are fresh.
+        architecture: The architecture to train.
+        origins: Hashes of the source files, by role.
+        weights: The weights that are known, by name; all others are initialised randomly.
     """
 
     architecture: AnyArchitecture
@@ -39,7 +40,7 @@ class NetworkStart:
     weights: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     def build(self, num_classes: int) -> Network:
-        """The network with the known weights; draws the others."""
+        """The network with the known weights; initialises the others randomly."""
         network = build_network(self.architecture, num_classes)
         unexpected = network.load_state_dict(dict(self.weights), strict=False).unexpected_keys
         assert not unexpected, f"a start holds weights that its architecture lacks: {unexpected}"
@@ -47,7 +48,7 @@ class NetworkStart:
 
 
 def start_fresh(architecture_path: Path) -> NetworkStart:
-    """From an architecture file alone.
+    """A start from an architecture file, without weights.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -57,7 +58,7 @@ def start_fresh(architecture_path: Path) -> NetworkStart:
 
 
 def start_from_checkpoint(path: Path, *, num_classes: int) -> NetworkStart:
-    """From all weights of a trained or pruned network of the same classes.
+    """A start from all weights of a trained or pruned network with the same number of classes.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -71,13 +72,13 @@ def start_from_checkpoint(path: Path, *, num_classes: int) -> NetworkStart:
 def start_baseline(
     name: BaselineName, config: BaselineConfig, *, num_classes: int, start_from: Path | None = None
 ) -> NetworkStart:
-    """What a baseline's section says it starts from.
+    """The start that a baseline's section asks for.
 
     Args:
         name: The baseline.
         config: Its section.
         num_classes: Channels of the logits.
-        start_from: Instead of the section's own `start_from`.
+        start_from: Checkpoint that replaces the section's `start_from`.
 
     Raises:
         FileNotFoundError: A file that it names is missing; for ImageNet weights the message says where to get them.
@@ -137,7 +138,7 @@ def _start_from_imagenet(
 def _known(
     imported: ImportedWeights[ICNetArchitecture] | ImportedWeights[PSPNetArchitecture],
 ) -> dict[str, torch.Tensor]:
-    """What came from the file, without the fresh values that fill the rest."""
+    """The weights from the file, without those that have fresh values."""
     return {name: value for name, value in imported.weights.items() if name not in imported.uninitialised}
 
 

@@ -35,7 +35,7 @@ class NetworkStage(Stage[LabeledImage]):
         network: The network to train, with the weights it starts from.
         config: Schedule, loss and validation.
         data: The batches.
-        template: The checkpoint to write, all but weights and scores.
+        template: The checkpoint to write, without weights and scores.
         fabric: The devices.
         run_folder: Where the best network and pictures go.
         distillation: The teacher, where there is one.
@@ -68,7 +68,7 @@ class NetworkStage(Stage[LabeledImage]):
             self.teacher_logits = TeacherLogits(distillation.teacher, fabric, cache=distillation.cache)
 
     def step(self, batch: LabeledImage, position: Position) -> Mapping[str, torch.Tensor]:
-        """One step of the optimizer; see `Stage.step`."""
+        """One optimizer step; see `Stage.step`."""
         image = batch.image.to(self.fabric.device, memory_format=torch.channels_last, non_blocking=True)
         label = subsample_labels(batch.label.to(self.fabric.device, non_blocking=True), self.config.label_stride)
         set_lr(self.optimizer, learning_rate(self.config, position))
@@ -87,7 +87,7 @@ class NetworkStage(Stage[LabeledImage]):
         return losses
 
     def _losses(self, image: torch.Tensor, label: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The total under `loss`, and what it consists of."""
+        """The total loss under `loss`, and its unweighted terms by name."""
         config = self.config
         logits = self.model(image)
         loss, heads = segmentation_losses(
@@ -107,14 +107,14 @@ class NetworkStage(Stage[LabeledImage]):
         start_training(self.model, self.config)
 
     def end_epoch(self, position: Position) -> Mapping[str, float]:
-        """Predicts the test split where it is due; see `Stage.end_epoch`."""
+        """Predicts the test split if due; see `Stage.end_epoch`."""
         share_buffers(self.network, self.fabric)
         every = self.config.predict_test_every
         if every and (position.epoch + 1) % every == 0 and self.run_folder.writes:
             folder = self.run_folder.path / "test_predictions" / f"epoch_{position.epoch + 1:04d}"
             input_size = None if self.config.image_scale == 1 else self.template.input_size
             predictor = Predictor.from_network(self.network, self.data.facts, input_size=input_size)
-            # an epoch that was cut off after its predictions writes the same ones again
+            # an epoch that was interrupted after its predictions writes them again
             outputs = PredictionOutputs(overwrite=True)
             predict_images(predictor, self.data.test_images, folder, root=self.data.test_root, outputs=outputs)
         return {"lr": learning_rate(self.config, position)}
@@ -146,11 +146,11 @@ class NetworkStage(Stage[LabeledImage]):
         save_network(self.run_folder.best, replace(self.template, weights=weights, scores=scores))
 
     def state(self) -> dict[str, Any]:
-        """Weights and momentum."""
+        """Weights and optimizer state."""
         return {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Takes over what `state` gave."""
+        """Restores what `state` returned."""
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
 

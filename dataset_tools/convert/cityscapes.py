@@ -79,20 +79,17 @@ def read_cityscapes(
     definitions = CITYSCAPES_LABELS if labels is None else load_labels(labels)
     make = partial(labelled_mask, masks_from=masks_from, labels=definitions)
     suffixes = (f"_{IMAGE_FOLDER}", f"_{annotations}_{masks_from}")
-    pairing = Pairing(unmatched)
+    endings, pairing = (mask_ending(masks_from),), Pairing(unmatched)
     splits: dict[str, list[SourceImage]] = {}
     for folder in subfolders(source / IMAGE_FOLDER):
         if labels is None and folder.name == UNPUBLISHED_SPLIT:
             splits[folder.name] = images_alone(folder, pairing.problems, suffix=suffixes[0])
-            pairing.skipped[f"masks of {UNPUBLISHED_SPLIT}: dummies, the labels are not public"] = len(
-                splits[folder.name]
-            )
+            reason = f"masks of {UNPUBLISHED_SPLIT}: dummies, the labels are not public"
+            pairing.skipped[reason] = len(splits[folder.name])
             continue
         masks = source / annotations / folder.name
         if pairing.has_folder(masks, folder, "the annotations of"):
-            splits[folder.name] = pair_folders(
-                folder, masks, make, pairing, suffixes=suffixes, mask_endings=(mask_ending(masks_from),)
-            )
+            splits[folder.name] = pair_folders(folder, masks, make, pairing, suffixes=suffixes, mask_endings=endings)
     pairing.refuse(source)
     settings = {"masks_from": masks_from, "annotations": annotations, "labels": plain_labels(definitions)}
     classes = class_table(definitions, labels or "Cityscapes")

@@ -120,7 +120,7 @@ def drop_roots(categories: Sequence[NamedClass], contents: Collection[Json]) -> 
         The other categories, and a note for the user where there are roots.
     """
     entries = [entry for content in contents for entry in content["categories"]]
-    groups = {entry.get("supercategory") for entry in entries}
+    groups = {group for entry in entries if isinstance(group := entry.get("supercategory"), str)}
     used = {read_id(entry.get("category_id")) for content in contents for entry in content.get("annotations", ())}
     roots = {
         int(entry["id"])

@@ -9,7 +9,9 @@ Source: the development kit of the PASCAL VOC challenge 2012; CVAT's documentati
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -128,27 +130,36 @@ def read_voc(
     masks = find_files("mask", source / "SegmentationClass", (".png",), pairing.problems)
     make = _MaskMaker(found, plan, encoding, has_map)
     blank = _background_of(found, plan, labelmap) if unlabelled == "background" else None
-    splits: dict[str, list[SourceImage]] = {}
     lists = _read_lists(source, masks, pairing.skipped)
-    for split, stems in lists.items():
-        paired = splits.setdefault(split, [])
-        for stem in stems:
-            if stem not in images.by_name:
-                pairing.lacks("names of a list without an image", f"{split}: no image for {stem}")
-            elif stem in masks.by_name:
-                paired.append(SourceImage(stem, images.by_name[stem], make(masks.by_name[stem])))
-            elif blank is not None:
-                paired.append(SourceImage(stem, images.by_name[stem], blank))
-            else:
-                advice = "; if it shows background alone, say so with --unlabelled background"
-                pairing.lacks("images without a mask", f"{split}: no mask for {stem}{advice}")
+    makers = {stem: partial(make, path) for stem, path in masks.by_name.items()}
+    splits = {split: _pair_list(split, stems, images, makers, blank, pairing) for split, stems in lists.items()}
     pairing.refuse(source)
-    listed = {stem for stems in lists.values() for stem in stems}
-    pairing.skipped["images that no list names"] = len(images.by_name.keys() - listed)
-    settings: dict[str, object] = {"encoding": encoding, "ignore": sorted(ignore)}
-    if blank is not None:
-        settings["unlabelled"] = unlabelled
+    pairing.skipped["images that no list names"] = len(images.by_name.keys() - set(chain(*lists.values())))
+    settings = {"encoding": encoding, "ignore": sorted(ignore), **({} if blank is None else {"unlabelled": unlabelled})}
     return SourceDataset("convert voc", source, plan.table, splits, settings, +pairing.skipped, plan.notes)
+
+
+def _pair_list(
+    split: str,
+    stems: Iterable[str],
+    images: NamedFiles,
+    masks: Mapping[str, Callable[[], MaskSource]],
+    blank: BlankMask | None,
+    pairing: Pairing,
+) -> list[SourceImage]:
+    """The images of one list, with the mask of their name or the blank one."""
+    paired = []
+    for stem in stems:
+        if stem not in images.by_name:
+            pairing.lacks("names of a list without an image", f"{split}: no image for {stem}")
+        elif stem in masks:
+            paired.append(SourceImage(stem, images.by_name[stem], masks[stem]()))
+        elif blank is not None:
+            paired.append(SourceImage(stem, images.by_name[stem], blank))
+        else:
+            advice = "; if it shows background alone, say so with --unlabelled background"
+            pairing.lacks("images without a mask", f"{split}: no mask for {stem}{advice}")
+    return paired
 
 
 def _background_of(found: Iterable[NamedClass], plan: ClassPlan, labelmap: Path) -> BlankMask:

@@ -12,7 +12,7 @@ value of `masks_dir`. Its pixels are the numbers of `names`, and 255 is ignored.
 Source: the Ultralytics documentation of instance segmentation and of semantic segmentation datasets.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -155,13 +155,33 @@ def read_yolo(
             )
         return _read_semantic(source, content, file, options.ignore, pairing)
     plan = plan_shapes(_read_names(content, file), options, file)
+    images = _list_images(source, content, file, pairing)
+    splits = _list_labelled(
+        source, images, lambda label, image: YoloMask(label, image, plan, boxes), unlabelled, pairing
+    )
+    settings = {**options.settings(), "boxes": boxes, "unlabelled": unlabelled}
+    return SourceDataset("convert yolo", source, plan.table, splits, settings, pairing.skipped, plan.notes)
+
+
+def _list_labelled(
+    source: Path,
+    images: Iterable[tuple[str, str, Path]],
+    make: Callable[[Path | None, Path], YoloMask],
+    unlabelled: Unlabelled,
+    pairing: Pairing,
+) -> dict[str, list[SourceImage]]:
+    """Joins images (split, name, path) and their label files.
+
+    Raises:
+        ValueError: Images have no label file; names all of them. Or none has one.
+    """
     splits: dict[str, list[SourceImage]] = {}
     labelled = 0
-    for split, name, image in _list_images(source, content, file, pairing):
+    for split, name, image in images:
         label = _beside_images(image, "labels").with_suffix(".txt")
         labelled += label.is_file()
         if label.is_file() or unlabelled == "background":
-            mask = YoloMask(label if label.is_file() else None, image, plan, boxes)
+            mask = make(label if label.is_file() else None, image)
             splits.setdefault(split, []).append(SourceImage(name, image, mask))
         else:
             pairing.lacks("images without a label file", f"no label file for {image}: {label} is missing")
@@ -175,8 +195,7 @@ def read_yolo(
             f"{source}: images without labels:{list_problems(pairing.problems)}\nif they show background alone, say so "
             "with --unlabelled background; leave them out with --unmatched skip"
         )
-    settings = {**options.settings(), "boxes": boxes, "unlabelled": unlabelled}
-    return SourceDataset("convert yolo", source, plan.table, splits, settings, pairing.skipped, plan.notes)
+    return splits
 
 
 def _read_semantic(

@@ -1,1 +1,1 @@
-"""What every room shares: files, experiment files, errors, console, images, normalisation. It knows no other room."""
+"""What all rooms share: files, experiment files, errors, console, images, normalisation. Imports no other room."""

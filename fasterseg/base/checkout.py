@@ -1,4 +1,4 @@
-"""Which code runs: the commit of the checkout that this package is in, for the record of a run."""
+"""The commit of the git checkout that this package is in, for the record of a run."""
 
 import subprocess
 from pathlib import Path
@@ -6,15 +6,15 @@ from typing import Any
 
 import fasterseg
 
-_PATIENCE_S = 10
+_GIT_TIMEOUT_S = 10
 
 
 def describe_checkout() -> dict[str, Any] | None:
     """The commit that runs and whether its tracked files are unchanged.
 
     Returns:
-        `commit` and `clean`; None where the package is not in the top folder of a git checkout, such as an installed
-        one, or where there is no git.
+        `commit` and `clean`; None if the package is not in the top folder of a git checkout (such as an installed
+        package), or if git is missing.
     """
     root = Path(fasterseg.__file__).resolve().parents[1]
     top = _git(root, "rev-parse", "--show-toplevel")
@@ -26,10 +26,10 @@ def describe_checkout() -> dict[str, Any] | None:
 
 
 def _git(root: Path, *arguments: str) -> str | None:
-    """What a git command prints; None where it fails."""
+    """The output of a git command; None if it fails."""
     command = ["git", "--no-optional-locks", "-C", str(root), *arguments]
     try:
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_S, check=False)
+        completed = subprocess.run(command, capture_output=True, text=True, timeout=_GIT_TIMEOUT_S, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return ended.stdout.strip() if ended.returncode == 0 else None
+    return completed.stdout.strip() if completed.returncode == 0 else None

@@ -1,7 +1,7 @@
-"""Command lines: the options that every stage takes, and where a mistake becomes one clear message and an exit code.
+"""Command lines: the options that commands share, and the conversion of errors to a message and an exit code.
 
-Every program of the toolkit is a `Program` that ends in `run_app`. What a user can cause reaches it as
-`ValueError`, `TypeError` or `FileNotFoundError`, raised on purpose, with a message that is written for people.
+Every program of the toolkit is a `Program` that ends in `run_app`. It gets user errors as `ValueError`, `TypeError` or
+`FileNotFoundError`, which the toolkit raises with a message for the user.
 """
 
 import os
@@ -23,7 +23,7 @@ from fasterseg.base.mistakes import message_for_user
 from fasterseg.base.stopping import Stopped, listening
 from fasterseg.base.text import printable_lines
 
-OWN_MISTAKE_EXIT_CODE = 1
+INTERNAL_ERROR_EXIT_CODE = 1
 USER_ERROR_EXIT_CODE = 2
 INTERRUPTED_EXIT_CODE = 130
 DEBUG_FLAG = "--debug"
@@ -46,7 +46,7 @@ def parse_size(text: str | ImageSize) -> ImageSize:
     """Reads HEIGHTxWIDTH.
 
     Raises:
-        typer.BadParameter: It is of another form, or a side is too small or too large for an image.
+        typer.BadParameter: The text has another form, or a side is too small or too large for an image.
     """
     if isinstance(text, ImageSize):
         return text
@@ -60,12 +60,12 @@ def parse_size(text: str | ImageSize) -> ImageSize:
 
 
 def size_option(name: str, text: str, *, default: ImageSize | None = None) -> Any:
-    """An option that takes an `ImageSize`, with its help, which shows the default."""
+    """An option of type `ImageSize`; its help shows the default."""
     shown = True if default is None else str(default)
     return typer.Option(name, parser=parse_size, metavar="HEIGHTxWIDTH", help=text, show_default=shown)
 
 
-# Options that mean the same in every command have one name, one text and one default: these.
+# The options that several commands share: each has one name, one help text and one default.
 REPEATED = "may be repeated"
 RUNNER_FORM = "NAME or NAME:MODE, such as openvino or pytorch:channels_last"
 ModelArgument = Annotated[
@@ -75,10 +75,10 @@ ConfigOption = Annotated[Path, typer.Option("--config", help="The experiment fil
 SetOption = Annotated[list[str] | None, typer.Option("--set", help=f"section.field=value; {REPEATED}.")]
 OutOption = Annotated[Path | None, typer.Option("--out", help="Run folder; runs/NAME/STAGE when not given.")]
 InputSizeOption = Annotated[
-    ImageSize | None, size_option("--input-size", "Size the network sees; see above for when it is not given.")
+    ImageSize | None, size_option("--input-size", "Input size of the network; the text above gives the default.")
 ]
 DeviceOption = Annotated[
-    Device, typer.Option("--device", help="Where a checkpoint runs; auto: CUDA where there is a device for it.")
+    Device, typer.Option("--device", help="Device of a checkpoint; auto: CUDA if there is a CUDA device.")
 ]
 ThreadsOption = Annotated[
     int | None, typer.Option("--threads", min=1, help="CPU threads; one for each available core when not given.")
@@ -100,10 +100,10 @@ OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace file
 
 
 class Program(typer.Typer):
-    """A program, or a group of commands in one; its help shows no type for flags.
+    """A program or a group of its commands; the help shows no type for flags.
 
     Args:
-        help_text: What it is for; a program of one command says that itself.
+        help_text: Description in the help; None for a program of one command, whose docstring is shown.
     """
 
     def __init__(self, help_text: str | None = None) -> None:
@@ -132,7 +132,7 @@ class _Group(TyperGroup):
 
 
 def _without_flag_types(parameters: list[Any]) -> list[Any]:
-    """The parameters, with nothing where the help would say that a flag takes a `<bool>`."""
+    """The parameters; the help would otherwise show `<bool>` after every flag."""
     for parameter in parameters:
         if getattr(parameter, "is_flag", False) and parameter.metavar is None:
             parameter.metavar = ""
@@ -140,7 +140,7 @@ def _without_flag_types(parameters: list[Any]) -> list[Any]:
 
 
 def say(*lines: str) -> None:
-    """Prints lines to the user, unbroken, so that commands and paths can be copied."""
+    """Prints lines without wrapping them, so that commands and paths can be copied."""
     for line in lines:
         CONSOLE.print(line)
 
@@ -148,9 +148,9 @@ def say(*lines: str) -> None:
 def run_app(app: typer.Typer) -> None:
     """Runs a command line and exits.
 
-    The exit code is 0 when it went well, 2 with the message alone after a user's error, 1 with the traceback and what
-    to report after a mistake of the toolkit's own, and 130, 143 or 129 with a word on how to go on after Ctrl-C,
-    SIGTERM or SIGHUP.
+    The exit code is 0 after success. It is 2 after a user error, of which only the message is printed. It is 1 after a
+    bug in the toolkit, which is printed with its traceback and what to report. After Ctrl-C, SIGTERM and SIGHUP it is
+    130, 143 and 129, and the message says how to resume.
 
     Raises:
         SystemExit: Always, with the exit code.
@@ -160,40 +160,40 @@ def run_app(app: typer.Typer) -> None:
         with listening():
             app(args=arguments)
     except Stopped as stopped:
-        _tell(stopped.message)
+        _print_error(stopped.message)
         raise SystemExit(stopped.exit_code) from None
     except SystemExit as end:
         if end.code == INTERRUPTED_EXIT_CODE:
-            _tell("interrupted; the same command goes on where a stage was cut off")
+            _print_error("interrupted; the same command goes on where a stage was cut off")
         raise
     except Exception as error:
         raise SystemExit(_report(error, debug=debug)) from error
 
 
 def _report(error: Exception, *, debug: bool) -> int:
-    """Tells an error on the error stream; returns the exit code."""
+    """Prints an error to the error stream; returns the exit code."""
     message = message_for_user(error)
     if message is None or debug:
         traceback.print_exception(error)
     if message is not None:
-        _tell(f"error: {message}")
+        _print_error(f"error: {message}")
         return USER_ERROR_EXIT_CODE
-    _tell(
+    _print_error(
         "error: this is a mistake of the toolkit, not of yours; please report the lines above and these: "
         f"fasterseg {fasterseg.__version__}, Python {platform.python_version()}, {platform.platform()}; "
         f"{shlex.join(sys.argv)}"
     )
-    return OWN_MISTAKE_EXIT_CODE
+    return INTERNAL_ERROR_EXIT_CODE
 
 
-def _tell(message: str) -> None:
-    # torchrun, or Fabric where it starts the processes, tells each one its number
+def _print_error(message: str) -> None:
+    # torchrun sets RANK in each process, and Fabric sets LOCAL_RANK in those that it starts
     number = os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or "0"
     sys.stderr.write(("" if number == "0" else f"process {number}: ") + f"{printable_lines(message)}\n")
 
 
 def _without_debug(arguments: list[str]) -> tuple[list[str], bool]:
-    """The arguments without the flag, which may stand anywhere before a `--`, and whether it was there."""
+    """The arguments without `--debug`, which may stand anywhere before `--`, and whether it was given."""
     end = arguments.index("--") if "--" in arguments else len(arguments)
     kept = [text for text in arguments[:end] if text != DEBUG_FLAG]
     return kept + arguments[end:], len(kept) < end

@@ -1,7 +1,7 @@
-"""Progress of anything that takes long: a bar with the time left on a terminal, an occasional line elsewhere.
+"""Progress of long operations: on a terminal a bar with the time left, elsewhere an occasional line.
 
-Every loop of the toolkit reports through here, and every message of a run goes through `CONSOLE`, so that bars and
-messages do not tear each other apart.
+Every loop of the toolkit reports its progress through this module. Every message of a run goes through `CONSOLE`, so
+that bars and messages do not garble each other.
 """
 
 import time
@@ -19,15 +19,15 @@ from fasterseg.base.text import printable, printable_lines
 
 
 class SafeConsole(Console):
-    """A console on which no text can move the cursor or change colours: a class name may hold anything."""
+    """A console that escapes control characters, because a class name may hold any character."""
 
     def render_str(self, text: str, *args: Any, **kwargs: Any) -> Text:
-        """A text as rich shows it, with control characters as escapes; every text that is printed comes here."""
+        """Renders a text with control characters escaped; rich calls this for every printed text."""
         return super().render_str(printable_lines(text), *args, **kwargs)
 
 
 CONSOLE = SafeConsole(highlight=False, markup=False, soft_wrap=True)
-# For progress beside output that is piped into a file or another program.
+# For progress of commands whose output may be piped into a file or another program.
 ERROR_CONSOLE = SafeConsole(highlight=False, markup=False, soft_wrap=True, stderr=True)
 _LINE_INTERVAL_S = 30.0
 
@@ -50,14 +50,14 @@ def format_duration(duration_s: float) -> str:
 
 
 class ProgressReporter:
-    """Counts finished steps and tells how long the rest takes at the pace so far.
+    """Counts finished steps and estimates the time left from the mean duration of a step.
 
     Args:
-        description: What is going on, such as `student`.
-        total: How many steps there are.
-        completed: How many were done before, in an earlier run.
-        bar: The terminal's bar, or None to print lines.
-        console: Where the lines go.
+        description: Name of the operation, such as `student`.
+        total: Number of steps.
+        completed: Number of steps that an earlier run finished.
+        bar: The terminal's bar; None to print lines.
+        console: Console that lines are printed to.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class ProgressReporter:
 
     @property
     def time_left_s(self) -> float | None:
-        """Seconds that the remaining steps take at the pace of this run so far; None before the first step."""
+        """Estimated seconds for the remaining steps, from this run's steps so far; None before the first."""
         done = self.completed - self._completed_before
         if done <= 0:
             return None
@@ -93,7 +93,7 @@ class ProgressReporter:
         """Counts further steps as done.
 
         Args:
-            steps: How many.
+            steps: Number of steps.
             note: A short text beside the bar, such as the current loss; None keeps the last one.
         """
         self.completed += steps
@@ -120,10 +120,10 @@ def epoch_progress(
     On a terminal a bar with the time left; elsewhere a line every half minute, so that logs stay short.
 
     Args:
-        description: What is going on.
-        total: How many steps there are.
-        completed: How many an earlier run has done already.
-        console: Where the bar or the lines go.
+        description: Name of the operation.
+        total: Number of steps.
+        completed: Number of steps that an earlier run finished.
+        console: Console of the bar or the lines.
     """
     description = printable(description)
     if not console.is_terminal or console.quiet:
@@ -149,9 +149,9 @@ def tracked(
     The progress goes to the error stream, so that the output of the command can be piped.
 
     Args:
-        items: What to go through.
-        description: What is going on.
-        total: How many items there are; the length of `items` when not given.
+        items: The items to iterate over.
+        description: Name of the operation.
+        total: Number of items; the length of `items` when not given.
         disable: Show nothing.
     """
     if disable:

@@ -1,4 +1,4 @@
-"""Devices and number formats as users name them, the same words in every option and setting, without PyTorch."""
+"""Names of devices and number formats, the same in every option and setting; needs no PyTorch."""
 
 from typing import Annotated, Literal
 
@@ -8,7 +8,7 @@ from fasterseg.base.experiment import Section
 
 # `auto` is CUDA where there is a device for it, else the CPU; OpenVINO also knows `gpu` and `npu` (see `latency`)
 Device = Literal["auto", "cpu", "cuda"]
-# number formats of arithmetic; a place that takes fewer of them names its own
+# all number formats; an option that takes only some of them has a type of its own
 Precision = Literal["fp64", "fp32", "bf16", "fp16", "int8"]
 TrainingPrecision = Literal["fp32", "bf16"]
 ComparingPrecision = Literal["fp64", "fp32"]
@@ -26,10 +26,10 @@ _OTHER_NAMES: dict[str, Precision] = {
 
 
 def check_precision(name: object) -> object:
-    """Refuses a number format by another name than the toolkit's.
+    """Refuses other libraries' names of number formats, such as `float32`.
 
     Raises:
-        ValueError: It has one; the message says which.
+        ValueError: The name is another library's; the message gives the toolkit's name.
     """
     if isinstance(name, str) and name in _OTHER_NAMES:
         raise ValueError(f"expected fp32, bf16 and the like; write {_OTHER_NAMES[name]}")
@@ -37,15 +37,15 @@ def check_precision(name: object) -> object:
 
 
 class DeviceConfig(Section):
-    """What a stage runs on: the `device` part of its section.
+    """The devices and the precision of a stage: the `device` part of its section.
 
     Attributes:
         accelerator: `cpu`, `cuda`, or `auto` for CUDA where there is one.
         devices: How many devices of this machine; one process each. Under `torchrun` its `--nproc_per_node` decides,
             and this stays 1.
-        precision: Number format of the forward and backward pass: `fp32`, or `bf16` where it does no harm.
-        threads: CPU threads of PyTorch in each process; null for all cores, divided between the processes (`torchrun`
-            by itself sets 1). Small networks are fastest with 1 where anything else runs.
+        precision: Number format of the forward and backward pass: `fp32`, or `bf16` for mixed precision.
+        threads: CPU threads of PyTorch in each process; null for all available cores, divided between the processes
+            (`torchrun` sets 1). On a busy machine, small networks are fastest with 1.
     """
 
     accelerator: Device = "auto"
@@ -55,5 +55,5 @@ class DeviceConfig(Section):
 
     @field_validator("precision", mode="before")
     @classmethod
-    def _toolkits_name(cls, precision: object) -> object:
+    def _known_precision(cls, precision: object) -> object:
         return check_precision(precision)

@@ -1,4 +1,4 @@
-"""Errors in words for people: what pydantic finds wrong, what differs between settings, what the system refuses."""
+"""Error messages for users: failed validation, differing settings, errors of the system, lack of memory."""
 
 import difflib
 import errno
@@ -26,21 +26,21 @@ _REMEDIES = {
     errno.EMFILE: "raise the limit of open files (`ulimit -n`)",
     errno.EIO: "check the disk",
 }
-# how PyTorch, NumPy, OpenCV and ONNX Runtime say that memory is short, besides `MemoryError`
+# messages of PyTorch, NumPy, OpenCV and ONNX Runtime when memory runs out, besides `MemoryError`
 _MEMORY_PHRASES = ("can't allocate memory", "out of memory", "failed to allocate memory", "insufficient memory")
 
 
 class DamagedFileError(ValueError):
-    """A file is torn, empty or rotten: not what was once written."""
+    """A file is truncated, empty or corrupt."""
 
 
 def unknown_key(key: object, known: Sequence[str], *, where: str = "") -> str:
-    """One line about a key that is not known, with the nearest one that is.
+    """One line about an unknown key, with the nearest known key.
 
     Args:
-        key: The key.
-        known: All that are known there.
-        where: What it stands in, such as `student.`.
+        key: The unknown key.
+        known: All known keys.
+        where: What precedes the key in its full name, such as `student.`.
     """
     nearest = difflib.get_close_matches(str(key), known, n=1, cutoff=0.4)
     listed = f"expected one of {', '.join(known)}" if known else "not expected here"
@@ -54,9 +54,9 @@ def describe_validation(
     """One line per problem: the field's full name, what was found, what was expected; nothing about pydantic.
 
     Args:
-        error: What the model's validation raised.
+        error: The error that the model's validation raised.
         model: The model, for the nearest name of a key that is unknown.
-        section: The name of the section that the values stand in, if any.
+        section: Name of the section that holds the values, if any.
     """
     prefix = (section,) if section else ()
     lines = []
@@ -90,13 +90,13 @@ def list_problems(problems: Sequence[str], *, shown: int = 20) -> str:
 def differences(
     found: Any, wanted: Any, name: str = "", *, words: str = "{name} is {found} there, {wanted} here"
 ) -> Iterator[str]:
-    """Each setting that differs between two groups of plain data, with both values, by its full name.
+    """One line for each setting that differs between two groups of plain data.
 
     Args:
-        found: The values that are there.
-        wanted: The values that they are held against; a name that only one of them has differs, too.
-        name: The name of the whole, which the names in it begin with.
-        words: How a difference is told.
+        found: The values found.
+        wanted: The values expected; a name that only one group has is a difference, too.
+        name: Prefix of the settings' full names.
+        words: Format of a line, with `name`, `found` and `wanted`.
     """
     if isinstance(found, Mapping) and isinstance(wanted, Mapping):
         for key in {**found, **wanted}:
@@ -113,23 +113,23 @@ def summarize_differences(lines: Sequence[str]) -> str:
 
 
 def describe_os_error(error: OSError) -> str:
-    """One line about what the operating system refused: the path, why, what to do, and that nothing is lost.
+    """One line about an error of the operating system: path, reason, remedy, and that no file was lost.
 
-    Files are replaced whole (see `fasterseg.base.files`), so what stood there before still does.
+    Files are replaced atomically (see `fasterseg.base.files`), so the old file is still there.
 
     Args:
-        error: With the path, which `files.naming` adds where the system leaves it out.
+        error: The error, with its path; `files.naming` adds a path that the system leaves out.
     """
     paths = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
     reason = error.strerror or str(error) or type(error).__name__
-    said = f"{printable(' -> '.join(paths))}: {reason}" if paths else reason
+    problem_text = f"{printable(' -> '.join(paths))}: {reason}" if paths else reason
     remedy = _REMEDIES.get(error.errno or 0)
     advice = f"; {remedy} and run the same command again" if remedy else ""
-    return f"{said}{advice}. What was there before is kept as it was"
+    return f"{problem_text}{advice}. What was there before is kept as it was"
 
 
 def describe_memory_error(error: BaseException) -> str | None:
-    """One line about an error that says that memory, of the machine or of a GPU, is used up; None for other errors."""
+    """One line about an out-of-memory error of the machine or a GPU; None for other errors."""
     text = str(error)
     short = isinstance(error, MemoryError) or (
         isinstance(error, Exception)

@@ -1,7 +1,7 @@
 """Reading experiment files: one YAML file, validated section by section, every problem in one message.
 
-Each room owns the models of its sections; this module knows only that a section is a pydantic model. A stage
-names the sections it reads; sections of other stages are left alone, unknown section names are refused.
+Each room defines the pydantic models of its sections. A stage names the sections that it reads. Sections of other
+stages are not validated; unknown section names are refused.
 """
 
 import hashlib
@@ -23,16 +23,16 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class Section(BaseModel):
-    """Base of a section's model: frozen; unknown keys, truth values for numbers and endless numbers are refused."""
+    """Base of a section's model: frozen; refuses unknown keys, booleans for numbers, and infinite or NaN numbers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     @field_validator("*", mode="before")
     @classmethod
-    def _no_truth_for_a_number(cls, value: object, info: ValidationInfo) -> object:
+    def _no_boolean_for_a_number(cls, value: object, info: ValidationInfo) -> object:
         # pydantic takes true for 1
         assert info.field_name is not None
-        if not _takes_truth(cls.model_fields[info.field_name].annotation) and _holds(
+        if not _accepts_boolean(cls.model_fields[info.field_name].annotation) and _holds(
             value, lambda item: isinstance(item, bool)
         ):
             raise ValueError("expected no true or false here (YAML reads yes, no, on and off as such, too)")
@@ -40,7 +40,7 @@ class Section(BaseModel):
 
     @field_validator("*")
     @classmethod
-    def _no_endless_number(cls, value: object) -> object:
+    def _finite_numbers(cls, value: object) -> object:
         if _holds(value, lambda item: isinstance(item, float) and not math.isfinite(item)):
             raise ValueError("expected a finite number")
         return value
@@ -65,7 +65,7 @@ class Experiment:
     sections: dict[str, BaseModel]
 
     def section(self, name: str, model: type[Model]) -> Model:
-        """The validated section of that name, which must have been asked for when the file was read."""
+        """The validated section of that name; `load_experiment` must have been given its model."""
         section = self.sections[name]
         assert isinstance(section, model)
         return section
@@ -77,7 +77,7 @@ class Experiment:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def stage_folder(self, stage: str) -> Path:
-        """Where that stage writes when the user names no other folder."""
+        """The default run folder of a stage."""
         return Path("runs") / self.name / stage
 
 
@@ -146,24 +146,24 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(data, dict):
         raise ValueError(f"{path} holds a {type(data).__name__}, expected sections such as `dataset:` and `target:`")
-    return {key: _unshared(value) for key, value in data.items()}
+    return {key: _without_aliases(value) for key, value in data.items()}
 
 
 def _holds(value: object, wanted: Callable[[object], bool]) -> bool:
-    """Whether a value is one that is wanted, or a list that holds one."""
+    """Whether a value, or an item of a list, meets a condition."""
     return any(_holds(item, wanted) for item in value) if isinstance(value, list | tuple) else wanted(value)
 
 
-def _takes_truth(annotation: object) -> bool:
-    """Whether a field's type has a place for true and false."""
-    return annotation in (bool, Any, object) or any(_takes_truth(part) for part in get_args(annotation))
+def _accepts_boolean(annotation: object) -> bool:
+    """Whether a field's type accepts true and false."""
+    return annotation in (bool, Any, object) or any(_accepts_boolean(part) for part in get_args(annotation))
 
 
-def _unshared(value: Any) -> Any:
-    """A copy in which YAML's aliases are values of their own, so that an override of one leaves the others alone."""
+def _without_aliases(value: Any) -> Any:
+    """A copy in which every YAML alias is a separate value, so that overriding one leaves the others unchanged."""
     if isinstance(value, dict):
-        return {key: _unshared(item) for key, item in value.items()}
-    return [_unshared(item) for item in value] if isinstance(value, list) else value
+        return {key: _without_aliases(item) for key, item in value.items()}
+    return [_without_aliases(item) for item in value] if isinstance(value, list) else value
 
 
 def _apply_overrides(raw: dict[str, Any], overrides: Sequence[str]) -> list[str]:

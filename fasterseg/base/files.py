@@ -1,8 +1,8 @@
-"""Writing files so that neither a kill nor a power cut leaves half of one.
+"""Atomic writing of files: neither a kill nor a power cut leaves a partial file.
 
-Everything is written to a temporary name beside its place, flushed to the disk and renamed; then the folder is flushed.
-A file that exists is complete. What a kill leaves behind are temporary files, `.NAME.PID.tmp`: they are never content
-of a folder (`has_content`), and whoever opens a folder to write into it removes those whose owner is gone
+A file is written under a temporary name in the same folder, flushed to the disk and renamed; then the folder is
+flushed. So a file that exists is complete. A kill can leave temporary files, `.NAME.PID.tmp`. They do not count as
+content of a folder (`has_content`). A process that opens a folder for writing removes those whose owner has ended
 (`remove_leftovers`).
 """
 
@@ -20,8 +20,8 @@ if sys.platform != "win32":
     import fcntl
 
 _TEMPORARY_NAME = re.compile(r"\..+\.(?P<pid>\d+)\.tmp", re.DOTALL)
-_SURELY_LEFT_S = 24 * 3600
-# what file systems answer that cannot flush a folder or lock a file
+_LEFT_OVER_AFTER_S = 24 * 3600
+# errors of file systems that cannot flush a folder or lock a file
 _UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EBADF)
 
 
@@ -29,8 +29,8 @@ _UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, err
 def replacing(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`; when the block ends well, it becomes `path`, else it is removed.
 
-    The folder is made when missing. A symbolic link at `path` is replaced, never written through. The temporary file
-    exists, empty, and is locked while the block runs, by which others see that its owner lives.
+    The folder is created when missing. A symbolic link at `path` is replaced, never written through. The temporary file
+    is created empty and stays locked while the block runs, so that other processes see that its owner is alive.
 
     Raises:
         OSError: It cannot be written; the error carries the name `path`.
@@ -43,7 +43,7 @@ def replacing(path: Path) -> Iterator[Path]:
             _try_lock(descriptor)
             yield temporary
             _sync(temporary)
-            if sys.platform == "win32":  # which renames no open file
+            if sys.platform == "win32":  # Windows does not rename an open file
                 os.close(descriptor)
                 descriptor = -1
             temporary.replace(path)
@@ -56,7 +56,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Has an `OSError` of the block carry that path where it names no file, or our temporary one."""
+    """Puts `path` into an `OSError` of the block that names no file, or names our temporary file."""
     try:
         yield
     except OSError as error:
@@ -79,9 +79,9 @@ def write_text(path: Path, text: str) -> None:
 
 
 def keep_previous(path: Path, previous: Path) -> None:
-    """Has `previous` be what `path` is now, before `path` is replaced; `path` stays as it is.
+    """Keeps the file at `path` as `previous` too, before `path` is replaced.
 
-    Where the file system has no hard links, `path` is renamed, and is missing until it is written again.
+    On a file system without hard links, `path` is renamed, and is missing until it is written again.
     """
     if not path.is_file():
         return
@@ -102,7 +102,7 @@ def is_temporary(path: Path) -> bool:
 
 
 def has_content(folder: Path, *, besides: tuple[str, ...] = ()) -> bool:
-    """Whether a folder holds anything but our own temporary files.
+    """Whether a folder holds anything besides our temporary files.
 
     Args:
         folder: An existing folder.
@@ -112,40 +112,40 @@ def has_content(folder: Path, *, besides: tuple[str, ...] = ()) -> bool:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Removes our temporary files whose owner is gone, in the folder and those in it; what cannot be removed stays.
+    """Removes our temporary files whose owner has ended, in a folder and its subfolders; errors are ignored.
 
-    An owner holds the operating system's lock on its file as long as it lives, also from another container or machine
-    that shares the folder. So a file is left over when nobody has it locked and no other process here has its number.
-    Numbers are given again, and some file systems cannot lock: such a file is left over when nothing was written to it
-    for a day.
+    A live owner holds the operating system's lock on its file, also from another container or machine that shares the
+    folder. A file is left over if it is unlocked and no other process here has the id in its name. Process ids are
+    reused, and some file systems have no locks. In those cases a file is left over once nothing was written to it for a
+    day.
     """
-    for place, _, names in os.walk(folder):
-        for path in (Path(place) / name for name in names if name.endswith(".tmp")):
+    for parent, _, names in os.walk(folder):
+        for path in (Path(parent) / name for name in names if name.endswith(".tmp")):
             with suppress(OSError):
                 if is_temporary(path) and _is_left_over(path):
                     path.unlink()
 
 
 def check_writable(path: Path) -> None:
-    """Finds out whether a file can be written, before the work that it is to hold; leaves nothing behind.
+    """Checks that a file can be written, before the work whose result it will hold; leaves nothing behind.
 
     Raises:
-        OSError: It cannot: it is a folder, its place is read-only or full, the name is too long, and the like. The
-            error carries the name `path`.
+        OSError: The file cannot be written: it is a folder, the disk is read-only or full, the name is too long, and
+            the like. The error carries the name `path`.
     """
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     with naming(path):
-        place = path.parent
-        while not place.exists():
-            place = place.parent
-        probe = _temporary(place / path.name)
+        folder = path.parent
+        while not folder.exists():
+            folder = folder.parent
+        probe = _temporary(folder / path.name)
         os.close(os.open(probe, os.O_CREAT | os.O_WRONLY, 0o666))
         probe.unlink()
 
 
 def make_folder(folder: Path) -> None:
-    """Makes a folder with its parents, and flushes what holds the new ones."""
+    """Creates a folder with its parents, and flushes the folders that hold new ones."""
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     for each in missing:
@@ -153,7 +153,7 @@ def make_folder(folder: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Flushes a folder's entries, such as a rename, to the disk; file systems that cannot are left alone."""
+    """Flushes a folder's entries, such as a rename, to the disk, if the file system can do that."""
     if sys.platform == "win32":
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -182,7 +182,7 @@ def _sync(path: Path) -> None:
 
 
 def _try_lock(descriptor: int) -> bool | None:
-    """Locks an open file until it is closed; False where another process has it, None where that cannot be told."""
+    """Locks an open file until it is closed; False if another process holds the lock, None without locks."""
     if sys.platform == "win32":
         return None
     try:
@@ -195,7 +195,7 @@ def _try_lock(descriptor: int) -> bool | None:
 
 
 def _is_left_over(path: Path) -> bool:
-    """Whether a temporary file's owner is gone; see `remove_leftovers`."""
+    """Whether a temporary file's owner has ended; see `remove_leftovers`."""
     descriptor = os.open(path, os.O_RDWR)
     try:
         free = _try_lock(descriptor)
@@ -207,11 +207,11 @@ def _is_left_over(path: Path) -> bool:
     assert match is not None
     if free and not _runs_here(int(match["pid"])):
         return True
-    return time.time() - path.stat().st_mtime > _SURELY_LEFT_S
+    return time.time() - path.stat().st_mtime > _LEFT_OVER_AFTER_S
 
 
 def _runs_here(pid: int) -> bool:
-    """Whether another process of this machine has that number; our own file would be locked."""
+    """Whether another process of this machine has that id; our own files would be locked."""
     if pid == os.getpid():
         return False
     try:

@@ -20,21 +20,21 @@ _ORIENTATION_TAG = 0x0112
 # What Pillow raises on files that it does not know or that are damaged.
 _UNREADABLE = (UnidentifiedImageError, OSError, SyntaxError)
 
-# The limit of this module, which can be raised, holds in place of Pillow's own.
+# `most_pixels` replaces Pillow's own limit.
 Image.MAX_IMAGE_PIXELS = None
 
 
 class TooLargeImageError(ValueError):
-    """An image has more pixels than are read."""
+    """An image has more pixels than the limit allows."""
 
 
 def described(path: Path, origin: str) -> str:
-    """A file for a message, with the list line it comes from."""
+    """A file's name for a message, with the line of the list that names the file."""
     return f"{path} ({origin})" if origin else str(path)
 
 
 def most_pixels() -> int:
-    """The most pixels that an image may have: `MOST_PIXELS`, or what the environment variable says.
+    """The largest number of pixels of an image: `MOST_PIXELS`, or the environment variable's value.
 
     Raises:
         ValueError: The variable is no number of pixels.
@@ -52,10 +52,10 @@ def check_pixels(size: tuple[int, int], name: str) -> None:
 
     Args:
         size: (height, width), from its header.
-        name: What the error names.
+        name: The image's name in the error message.
 
     Raises:
-        TooLargeImageError: It has more pixels; says how the limit is raised.
+        TooLargeImageError: It has more pixels than the limit; the message says how to raise it.
     """
     height, width = size
     if height * width > (most := most_pixels()):
@@ -67,14 +67,14 @@ def check_pixels(size: tuple[int, int], name: str) -> None:
 
 @contextmanager
 def open_image(path: Path, kind: str = "image") -> Iterator[Image.Image]:
-    """Opens an image with Pillow; only its header is read so far.
+    """Opens an image with Pillow; reads only its header.
 
     Args:
         path: The file.
-        kind: What it is, for messages.
+        kind: What messages call it.
 
     Yields:
-        The image.
+        The image, whose pixels are not decoded yet.
 
     Raises:
         FileNotFoundError: The file does not exist.
@@ -92,9 +92,9 @@ def open_image(path: Path, kind: str = "image") -> Iterator[Image.Image]:
 
 
 def orientation_of(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8, that `read_image` leaves to be applied; 1 where there is none.
+    """The EXIF orientation, 1 to 8, that `read_image` does not apply; 1 if there is none.
 
-    Of TIFF files it is always 1: Pillow and OpenCV both turn their pixels while they read them.
+    It is always 1 for TIFF files, because Pillow and OpenCV both apply it while reading.
     """
     if image.format == "TIFF":
         return 1
@@ -103,11 +103,11 @@ def orientation_of(image: Image.Image) -> int:
 
 
 def read_image(path: Path, origin: str = "") -> NDArray[np.uint8]:
-    """Reads an image as RGB bytes, as stored: an orientation tag is not applied, as masks have none.
+    """Reads an image as RGB bytes; an EXIF orientation is not applied, because masks have none.
 
     Args:
         path: Any format OpenCV reads.
-        origin: The list line it stands in, for messages.
+        origin: The line of the list that names it, for messages.
 
     Returns:
         RGB, shape (H, W, 3), uint8.
@@ -134,7 +134,7 @@ def read_image(path: Path, origin: str = "") -> NDArray[np.uint8]:
 
 
 def _check_header(data: bytes, name: str) -> None:
-    """Checks the size that the header says; OpenCV reads more formats than Pillow, and has a limit of its own."""
+    """Checks the size in the header; OpenCV's own limit applies to formats that Pillow does not read."""
     try:
         with Image.open(io.BytesIO(data)) as image:
             size = (image.height, image.width)
@@ -149,6 +149,6 @@ def _decode(data: bytes) -> NDArray[np.generic] | None:
 
 
 def write_png(path: Path, values: NDArray[np.uint8] | NDArray[np.uint16]) -> None:
-    """Writes (H, W) as a grey PNG (8 or 16 bits) or (H, W, 3) as an RGB one; Pillow keeps an index an index."""
+    """Writes (H, W) as a grey PNG (8 or 16 bits) or (H, W, 3) as an RGB PNG, with unchanged values."""
     with replacing(path) as temporary:
         Image.fromarray(values).save(temporary, format="PNG")

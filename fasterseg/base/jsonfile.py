@@ -1,4 +1,4 @@
-"""Reading JSON that anybody may have written, with every fault as one message."""
+"""Reading JSON of unknown origin; every problem becomes one error message."""
 
 import json
 from pathlib import Path
@@ -35,5 +35,5 @@ def load_json(text: str, source: str) -> Any:
         return json.loads(text)
     except RecursionError as error:
         raise ValueError(f"{source} is not usable JSON: it is nested too deeply") from error
-    except ValueError as error:  # also of a number with thousands of digits
+    except ValueError as error:  # also raised for a number with thousands of digits
         raise ValueError(f"{source} is not valid JSON: {error}") from error

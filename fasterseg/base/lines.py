@@ -1,7 +1,7 @@
-"""Files that grow by lines: records as JSON lines, and logs. A cut in the middle of a line costs that line alone.
+"""Files that grow by lines: records as JSON lines, and logs. An interrupted write loses only its last line.
 
-A line counts once its line break is there. What a cut left after the last one is no record: readers leave it out, and
-the next append takes it off.
+A line is complete once its line break is written. Readers ignore an incomplete last line, and the next append of
+records removes it.
 """
 
 import json
@@ -15,18 +15,18 @@ from fasterseg.base.files import naming
 
 
 def append_json_lines(path: Path, records: Iterable[Any], *, synced: bool = False) -> None:
-    """Adds records to a file of JSON lines, which is made when missing.
+    """Appends records to a file of JSON lines, which is created when missing.
 
     Args:
         path: The file.
-        records: JSON-ready data, a line each; numbers have to be finite.
-        synced: Whether they are on the disk when this returns.
+        records: JSON-ready data, one line each; numbers must be finite.
+        synced: Whether to flush the records to the disk before returning.
     """
     data = "".join(json.dumps(record, allow_nan=False) + "\n" for record in records).encode()
     with naming(path), path.open("a+b") as file:
-        whole = _whole_length(path)
-        if whole < path.stat().st_size:
-            file.truncate(whole)
+        complete = _complete_length(path)
+        if complete < path.stat().st_size:
+            file.truncate(complete)
         file.write(data)
         file.flush()
         if synced:
@@ -38,10 +38,10 @@ def read_json_lines(path: Path, *, skip_damaged: bool = False) -> list[Any]:
 
     Args:
         path: The file.
-        skip_damaged: Whether whole lines that are no JSON are left out too, for records that can be missed.
+        skip_damaged: Whether to leave out complete lines that are not JSON too, for records that are not essential.
 
     Raises:
-        DamagedFileError: A whole line is no JSON.
+        DamagedFileError: A complete line is not JSON.
     """
     if not path.is_file():
         return []
@@ -57,15 +57,15 @@ def read_json_lines(path: Path, *, skip_damaged: bool = False) -> list[Any]:
 
 
 def append_text_line(path: Path, text: str) -> None:
-    """Adds a line to a log, which is made when missing; a line that a cut left without its end is ended first."""
+    """Appends a line to a log, which is created when missing; an incomplete last line is ended first."""
     with naming(path), path.open("a+b") as file:
         size = path.stat().st_size
-        torn = _whole_length(path) < size
-        file.write(b"\n" * torn + text.encode("utf-8", "backslashreplace") + b"\n")
+        incomplete = _complete_length(path) < size
+        file.write(b"\n" * incomplete + text.encode("utf-8", "backslashreplace") + b"\n")
 
 
-def _whole_length(path: Path) -> int:
-    """Length of a file up to and including its last line break, in bytes; only the end is read where that does."""
+def _complete_length(path: Path) -> int:
+    """Length of a file up to and including its last line break, in bytes; reads only the end if possible."""
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         if size == 0:

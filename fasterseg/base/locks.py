@@ -1,6 +1,7 @@
-"""One process at a time writes into a folder: the operating system's lock on a file in it, which says who has it.
+"""A lock on a folder, so that one process at a time writes into it.
 
-The lock ends with its process, however that ends. Reading a folder needs no lock.
+It is the operating system's lock on a file in the folder; the file's content describes the owner. The lock is released
+when its process ends, in whatever way. Reading a folder needs no lock.
 """
 
 import errno
@@ -28,13 +29,13 @@ class FolderInUseError(ValueError):
 
 
 class FolderLock:
-    """The lock on a folder, held from the start until `release`, the end of the `with` block or of the process.
+    """The lock on a folder, held from construction until `release`, or the end of the `with` block or process.
 
     Args:
-        folder: Made when missing.
+        folder: The folder, created when missing.
 
     Raises:
-        FolderInUseError: Another process has it; the message says which one, and what to do.
+        FolderInUseError: Another process holds the lock; the message says which process, and what to do.
         OSError: The lock's file cannot be written.
     """
 
@@ -56,7 +57,7 @@ class FolderLock:
             _warn(folder, os.strerror(error.errno))
 
     def release(self) -> None:
-        """Lets others have it."""
+        """Releases the lock."""
         self._lock.release()
 
     def __enter__(self) -> Self:
@@ -78,7 +79,7 @@ def _describe_owner() -> dict[str, Any]:
 
 
 def _read_owner(path: Path) -> dict[str, Any]:
-    """Who has the lock; empty where that cannot be read, such as right after its start."""
+    """The lock's owner; empty if the file cannot be read, such as while the owner writes it."""
     try:
         owner = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""What machine this is, as far as figures depend on it, and how many of its cores this process may use."""
+"""The processor's name, for the record of measurements, and the number of cores this process may use."""
 
 import math
 import os
@@ -20,9 +20,9 @@ def processor_name() -> str:
 
 
 def available_cores() -> int:
-    """How many cores this process may use at once: those it is pinned to, or fewer where a container's quota says so.
+    """Number of cores that this process may use: those it is pinned to, limited by a container's quota.
 
-    `os.cpu_count` counts the machine's cores. Threads beyond the available ones wait for each other.
+    `os.cpu_count` counts all cores of the machine. More threads than available cores wait for each other.
     """
     pinned = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = min((quota for folder in _own_cgroups() if (quota := _quota(folder)) is not None), default=math.inf)
@@ -30,24 +30,24 @@ def available_cores() -> int:
 
 
 def runtime_threads(asked: int | None) -> int | None:
-    """The number of threads to set in a runtime that would by itself take all cores of the machine.
+    """The number of threads to set in a runtime whose default is all cores of the machine.
 
     Args:
-        asked: What the user asks for, if anything.
+        asked: Number of threads that the user asks for, if any.
 
     Returns:
-        The number, or None where the runtime's own choice fits: it knows which cores are whole ones.
+        The number, or None to keep the runtime's default, which distinguishes physical from logical cores.
     """
     cores = available_cores()
     return asked or (cores if cores < (os.cpu_count() or 1) else None)
 
 
 def crowding(threads: int | None, name: str) -> str | None:
-    """A sentence about more threads than there are cores for, which wait for each other; None where they fit.
+    """A warning about more threads than available cores; None if there are enough cores.
 
     Args:
-        threads: What the user asks for.
-        name: The setting or option that asks.
+        threads: Number of threads that the user asks for.
+        name: The setting or option that gives it.
     """
     cores = available_cores()
     if threads is None or threads <= cores:
@@ -58,7 +58,7 @@ def crowding(threads: int | None, name: str) -> str | None:
 
 
 def _own_cgroups() -> list[Path]:
-    """The folders of this process's control groups and of those around them, of both versions."""
+    """The folders of this process's control groups and their parents, for cgroup versions 1 and 2."""
     if not _OWN_CGROUP.is_file():
         return []
     folders = []
@@ -74,7 +74,7 @@ def _own_cgroups() -> list[Path]:
 
 
 def _quota(folder: Path) -> float | None:
-    """A control group's quota in cores; None where it has none."""
+    """A control group's quota in cores; None if it has none."""
     newer, older = folder / "cpu.max", folder / "cpu.cfs_quota_us"
     if newer.is_file():
         quota, _, period = newer.read_text(encoding="utf-8").strip().partition(" ")

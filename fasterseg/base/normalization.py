@@ -15,7 +15,7 @@ def normalize(
         image: Shape (H, W, 3), uint8.
         mean: Mean per channel, for values in 0..1.
         std: Standard deviation per channel.
-        out: Where the result goes, shape (3, H, W), float32; new memory when None.
+        out: Array for the result, shape (3, H, W), float32; a new one when None.
 
     Returns:
         Shape (3, H, W), float32.
@@ -24,7 +24,7 @@ def normalize(
         out = np.empty((3, *image.shape[:2]), np.float32)
     scale = 1.0 / np.asarray(std, np.float32)
     shift = np.asarray(mean, np.float32) * scale
-    # One channel after the other stays in the processor's cache, and needs no copy of the bytes in another order.
+    # Channel by channel, a plane stays in the processor's cache, and no transposed copy of the image is needed.
     for channel, plane in enumerate(out):
         np.multiply(image[..., channel], scale[channel] / np.float32(255), out=plane)
         plane -= shift[channel]
@@ -32,6 +32,6 @@ def normalize(
 
 
 def denormalize(values: NDArray[np.floating], *, mean: Sequence[float], std: Sequence[float]) -> NDArray[np.uint8]:
-    """A normalised (3, H, W) image as RGB bytes (H, W, 3)."""
+    """A normalised (3, H, W) image as RGB (H, W, 3) uint8; undoes `normalize`."""
     bytes_as_floats = (values.transpose(1, 2, 0) * np.asarray(std) + np.asarray(mean)) * 255
     return np.asarray(bytes_as_floats.round().clip(0, 255), np.uint8)

@@ -1,4 +1,4 @@
-"""Pictures for people: train ids in their classes' colours, colours over an image, examples side by side."""
+"""Pictures: train ids in class colours, class colours over an image, examples side by side."""
 
 from collections.abc import Sequence
 
@@ -35,10 +35,13 @@ def overlay(
     """An image with the classes' colours laid over it.
 
     Args:
-        image: RGB (H, W, 3).
-        colored: The colours, of the same shape.
-        opacity: 1 hides the image.
-        shown: (H, W), where the colours go; elsewhere the image stays as it is. Everywhere when None.
+        image: RGB (H, W, 3) uint8.
+        colored: Class colours, RGB (H, W, 3) uint8.
+        opacity: Weight of the colours, 0..1; 1 hides the image.
+        shown: (H, W) bool, the pixels that get colours; all when None.
+
+    Returns:
+        RGB (H, W, 3) uint8.
     """
     blended = np.asarray(cv2.addWeighted(image, 1 - opacity, colored, opacity, 0), np.uint8)
     return blended if shown is None else np.where(shown[..., None], blended, image).astype(np.uint8)
@@ -60,8 +63,8 @@ def example_picture(
         label: (H, W) train ids and the ignore index.
         prediction: (H, W) train ids.
         colors: RGB of each class, by train id.
-        mean: What the image was normalised with.
-        std: Likewise.
+        mean: Mean per channel that the image was normalised with.
+        std: Standard deviation per channel that the image was normalised with.
 
     Returns:
         RGB (H, 3·W, 3) uint8.

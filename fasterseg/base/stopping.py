@@ -1,8 +1,8 @@
-"""Ending on Ctrl-C, SIGTERM and SIGHUP: in order, with a word on how to go on, and at once when asked twice.
+"""Stopping on Ctrl-C, SIGTERM and SIGHUP: orderly after the first signal, at once after the second.
 
-`listening` turns the three signals into `Stopped` for as long as a program runs. A loop that can save its state puts
-itself into `deferring`: the first signal is then only noted, and the loop ends by itself after its step. A second
-signal ends the process at once; files are whole then too, see `fasterseg.base.files`.
+While a program runs, `listening` turns the three signals into the exception `Stopped`. A loop that can save its state
+runs inside `deferring`: there the first signal is only recorded, and the loop stops after its current step. A second
+signal ends the process at once. Files are complete even then, see `fasterseg.base.files`.
 """
 
 import errno
@@ -17,16 +17,16 @@ from types import FrameType
 from typing import Any
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-# a terminal sends Ctrl-C to torchrun and to its processes, and torchrun passes it on: that is one request
+# a terminal sends Ctrl-C to torchrun and to its processes, and torchrun passes it on: both are one request
 _SAME_REQUEST_S = 0.5
 
 
 class Stopped(BaseException):
-    """The program was asked to end. It is no `Exception`: whoever handles errors does not handle this.
+    """The program was asked to stop. Not an `Exception`, so that error handlers do not catch it.
 
     Attributes:
-        signal: The signal that asked.
-        message: How far it came, and how to go on.
+        signal: The signal that was received.
+        message: How far the program got, and how to resume it.
     """
 
     def __init__(self, number: int, message: str | None = None) -> None:
@@ -43,34 +43,36 @@ class Stopped(BaseException):
 
 
 class StopRequest:
-    """Whether somebody asked for the end.
+    """Records whether a signal asked the program to stop.
 
     Attributes:
-        signal: The first signal that came; None when none has.
+        signal: The first signal that was received; None before that.
     """
 
     def __init__(self) -> None:
         self.signal: int | None = None
-        self._at_s = 0.0
+        self._received_s = 0.0
         self._deferred = 0
 
     def handle(self, number: int, _frame: FrameType | None) -> None:
         """The handler of the signals."""
         now = time.monotonic()
         if self.signal is not None:
-            if now - self._at_s > _SAME_REQUEST_S:
+            if now - self._received_s > _SAME_REQUEST_S:
                 _end_at_once(number)
             return
-        self.signal, self._at_s = number, now
+        self.signal, self._received_s = number, now
         if number == getattr(signal, "SIGHUP", None):
             _leave_dead_terminal()
         if not self._deferred:
             raise Stopped(number)
-        _say(f"{signal.Signals(number).name}: finishes the step, saves and ends; a second signal ends it at once")
+        _print_from_handler(
+            f"{signal.Signals(number).name}: finishes the step, saves and ends; a second signal ends it at once"
+        )
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """While the block runs, the first signal is only noted; one that the block did not see ends it."""
+        """While the block runs, the first signal is only recorded; `Stopped` is raised after the block."""
         self._deferred += 1
         try:
             yield
@@ -85,10 +87,10 @@ _current: StopRequest | None = None
 
 @contextmanager
 def listening() -> Iterator[StopRequest]:
-    """While the block runs, the signals raise `Stopped` in it; where the program listens already, nothing changes.
+    """While the block runs, the signals raise `Stopped` in it; a nested call changes nothing.
 
-    Signals reach the main thread alone; in another one there is nothing to listen to. A signal that is ignored, as
-    `nohup` has it, stays ignored.
+    Only the main thread receives signals; in another thread this does nothing. A signal that is ignored, as under
+    `nohup`, stays ignored.
     """
     global _current
     if _current is not None:
@@ -113,19 +115,19 @@ def listening() -> Iterator[StopRequest]:
 
 @contextmanager
 def deferring() -> Iterator[StopRequest]:
-    """While the block runs, a signal is only noted, in what this yields: the block ends by itself when it sees it."""
+    """While the block runs, a signal is only recorded in the yielded request, which the block has to check."""
     with listening() as request, request.deferred():
         yield request
 
 
 def leave_stopping_to_parent() -> None:
-    """Has a worker process end when its parent ends it, and not when a signal goes to the whole group of processes.
+    """Makes a worker process ignore signals to the whole process group; it ends when its parent ends it.
 
-    The parent then still gets what the worker has made, finishes its step and ends its workers.
+    The parent can then still receive the worker's results, finish its step and end its workers.
     """
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    # without an error: the parent may be in the middle of a step
+    # exit code 0: the parent may be in the middle of a step
     signal.signal(signal.SIGTERM, lambda _number, _frame: os._exit(0))
 
 
@@ -136,7 +138,7 @@ def _end_at_once(number: int) -> None:
 
 
 def _leave_dead_terminal() -> None:
-    """Sends to nowhere what would go to a terminal that has been closed; writing there fails."""
+    """Redirects the streams of a closed terminal to the null device; writing to them would fail."""
     import termios
 
     for stream in (0, 1, 2):
@@ -144,13 +146,13 @@ def _leave_dead_terminal() -> None:
             termios.tcgetattr(stream)
         except termios.error as error:
             if error.args[0] == errno.EIO:
-                nowhere = os.open(os.devnull, os.O_RDWR)
-                os.dup2(nowhere, stream)
-                os.close(nowhere)
+                null_device = os.open(os.devnull, os.O_RDWR)
+                os.dup2(null_device, stream)
+                os.close(null_device)
 
 
-def _say(text: str) -> None:
-    """Says something from within a signal's handler, in the first of several processes."""
+def _print_from_handler(text: str) -> None:
+    """Prints from within a signal handler; of several processes only the first prints."""
     if (os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or "0") == "0":
         try:
             os.write(2, f"\n{text}\n".encode())

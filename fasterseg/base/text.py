@@ -1,6 +1,6 @@
-"""Things as text: names of files and classes safe to show, rows as CSV, and tables.
+"""Text output: names that are safe to print, rows as CSV, and Markdown tables.
 
-Names may hold line breaks, control characters or no text at all.
+Names of files and classes may hold line breaks, control characters or undecodable bytes.
 """
 
 import csv
@@ -21,15 +21,14 @@ def printable(text: object) -> str:
 
 
 def printable_lines(text: str) -> str:
-    """The same of a text of several lines, whose line breaks and tabs stay."""
+    """Like `printable` for a text of several lines: line breaks and tabs stay."""
     return "".join(char if char in "\n\t" else _shown(char) for char in text)
 
 
 def csv_text(rows: Sequence[Mapping[str, object]]) -> str:
-    """Rows as CSV text, with figures to six digits, under a line with the columns of all of them.
+    """Rows as CSV text, with floats to six digits, under a header with the columns of all rows.
 
-    Columns stand in the order in which they first appear. A cell that is None, or that its row does not have, is left
-    empty.
+    Columns have the order of their first appearance. A value that is None or missing is an empty cell.
 
     Args:
         rows: At least one.

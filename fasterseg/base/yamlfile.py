@@ -1,7 +1,7 @@
-"""Reading YAML that anybody may have written: plain data, of bounded size, with every fault as one message.
+"""Reading YAML of unknown origin: plain data of bounded size; every problem becomes one error message.
 
-Aliases let a short text stand for data without end, and nesting can exhaust the stack. Text is therefore looked through
-as a stream of events, which is cheap, before anything is built of it.
+With aliases a short text can expand to unlimited data, and deep nesting can exhaust the stack. So the text's parse
+events are checked first, which is cheap, and the data is built afterwards.
 """
 
 from pathlib import Path
@@ -30,7 +30,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def read_yaml_texts(path: Path) -> Any:
-    """The same with every value as the text that is written: `yes`, `010`, `null` and `12:30` stay what they are."""
+    """Like `read_yaml`, but every value is its text as written: `yes`, `010`, `null` and `12:30` stay text."""
     return _load(_read(path), str(path), yaml.BaseLoader)
 
 
@@ -57,7 +57,7 @@ def load_yaml(text: str, source: str) -> Any:
 
 
 def _load(text: str, source: str, loader: type[yaml.SafeLoader] | type[yaml.BaseLoader]) -> Any:
-    """Builds the data once the text was looked through."""
+    """Checks the text's events, then builds the data."""
     try:
         _check_events(text, source)
         return yaml.load(text, Loader=loader)
@@ -66,8 +66,9 @@ def _load(text: str, source: str, loader: type[yaml.SafeLoader] | type[yaml.Base
 
 
 def _check_events(text: str, source: str) -> None:
-    """Refuses aliases that multiply or repeat themselves, deep nesting, tags, and values that cannot be built."""
-    counts = [0]  # nodes of each collection that is open, those that aliases stand for included; the first is the text
+    """Refuses aliases that multiply or contain themselves, deep nesting, tags, and values that cannot be built."""
+    # nodes in each open collection, those that aliases repeat included; the first entry is the whole text
+    counts = [0]
     anchors: list[str | None] = []
     sizes: dict[str, int] = {}
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
@@ -97,7 +98,7 @@ def _check_events(text: str, source: str) -> None:
 
 
 def _check_scalar(event: yaml.ScalarEvent, where: str) -> None:
-    """Refuses a value that reads as a number or date but is none, such as the month 13, and endless numbers."""
+    """Refuses values that look like numbers or dates but are not, such as month 13, and very long numbers."""
     _check_tag(event.tag, where)
     if not event.implicit[0]:
         return

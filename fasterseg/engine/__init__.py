@@ -1,1 +1,1 @@
-"""What every training loop shares: experiment files, run folders, checkpoints, the loop, losses and metrics."""
+"""What all training stages share: run folders, checkpoints, the training loop, losses and metrics."""

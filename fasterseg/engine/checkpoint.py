@@ -1,8 +1,11 @@
 """Checkpoints: tensors and plain values with a format version, never pickled objects.
 
-Two kinds share the container: a training state (`last.pt`), from which a stage goes on exactly, and a network
-checkpoint (`best.pt`), which carries all that deployment needs: architecture, weights, class names, colours,
-normalisation and the hashes of what it came from.
+Three kinds share the container:
+
+- `network` (`best.pt` of teacher, student, baselines and pruning) carries all that deployment needs: architecture,
+  weights, class names, colours, normalisation and the hashes of what it came from. `NetworkCheckpoint` lists it.
+- `training` (`last.pt` of every stage) is what a stage goes on from exactly: see `fasterseg.engine.resuming`.
+- `supernet` (`best.pt` of pretraining) holds the supernet's weights: see `search.training`.
 """
 
 import errno
@@ -28,6 +31,7 @@ from fasterseg.networks.resizing import Size
 
 FORMAT = "fasterseg-checkpoint"
 FORMAT_VERSION = 1
+_KINDS = {"training": "a training state, not a network", "supernet": "a supernet, not a network"}
 _LARGEST_COLOR = 255
 _LARGEST_SIDE_PX = 2**16
 _FOLDER_FLAG = 0x10
@@ -36,14 +40,14 @@ _UNREADABLE = "cannot be read as a checkpoint of tensors and plain values (damag
 
 @dataclass(frozen=True)
 class DatasetFacts:
-    """What a network must remember of the dataset it was trained on.
+    """What a checkpoint stores about the dataset that its network was trained on.
 
     Attributes:
         class_names: Name of each class, by train id.
         colors: RGB colour (0..255) of each class, by train id.
-        ignore_index: Label of pixels that count nowhere.
+        ignore_index: Label of pixels that loss and metrics ignore.
         mean: Per-channel mean of RGB images scaled to 0..1.
-        std: Per-channel standard deviation of the same.
+        std: Per-channel standard deviation of these images.
         label_ids: Id of each class in the source labelling (e.g. Cityscapes), where the dataset has one.
     """
 
@@ -65,12 +69,12 @@ class NetworkCheckpoint:
     """A trained network as it is stored.
 
     Attributes:
-        architecture: What builds the network, of whichever family.
+        architecture: Architecture of the network, of any family.
         dataset: Classes, colours and normalisation.
         input_size: The (height, width) that the network was searched and measured for.
         weights: The network's state dict.
-        origins: Hashes of the files it came from, by role, such as `architecture` or `teacher`.
-        scores: Figures measured on it, such as `miou`.
+        origins: Hashes of its source files, by role, such as `architecture` or `teacher`.
+        scores: Metrics of the network, such as `miou`.
     """
 
     architecture: AnyArchitecture
@@ -88,7 +92,7 @@ class NetworkCheckpoint:
 
 
 def check_facts(dataset: DatasetFacts, input_size: Size, source: str) -> None:
-    """Refuses facts that contradict each other, or that no image can be normalised by.
+    """Refuses facts that contradict each other, and impossible mean or standard deviation.
 
     Args:
         dataset: Classes, colours and normalisation.
@@ -96,7 +100,7 @@ def check_facts(dataset: DatasetFacts, input_size: Size, source: str) -> None:
         source: What an error message calls the model, such as its file.
 
     Raises:
-        ValueError: The message names all that is wrong.
+        ValueError: A fact is wrong; the message lists all problems.
     """
     problems = []
     if not all(dataset.class_names) or len(set(dataset.class_names)) != max(1, dataset.num_classes):
@@ -124,8 +128,8 @@ def save_state(path: Path, state: Mapping[str, Any], *, previous: Path | None = 
 
     Args:
         path: The file.
-        state: What it holds.
-        previous: Where the file that stood at `path` is kept, if anywhere.
+        state: Tensors and plain values, by name.
+        previous: Path that the old file at `path` is kept under; None to discard it.
     """
     # through memory: torch.save would put the temporary file's name into the archive, and equal states would differ
     buffer = io.BytesIO()
@@ -137,13 +141,13 @@ def save_state(path: Path, state: Mapping[str, Any], *, previous: Path | None = 
 
 
 def load_state(path: Path) -> dict[str, Any]:
-    """Reads a checkpoint onto the CPU without executing anything in it, after a look at its checksums.
+    """Reads a checkpoint onto the CPU without executing anything in it; verifies its checksums first.
 
     The checksums cost one more pass over the file, 100 MB in 0.05 s from memory.
 
     Raises:
         FileNotFoundError: There is no such file.
-        DamagedFileError: It is torn, empty or rotten.
+        DamagedFileError: It is truncated, empty or corrupt.
         ValueError: It holds more than tensors and plain values, or is of another format or version.
     """
     verify_archive(path)
@@ -160,11 +164,11 @@ def load_state(path: Path) -> dict[str, Any]:
 
 
 def verify_archive(path: Path) -> None:
-    """Reads a checkpoint's archive through and compares every part with its checksum, which PyTorch does not.
+    """Reads a whole checkpoint archive and compares every part with its checksum, which PyTorch does not do.
 
     Raises:
         FileNotFoundError: There is no such file.
-        DamagedFileError: It is torn, empty or rotten, or no archive.
+        DamagedFileError: It is truncated, empty, corrupt or not an archive.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}")
@@ -175,27 +179,27 @@ def verify_archive(path: Path) -> None:
 
 
 def _find_damage(path: Path) -> str | None:
-    """What is wrong with an archive; None where nothing is."""
+    """The damage of an archive; None for an intact one."""
     if not path.stat().st_size:
         return "it is empty"
     try:
-        # torch.save writes zip archives; what is none goes to a legacy reader that fails in many ways
+        # torch.save writes zip archives; torch.load gives other files to a legacy reader that fails in many ways
         if not zipfile.is_zipfile(path):
             return "it is no zip archive"
         with zipfile.ZipFile(path) as archive:
-            rotten = archive.testzip()
-            # PyTorch gives a part with this flag as memory that nothing was read into
+            corrupt_part = archive.testzip()
+            # for a part with this flag, PyTorch returns uninitialised memory
             folders = [part.filename for part in archive.infolist() if part.external_attr & _FOLDER_FLAG]
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, LookupError, struct.error, RuntimeError) as error:
         return str(error) or type(error).__name__
     except OSError as error:
-        # a place in the file that cannot be; anything else is the disk's matter
+        # EINVAL is an impossible offset in the file; other errors come from the disk
         if error.errno != errno.EINVAL:
             raise
         return str(error)
     if folders:
         return f"{folders[0]} is marked as a folder"
-    return None if rotten is None else f"{rotten} does not match its checksum"
+    return None if corrupt_part is None else f"{corrupt_part} does not match its checksum"
 
 
 def save_network(path: Path, checkpoint: NetworkCheckpoint) -> None:
@@ -219,7 +223,7 @@ def load_network(path: Path, *, num_classes: int | None = None) -> NetworkCheckp
 
     Args:
         path: A `best.pt` of a teacher or student stage.
-        num_classes: The class count that the caller needs, where it needs one.
+        num_classes: The class count that the caller expects; None for any.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -227,7 +231,8 @@ def load_network(path: Path, *, num_classes: int | None = None) -> NetworkCheckp
     """
     state = load_state(path)
     if state.get("kind") != "network":
-        raise ValueError(f"{path} is a training state, not a network; expected the best.pt of a teacher or student run")
+        what = _KINDS.get(str(state.get("kind")), "no network")
+        raise ValueError(f"{path} is {what}; expected the best.pt of a teacher, student, baseline or pruning run")
     stored = _stored(state, path)
     dataset = stored.dataset
     if num_classes is not None and dataset.num_classes != num_classes:
@@ -260,7 +265,7 @@ _STORED_NAMES = {entry.name for entry in fields(_Stored)}
 
 
 def _stored(state: Mapping[str, Any], path: Path) -> _Stored:
-    """The plain values of a network checkpoint, of their types and in agreement."""
+    """The plain values of a network checkpoint, checked for type and consistency."""
     try:
         stored = _STORED.validate_python({name: value for name, value in state.items() if name in _STORED_NAMES})
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""Settings that all training stages share, those of the supernet and those of a network alike; needs no PyTorch."""
+"""Settings that the training stages of the supernet and of networks share; needs no PyTorch."""
 
 from typing import Annotated
 
@@ -16,8 +16,8 @@ class OhemConfig(Section):
     """Which pixels the cross entropy counts; see `fasterseg.engine.losses.OhemCrossEntropy`.
 
     Attributes:
-        threshold: Probability of its label up to which a pixel is hard.
-        min_kept_fraction: Part of the pixels that is kept at least.
+        threshold: A pixel is hard if the probability of its label is at most this.
+        min_kept_fraction: Smallest fraction of the pixels that is kept.
     """
 
     threshold: Annotated[float, Field(gt=0, le=1)] = 0.7
@@ -25,7 +25,7 @@ class OhemConfig(Section):
 
 
 class TrainingConfig(Section):
-    """What all training stages have in common besides their images.
+    """Settings that all training stages have, besides those of their images.
 
     Attributes:
         epochs: Epochs of the stage.
@@ -33,12 +33,12 @@ class TrainingConfig(Section):
         lr_decay: Factor per epoch of an exponential schedule.
         momentum: Momentum of SGD.
         weight_decay: Weight decay; AdamW's is decoupled from the gradient.
-        grad_clip: Largest norm of the weights' gradient; null for any.
+        grad_clip: Largest norm of the weights' gradient; null for no clipping.
         ohem: Hard example mining.
         label_stride: Stride at which labels and logits meet in the loss; 1 is full resolution, larger is cheaper.
-        log_every: Steps whose mean loss is one record of `metrics.jsonl`.
-        save_every_minutes: Minutes between states within an epoch; one is saved after each epoch too.
-        device: What the stage runs on.
+        log_every: Steps between records of `metrics.jsonl`, which hold the mean loss of these steps.
+        save_every_minutes: Minutes between saved states within an epoch; each epoch's end saves one, too.
+        device: Devices, precision and threads of the stage.
     """
 
     epochs: Count

@@ -1,4 +1,4 @@
-"""Devices, precision and randomness: one Lightning Fabric for every loop, one way to seed and to restore a seed."""
+"""Devices, precision and randomness: a stage's Lightning Fabric, and seeding and restoring random generators."""
 
 import atexit
 import os
@@ -17,16 +17,16 @@ from fasterseg.base.console import CONSOLE
 from fasterseg.base.devices import FABRIC_PRECISIONS, DeviceConfig
 from fasterseg.base.machine import available_cores, crowding
 
-# how long processes wait for the first one, which checks data and predicts test images alone; one that has died is
-# noticed at once
-PATIENCE = timedelta(hours=2)
+# timeout of the other processes while the first one alone checks data or predicts test images; a process that has died
+# is noticed at once
+PROCESS_TIMEOUT = timedelta(hours=2)
 
 
 def build_fabric(config: DeviceConfig) -> Fabric:
-    """The Fabric that the stage's models, optimizers and batches go through, started.
+    """The launched Fabric that sets up a stage's models and optimizers.
 
-    With several devices there is a process for each: those that `torchrun` started, or this one and further ones that
-    start here and run the same command line. Only the first one talks to the console from here on.
+    With several devices there is one process for each. Either `torchrun` has started them, or this call starts the
+    other processes, which run the same command line. From here on only the first process prints to the console.
 
     Raises:
         ValueError: There are fewer CUDA devices than asked for, or `devices` contradicts `torchrun`.
@@ -41,8 +41,8 @@ def build_fabric(config: DeviceConfig) -> Fabric:
             f"device.accelerator is {config.accelerator} with {devices} device(s), but PyTorch finds {available}; "
             "use accelerator cpu, fewer devices, or install a PyTorch build for your GPU"
         )
-    # buffers are shared where they matter, after each epoch, instead of before each step
-    several = DDPStrategy(timeout=PATIENCE, forward_sync_buffers=False)
+    # buffers are broadcast after each epoch (`share_buffers`) instead of before each step
+    several = DDPStrategy(timeout=PROCESS_TIMEOUT, forward_sync_buffers=False)
     fabric = Fabric(
         accelerator=accelerator,
         strategy=several if devices * machines > 1 else "auto",
@@ -52,36 +52,36 @@ def build_fabric(config: DeviceConfig) -> Fabric:
     )
     fabric.launch()
     if fabric.world_size > 1:
-        atexit.register(_leave)
+        atexit.register(_destroy_process_group)
     CONSOLE.quiet = not fabric.is_global_zero
     set_threads(config.threads, "device.threads")
     return fabric
 
 
 def set_threads(threads: int | None, name: str) -> None:
-    """Sets PyTorch's CPU threads in this process, and warns of more than there are cores for.
+    """Sets PyTorch's CPU threads in this process, and warns if they exceed the available cores.
 
     Args:
-        threads: How many; as many as there are available cores when None.
-        name: The setting or option that says so.
+        threads: Number of threads; the number of available cores when None.
+        name: Name of the setting or option, for the warning.
     """
     crowded = crowding(threads, name)
     if crowded is not None:
         CONSOLE.print(f"warning: {crowded}")
-    # PyTorch knows what it is pinned to, but not a container's quota
+    # PyTorch respects CPU pinning, but not a container's quota
     chosen = threads or min(torch.get_num_threads(), available_cores())
     if chosen != torch.get_num_threads():
         torch.set_num_threads(chosen)
 
 
-def _leave() -> None:
-    """Ends the connections to the other processes in order; PyTorch aborts where their threads outlive Python."""
+def _destroy_process_group() -> None:
+    """Destroys the process group; PyTorch aborts if its threads outlive Python."""
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
 
 def _layout(devices: int) -> tuple[int, int]:
-    """How many processes a machine has, and how many machines there are."""
+    """Number of processes per machine, and number of machines."""
     if not TorchElasticEnvironment.detect():
         return devices, 1
     here, everywhere = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
@@ -94,13 +94,13 @@ def _layout(devices: int) -> tuple[int, int]:
 
 
 def use_channels_last(module: nn.Module) -> None:
-    """Stores the weights of convolutions channels last, which CPUs and tensor cores compute faster with.
+    """Stores convolution weights in channels-last memory format, which is faster on CPUs and tensor cores.
 
     Feed such a module images of the same memory format; values and checkpoints are the same either way.
     """
     for parameter in module.parameters():
         if parameter.ndim == 4:
-            # not `contiguous`, which leaves a 1×1 convolution's strides, and the processes' exchange then copies
+            # `contiguous` would keep a 1×1 convolution's strides, and the exchange of gradients would then copy
             stored = torch.empty_like(parameter.data, memory_format=torch.channels_last)
             parameter.data = stored.copy_(parameter.data)
 
@@ -115,7 +115,7 @@ def seed_everything(seed: int) -> None:
 def random_state() -> dict[str, Any]:
     """The state of all random generators as tensors and plain values, for a checkpoint.
 
-    Of GPUs it holds the one that this process runs on; the other processes' are in the same state.
+    For CUDA it holds the generator of this process's GPU; those of the other processes are in the same state.
     """
     name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     state: dict[str, Any] = {
@@ -135,7 +135,7 @@ def random_state() -> dict[str, Any]:
 
 
 def restore_random_state(state: dict[str, Any]) -> None:
-    """Sets all random generators to what `random_state` recorded; a GPU's where there is one, there and here."""
+    """Restores the states that `random_state` recorded; a GPU's only if it was recorded and there is a GPU."""
     random.setstate(state["python"])
     name, keys, position, has_gauss, cached = state["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))

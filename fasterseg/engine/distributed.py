@@ -1,9 +1,9 @@
-"""What several processes of one training have to agree on: gradients, batch norm statistics, random numbers, errors.
+"""What the processes of one training exchange: gradients, batch norm statistics, random numbers, errors.
 
-The processes hold the same weights and draw the same random numbers; each reads its own share of every batch and of the
-validation images. The first one alone writes. The supernet's passes reach other weights in every step and add their
-gradients up over several backward passes, some of them straight into place; so its processes exchange gradients here,
-once a step, and not through hooks. With one process nothing here does anything.
+The processes hold the same weights and draw the same random numbers. Each reads its own share of every batch and of the
+validation images. Only the first one writes files. The supernet uses other weights in every step, accumulates gradients
+over several backward passes, and adds some of them to `weight.grad` in place. So its processes exchange gradients once
+per step through this module instead of through hooks. With one process nothing is exchanged.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,9 +14,9 @@ from torch import nn
 from torch.distributed import ProcessGroup
 
 from fasterseg.base.commandline import USER_ERROR_EXIT_CODE
-from fasterseg.engine.devices import PATIENCE, random_state, restore_random_state
+from fasterseg.engine.devices import PROCESS_TIMEOUT, random_state, restore_random_state
 
-# large enough for a network's bandwidth, small beside the weights
+# elements per exchange: enough to use the bandwidth, few compared with the weights
 _BUCKET_ELEMENTS = 2**24
 
 
@@ -24,8 +24,8 @@ def average_gradients(parameters: Iterable[nn.Parameter], fabric: Fabric) -> Non
     """Replaces every gradient by its mean over the processes.
 
     Args:
-        parameters: The same in every process, with gradients at the same ones: random choices such as widths come from
-            generators that were seeded alike.
+        parameters: The same parameters in every process, with gradients at the same ones. This holds because random
+            choices, such as widths, come from equally seeded generators.
         fabric: The processes.
     """
     if fabric.world_size == 1:
@@ -36,7 +36,7 @@ def average_gradients(parameters: Iterable[nn.Parameter], fabric: Fabric) -> Non
 
 
 def share_buffers(module: nn.Module, fabric: Fabric) -> None:
-    """Gives every process the first one's buffers, such as the running statistics of batch norms."""
+    """Broadcasts the first process's buffers, such as batch norms' running statistics, to all processes."""
     if fabric.world_size == 1:
         return
     buffers = [buffer for buffer in module.buffers() if buffer.is_floating_point()]
@@ -47,7 +47,7 @@ def share_buffers(module: nn.Module, fabric: Fabric) -> None:
 
 
 def share_random_state(fabric: Fabric) -> None:
-    """Gives every process the first one's random generators: all choose the same widths and operators."""
+    """Broadcasts the first process's random state, so that all processes draw the same widths and operators."""
     if fabric.world_size > 1:
         restore_random_state(fabric.broadcast(random_state()))
 
@@ -62,16 +62,16 @@ def mean_over_processes(values: torch.Tensor, fabric: Fabric) -> torch.Tensor:
 
 
 def control_group(fabric: Fabric) -> ProcessGroup | None:
-    """The processes as a group that agrees on numbers without a GPU; None for a single process. All call it."""
+    """A process group for plain numbers on the CPU; None for a single process. All processes must call this."""
     if fabric.world_size == 1:
         return None
-    group = torch.distributed.new_group(backend="gloo", timeout=PATIENCE)
+    group = torch.distributed.new_group(backend="gloo", timeout=PROCESS_TIMEOUT)
     assert isinstance(group, ProcessGroup)
     return group
 
 
 def largest_over_processes(number: int, group: ProcessGroup | None) -> int:
-    """The largest of the processes' numbers, such as that of a signal that one of them got; all call it."""
+    """The maximum of a number over the processes, such as that of a received signal; all must call this."""
     if group is None:
         return number
     value = torch.tensor(number)
@@ -80,10 +80,10 @@ def largest_over_processes(number: int, group: ProcessGroup | None) -> int:
 
 
 def run_in_first(fabric: Fabric, action: Callable[[], object]) -> None:
-    """Does something in the first process alone, such as writing files; the others go on when it is done.
+    """Runs an action in the first process only, such as writing files; the others wait for it.
 
     Raises:
-        ValueError, TypeError, OSError: What `action` raised, in the first process; the others end without a word.
+        ValueError, TypeError, OSError: What `action` raised, in the first process; the others exit without a message.
     """
     if fabric.world_size == 1:
         action()
@@ -115,6 +115,6 @@ def _buckets(tensors: Sequence[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
 
 
 def _spread(flat: torch.Tensor, tensors: Sequence[torch.Tensor]) -> None:
-    """Writes a concatenation back to its parts."""
+    """Copies the parts of a flat concatenation back into their tensors."""
     for tensor, part in zip(tensors, torch.split(flat, [tensor.numel() for tensor in tensors]), strict=True):
         tensor.copy_(part.view(tensor.shape))

@@ -1,7 +1,7 @@
 """Evaluation of any predictor on batches of images: whole image or sliding window, flipped and scaled copies.
 
 A predictor maps normalised images to logits at any stride: a network, an exported file behind a runtime, a supernet
-with a chosen path. Training validates through here, and so do `train evaluate` and `fasterseg predict`.
+with a chosen path. Validation during training and `train evaluate` both use this module.
 """
 
 from collections.abc import Callable, Iterable
@@ -36,13 +36,13 @@ class LabeledBatch(Protocol):
 
 @dataclass(frozen=True)
 class InferenceMode:
-    """How an image is shown to the network; the published way is the default: whole, once, at its own size.
+    """How images are evaluated; the default is the published protocol: the whole image once, at its own size.
 
     Attributes:
         window_size_px: (height, width) of sliding windows; None for the whole image.
-        window_overlap: Part of a window that the next one repeats, 0 up to but not 1.
-        flip: Whether the mirrored image votes too.
-        scales: Factors of the copies that vote.
+        window_overlap: Fraction of a window that overlaps the next one, in [0, 1).
+        flip: Whether predictions are averaged with those of the mirrored image.
+        scales: Scale factors of the copies whose predictions are averaged.
 
     Raises:
         ValueError: A field is out of its range.
@@ -63,7 +63,7 @@ class InferenceMode:
 
     @property
     def votes(self) -> int:
-        """How many copies of the image vote."""
+        """Number of predictions that are averaged for an image."""
         return len(self.scales) * (2 if self.flip else 1)
 
 
@@ -76,7 +76,7 @@ def infer(predict: Predictor, image: torch.Tensor, mode: InferenceMode = WHOLE_I
     Args:
         predict: Maps images to logits at any stride.
         image: (N, 3, H, W) normalised RGB.
-        mode: How the image is shown to it.
+        mode: Windows, mirroring and scales.
 
     Returns:
         (N, C, H, W): logits where the whole image is evaluated once, averaged probabilities otherwise; the largest is
@@ -118,7 +118,7 @@ def _windows(predict: Predictor, image: torch.Tensor, mode: InferenceMode) -> to
 
 
 def _starts(length: int, window: int, overlap: float) -> list[int]:
-    """Where windows start along a side so that they cover it; the last one ends with it."""
+    """Start positions of windows that cover a side; the last window ends at the border."""
     step = max(1, int(window * (1 - overlap)))
     starts = list(range(0, length - window, step))
     return [*starts, length - window]
@@ -142,9 +142,9 @@ def evaluate(
         predict: Maps (N, 3, H, W) to logits at any stride; a network must be in evaluation mode.
         batches: The images and labels.
         class_names: Name of each class, by train id.
-        ignore_index: Label of pixels that count nowhere.
-        device: Where the predictor runs.
-        mode: How images are shown to it.
+        ignore_index: Label of pixels that loss and metrics ignore.
+        device: Device that images and labels are moved to.
+        mode: Windows, mirroring and scales.
         progress: Advanced by one per batch.
         on_prediction: Called with each batch and its predicted train ids (N, H, W), such as to draw examples.
 
@@ -187,13 +187,13 @@ def first_example(batch: LabeledBatch, prediction: torch.Tensor, facts: DatasetF
 
 
 class ExamplePictures:
-    """Shows the first image of each of the first batches; hand its `show` to `evaluate`.
+    """Writes the first image of each of the first batches to TensorBoard; pass `show` to `evaluate`.
 
     Args:
-        run_folder: Whose TensorBoard they go to.
+        run_folder: Run folder of the TensorBoard files.
         facts: Colours and normalisation.
-        count: How many to show.
-        step: The step they belong to.
+        count: Number of pictures.
+        step: Step that the pictures are recorded under.
     """
 
     def __init__(self, run_folder: RunFolder, facts: DatasetFacts, *, count: int, step: int) -> None:
@@ -202,7 +202,7 @@ class ExamplePictures:
         self._shown = 0
 
     def show(self, batch: LabeledBatch, prediction: torch.Tensor) -> None:
-        """Takes a batch and its predicted train ids (N, H, W)."""
+        """Draws the first image of a batch and its predicted train ids (N, H, W), up to `count` times."""
         if self._shown >= self._count:
             return
         picture = first_example(batch, prediction, self._facts)

@@ -1,9 +1,9 @@
 """The fused form of the losses in `fasterseg.engine.losses`: the same values, in less time and memory.
 
-Logits of a head at stride 8 are 64 times as many numbers once they are resized to the labels. On a CPU these losses
-resize them a band of rows at a time, so that a band stays in the processor's cache and the whole is never held; on a
-GPU there is one band. The gradient is computed with the loss, from one log-softmax, and goes back through the resize
-band by band, too. A reader of the losses can skip this module.
+Resizing logits from stride 8 to the labels makes them 64 times as large. On a CPU these losses resize a band of rows at
+a time. A band stays in the processor's cache, and the full-size logits are never in memory at once. On a GPU there is
+one band. The gradient is computed together with the loss from one log-softmax, and is also propagated back through the
+resize band by band. This module is not needed to understand the losses.
 """
 
 import functools
@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 
 from fasterseg.networks.resizing import Size, map_size
 
-# what a band may hold on a CPU: 2 MiB of float32, about a core's second-level cache
+# largest band on a CPU: 2 MiB of float32, about a core's second-level cache
 _BAND_ELEMENTS = 2**19
 
 
@@ -27,11 +27,11 @@ class HardPixelRule(Protocol):
     ignore_index: int
 
     def least_loss(self, pixel_loss: torch.Tensor) -> torch.Tensor:
-        """The loss from which on a pixel is hard."""
+        """The smallest loss (a scalar) of a hard pixel, given all losses (N, H, W)."""
         ...
 
     def mean_count(self, hard: torch.Tensor) -> torch.Tensor:
-        """What to divide the sum over the hard pixels by."""
+        """The divisor (a scalar) of the summed losses, given the mask (N, H, W) of hard pixels."""
         ...
 
 
@@ -54,7 +54,7 @@ def fused_kl(student_logits: torch.Tensor, teacher_logits: torch.Tensor) -> torc
 
 
 class _HardPixels(torch.autograd.Function):
-    """The node of `fused_ohem`."""
+    """The autograd function of `fused_ohem`."""
 
     @staticmethod
     def forward(ctx: Any, logits: torch.Tensor, labels: torch.Tensor, rule: HardPixelRule) -> torch.Tensor:
@@ -71,7 +71,7 @@ class _HardPixels(torch.autograd.Function):
 
 
 class _Distillation(torch.autograd.Function):
-    """The node of `fused_kl`; one log-softmax of each side gives the value and the gradient."""
+    """The autograd function of `fused_kl`; value and gradient come from one log-softmax of each side."""
 
     @staticmethod
     def forward(ctx: Any, student_logits: torch.Tensor, teacher_logits: torch.Tensor) -> torch.Tensor:
@@ -98,10 +98,10 @@ class _Distillation(torch.autograd.Function):
 def _loss_and_gradient(
     logits: torch.Tensor, labels: torch.Tensor, rule: HardPixelRule
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The loss, and its gradient (N, C, h, w) in the logits.
+    """The loss, and its gradient (N, C, h, w) with respect to the logits.
 
-    Which pixels are hard is known after the last band only. Bands first count on the threshold alone; where that keeps
-    too few pixels, they run a second time.
+    Which pixels are hard is known only after the last band. The first pass over the bands uses the threshold alone. If
+    that keeps too few pixels, a second pass uses the final bound.
     """
     bands = RowBands(logits, map_size(labels.unsqueeze(1)))
     threshold = torch.tensor(-math.log(rule.threshold), device=logits.device)
@@ -113,7 +113,7 @@ def _loss_and_gradient(
         _pixel_losses(bands, labels, lambda _: least, ignore_index=rule.ignore_index)
     hard = (pixel_loss >= least) & (labels != rule.ignore_index)
     count = rule.mean_count(hard)
-    # a product, not a selection: a NaN must reach the sum, where the loop finds it
+    # a product instead of a selection, so that a NaN reaches the loss, where the loop reports it
     return (pixel_loss * hard).sum() / count, bands.gradient(1 / count)
 
 
@@ -124,7 +124,7 @@ def _pixel_losses(
     *,
     ignore_index: int,
 ) -> torch.Tensor:
-    """Each pixel's loss, 0 where it is ignored; the bands get the gradient of the sum over all from `least` on."""
+    """The loss (N, H, W) of each pixel, 0 if ignored; adds the gradient of the hard pixels' sum to the bands."""
     pixel_loss = torch.empty(labels.shape, device=labels.device)
     for rows, logits in bands:
         labelled = labels[:, rows] != ignore_index
@@ -144,7 +144,7 @@ class RowBands:
 
     Args:
         logits: (N, C, h, w) floating point.
-        size: (height, width) of the rows.
+        size: (height, width) of the resized logits.
 
     Attributes:
         is_whole: Whether there is one band only.
@@ -160,7 +160,7 @@ class RowBands:
         self._gradient = torch.zeros_like(self._wide)
         count, channels = logits.shape[:2]
         per_row = count * channels * size[1]
-        # a GPU has no use for small pieces
+        # a GPU is faster with one large band
         self._height = max(1, _BAND_ELEMENTS // per_row) if logits.device.type == "cpu" else size[0]
         self.is_whole = self._height >= size[0]
 
@@ -183,11 +183,11 @@ class RowBands:
             self._gradient[:, :, sources] += self._rows[rows, sources].T @ gradient
 
     def clear(self) -> None:
-        """Drops the gradient so far."""
+        """Zeroes the accumulated gradient."""
         self._gradient.zero_()
 
     def gradient(self, factor: torch.Tensor) -> torch.Tensor:
-        """The gradient (N, C, h, w) of the logits: that of all bands, times a factor."""
+        """The gradient (N, C, h, w) with respect to the logits: the sum over the bands, times a factor."""
         wide = self._gradient * factor
         return wide if wide.shape[3] == self._columns.shape[1] else wide @ self._columns
 

@@ -1,7 +1,7 @@
 """The one training loop: pretraining, search, teacher and student are stages that it runs, epoch by epoch.
 
-A stage says what a step, a validation and its state are; the loop fetches, counts, logs, keeps the best, saves (see
-`fasterseg.engine.progress`), and goes on exactly where a run was cut off.
+A stage defines its training step, its validation and its state. The loop fetches batches, counts steps, logs, keeps the
+best network, saves states (see `fasterseg.engine.resuming`) and resumes an interrupted run exactly.
 """
 
 import math
@@ -16,7 +16,7 @@ from lightning_fabric import Fabric
 from fasterseg.base.console import ProgressReporter, epoch_progress, format_duration
 from fasterseg.base.stopping import deferring
 from fasterseg.engine.distributed import share_random_state
-from fasterseg.engine.progress import Position, Progress, StateKeeper
+from fasterseg.engine.resuming import Position, Progress, StateKeeper
 from fasterseg.engine.run_folder import RunFolder
 
 __all__ = ["EpochLoader", "Position", "Stage", "StageResult", "run_stage"]
@@ -26,7 +26,7 @@ BatchOut = TypeVar("BatchOut", covariant=True)
 
 
 class EpochLoader(Protocol[BatchOut]):
-    """Batches of one epoch at a time; epoch and number alone decide which."""
+    """Batches of one epoch at a time; epoch and batch index alone determine a batch."""
 
     def set_epoch(self, epoch: int, start: int = 0) -> None:
         """Chooses the epoch that the next iteration gives, and its first batch; both are counted from 0."""
@@ -38,15 +38,15 @@ class EpochLoader(Protocol[BatchOut]):
 
 
 class Stage(ABC, Generic[Batch]):
-    """What the loop runs. Everything that changes while training must be in `state`.
+    """A training stage that the loop runs; `state` must hold everything that changes during training.
 
-    Where several processes run it, all call everything but `save_best`, with the same positions and random numbers, and
-    must come to the same weights and figures.
+    With several processes, each calls all methods except `save_best`, with the same positions and random numbers. They
+    must arrive at the same weights and metrics.
     """
 
     @abstractmethod
     def step(self, batch: Batch, position: Position) -> Mapping[str, torch.Tensor]:
-        """Trains on one batch.
+        """Trains on one batch: one optimizer step.
 
         Returns:
             The losses by name, as scalars without gradient on any one device; the same names each time. The loop
@@ -59,17 +59,17 @@ class Stage(ABC, Generic[Batch]):
 
     @abstractmethod
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Takes over what `state` gave."""
+        """Restores what `state` returned."""
 
     def start_epoch(self, position: Position) -> None:
-        """Prepares an epoch, such as its learning rate; `position` is that of its first step.
+        """Prepares an epoch, such as its learning rate; `position` is that of the epoch's first step.
 
-        A run that goes on in the middle of an epoch calls it again, after `load_state`: what it sets follows from the
+        A run that resumes within an epoch calls this again, after `load_state`. So its effect must depend on the
         position alone.
         """
 
     def end_epoch(self, position: Position) -> Mapping[str, float]:  # noqa: ARG002 - a hook
-        """Closes an epoch; `position` is that of its last step.
+        """Ends an epoch; `position` is that of the epoch's last step.
 
         Returns:
             Figures to log, such as a learning rate or an expected latency.
@@ -77,10 +77,10 @@ class Stage(ABC, Generic[Batch]):
         return {}
 
     def validate(self, position: Position) -> Mapping[str, float]:  # noqa: ARG002 - a hook
-        """Measures the current state after an epoch; `position` is that of its last step.
+        """Evaluates the current weights after an epoch; `position` is that of the epoch's last step.
 
         Returns:
-            Figures to log; `merit` reads them.
+            Metrics to log, which `merit` reads.
         """
         return {}
 
@@ -89,15 +89,15 @@ class Stage(ABC, Generic[Batch]):
 
         Args:
             position: Of the epoch's last step.
-            figures: What `end_epoch` and, where it ran, `validate` gave.
+            figures: What `end_epoch` returned and, if it ran, `validate`.
 
         Returns:
-            The merit, or None where the state is no candidate (such as without validation).
+            The merit; None if the state cannot be the best, such as without validation.
         """
         return figures.get("miou")
 
     def save_best(self, position: Position, figures: Mapping[str, float]) -> None:
-        """Writes the stage's product; called in the writing process alone, whenever the merit rose."""
+        """Writes the stage's result; called only in the writing process, at every new highest merit."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class StageResult:
     """How a stage ended.
 
     Attributes:
-        best_merit: The highest merit; None where there was no candidate.
+        best_merit: The highest merit; None if there was none.
         best_epoch: The epoch that gave it, counted from 0.
         best_figures: The figures of that epoch.
         duration_s: Training and validation time over all runs, seconds.
@@ -136,14 +136,14 @@ def run_stage(
         stage: What to run.
         loader: Its batches.
         run_folder: Where its state and logs go.
-        fabric: The devices it runs on; the first process writes.
+        fabric: Devices and processes; the first process writes.
         epochs: How many epochs the stage has.
         validate_every: Validates after every so many epochs, and after the last one.
-        log_every: Steps whose mean loss makes one line of `metrics.jsonl`.
-        save_every_minutes: Minutes between states within an epoch; one is also saved after each epoch.
+        log_every: Steps between lines of `metrics.jsonl`, which hold the mean loss of these steps.
+        save_every_minutes: Minutes between saved states within an epoch; each epoch's end saves one, too.
 
     Raises:
-        Stopped: A signal asked for the end; the state is saved.
+        Stopped: A signal asked the run to stop; the state is saved.
         ValueError: A loss is not finite; the message names it and the step. `last.pt` keeps the state before.
     """
     steps = len(loader)
@@ -183,7 +183,7 @@ def _run_epoch(
     reporter: ProgressReporter,
     keeper: StateKeeper,
 ) -> dict[str, float]:
-    """Runs the steps of an epoch that are left and returns its mean losses."""
+    """Runs the remaining steps of an epoch; returns the epoch's mean losses."""
     losses, start = keeper.losses, keeper.progress.steps_in_epoch
     loader.set_epoch(first.epoch, start)
     position = first._replace(step=first.step + start - 1)
@@ -204,7 +204,7 @@ def _run_epoch(
 
 
 def _until_stopped(loader: EpochLoader[Batch], on_failure: Callable[[], None]) -> Iterator[Batch]:
-    """The batches; `on_failure` is called where a data loader's workers are gone, before its error goes on."""
+    """Yields the batches; if the loader's workers have died, calls `on_failure` before the error is raised."""
     batches = iter(loader)
     while True:
         try:
@@ -220,7 +220,7 @@ def _until_stopped(loader: EpochLoader[Batch], on_failure: Callable[[], None]) -
 def _keep_best(
     stage: Stage[Batch], progress: Progress, position: Position, figures: Mapping[str, float], *, writes: bool
 ) -> None:
-    """Has the stage write its product when its merit rose."""
+    """Records a new highest merit, and lets the stage write its result."""
     merit = stage.merit(position, figures)
     if merit is None or math.isnan(merit) or (progress.best_merit is not None and merit <= progress.best_merit):
         return
@@ -231,7 +231,7 @@ def _keep_best(
 
 
 def _epoch_line(position: Position, figures: Mapping[str, float], *, time_left_s: float | None) -> str:
-    """One line for people: the epoch and its figures, those of single classes and the like (`iou/car`) left out."""
+    """The log line of an epoch with its figures, without those of single classes (`iou/car`)."""
     shown = ", ".join(f"{name} {value:.4g}" for name, value in figures.items() if "/" not in name)
     left = "" if time_left_s is None else f", {format_duration(time_left_s)} left"
     return f"epoch {position.epoch + 1}/{position.epochs}: {shown}{left}"

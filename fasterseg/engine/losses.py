@@ -1,8 +1,8 @@
 """Losses of every stage: cross entropy over the hard pixels, and the distillation of a teacher's logits.
 
-Logits come in at their own stride and are resized to the labels here; a network never upsamples for its loss. Both
-losses stand here in their plain form. They run in a fused form of the same values (`fasterseg.engine.fused_losses`)
-unless `fused` is off.
+Logits have the stride of their head and are resized to the labels here; a network never upsamples for its loss. This
+module gives both losses in plain form. By default a fused form with the same values runs instead
+(`fasterseg.engine.fused_losses`).
 """
 
 import math
@@ -26,13 +26,13 @@ class OhemCrossEntropy(nn.Module):
 
     Args:
         threshold: Probability up to which a pixel counts as hard.
-        min_kept_fraction: Part of the label pixels (ignored ones included) that is kept at least.
-        ignore_index: Label of pixels that count nowhere.
-        fabric: The processes that share a batch, where there are several. Each averages over the mean number of pixels
-            that a process keeps, so that the mean over the processes is the mean over all kept pixels; min_kept stays
-            a fraction of each process's own.
-        fused: Whether to compute the loss by `fasterseg.engine.fused_losses`, which gives the same in less time and
-            memory, but no gradient of its gradient. Under `torch.compile` the plain form runs either way.
+        min_kept_fraction: Smallest fraction of the label pixels (ignored ones included) that is kept.
+        ignore_index: Label of pixels that loss and metrics ignore.
+        fabric: The processes that share a batch; None for a single process. Each divides by the mean number of kept
+            pixels per process, so that the mean over the processes is the mean over all kept pixels. min_kept is a
+            fraction of each process's own pixels.
+        fused: Whether to compute the loss by `fasterseg.engine.fused_losses`: the same values in less time and memory,
+            but without second derivatives. Under `torch.compile` the plain form always runs.
 
     Shape:
         logits (N, C, h, w) floating point and labels (N, H, W) int64 to a scalar; 0 with a gradient path where no pixel
@@ -69,14 +69,14 @@ class OhemCrossEntropy(nn.Module):
             logits = resize_bilinear(logits.float(), map_size(labels.unsqueeze(1)))
             pixel_loss = functional.cross_entropy(logits, labels, ignore_index=self.ignore_index, reduction="none")
             hard = (pixel_loss >= self.least_loss(pixel_loss.detach())) & (labels != self.ignore_index)
-            # a product, not a selection: a NaN must reach the sum, where the loop finds it
+            # a product instead of a selection, so that a NaN reaches the loss, where the loop reports it
             return (pixel_loss * hard).sum() / self.mean_count(hard)
 
     def least_loss(self, pixel_loss: torch.Tensor) -> torch.Tensor:
-        """The loss from which on a pixel is hard.
+        """The smallest loss (a scalar) of a hard pixel, given all losses (N, H, W).
 
-        Ignored pixels have loss 0. So when fewer pixels than min_kept are labelled, the min_kept-th largest loss is 0
-        and all of them are kept.
+        Ignored pixels have loss 0. So if fewer than min_kept pixels are labelled, the min_kept-th largest loss is 0 and
+        all labelled pixels are kept.
         """
         threshold = pixel_loss.new_tensor(-math.log(self.threshold))
         min_kept = int(pixel_loss.numel() * self.min_kept_fraction)
@@ -88,20 +88,20 @@ class OhemCrossEntropy(nn.Module):
         return torch.minimum(threshold, torch.kthvalue(flat, flat.numel() - min_kept + 1).values)
 
     def mean_count(self, hard: torch.Tensor) -> torch.Tensor:
-        """How many pixels a process keeps: of its own images, or the mean over the processes; 1 where none is kept."""
+        """Number of kept pixels, as the mean over the processes if there are several; 1 if none is kept."""
         count = hard.sum()
         if self.fabric is not None:
             count = mean_over_processes(count.double(), self.fabric).float()
-        # where no process keeps a pixel it is 0, and with one in W processes 1 / W
+        # the mean over W processes can be 1 / W, so only a count of 0 is replaced
         return count.where(count > 0, 1)
 
 
 def subsample_labels(labels: torch.Tensor, stride: int) -> torch.Tensor:
-    """Labels at a stride, each the one that lies nearest where resized logits sample (aligned corners).
+    """Labels at a stride: the nearest label at each sampling point of a resize with aligned corners.
 
     Args:
         labels: (N, H, W) int64.
-        stride: 1 returns them as they are; 8 gives the labels of the stride-8 maps, as the search uses them.
+        stride: 1 returns them unchanged; 8 gives the labels of the stride-8 maps, which the search uses.
 
     Returns:
         (N, ceil(H / stride), ceil(W / stride)) int64.
@@ -111,11 +111,14 @@ def subsample_labels(labels: torch.Tensor, stride: int) -> torch.Tensor:
 
 
 def resize_labels(labels: torch.Tensor, size: Size) -> torch.Tensor:
-    """Labels at another size, each the one that lies nearest where resized logits sample (aligned corners).
+    """Labels at another size: the nearest label at each sampling point of a resize with aligned corners.
 
     Args:
         labels: (N, H, W) int64.
         size: (height, width) of the result.
+
+    Returns:
+        (N, *size) int64.
     """
     if tuple(labels.shape[1:]) == size:
         return labels
@@ -135,14 +138,14 @@ def head_loss(
         criterion: Takes (N, C, H, W) logits and (N, H, W) labels.
         logits: (N, C, h, w), resized to the labels, bilinear with aligned corners.
         labels: (N, H, W) int64 train ids and the ignore index.
-        shrink_labels: Whether the nearest labels are compared with the logits as they are instead.
+        shrink_labels: Whether to resize the labels to the logits (nearest label) instead.
 
     Returns:
         The scalar loss.
     """
     if shrink_labels:
         labels = resize_labels(labels, map_size(logits))
-    if not isinstance(criterion, OhemCrossEntropy):  # which resizes without holding the result
+    if not isinstance(criterion, OhemCrossEntropy):  # OhemCrossEntropy resizes by itself
         logits = resize_bilinear(logits, map_size(labels.unsqueeze(1)))
     loss: torch.Tensor = criterion(logits, labels)
     return loss

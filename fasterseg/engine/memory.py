@@ -1,4 +1,4 @@
-"""The most memory that a process has used so far, for the logs of stages and the benchmarks."""
+"""Peak memory of this process, for the logs of stages and the benchmarks."""
 
 import sys
 
@@ -8,13 +8,13 @@ _BYTES_PER_KIB = 1024
 
 
 def peak_memory_bytes(device: torch.device) -> int | None:
-    """The peak of the memory in use since the process started.
+    """Peak memory since the process started.
 
     Args:
-        device: On CUDA, what PyTorch's tensors took there; else what the whole process took of the machine's memory.
+        device: For CUDA, the memory of PyTorch's tensors on it; else the resident memory of the whole process.
 
     Returns:
-        Bytes; None where the system does not tell.
+        Bytes; None on Windows, for the CPU.
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)

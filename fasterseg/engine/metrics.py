@@ -17,7 +17,7 @@ class SegmentationScores:
     Attributes:
         miou: Mean IoU over the classes that occur in labels or predictions, 0..1.
         per_class_iou: IoU by train id; nan for a class that occurs in neither.
-        pixel_accuracy: Part of the labelled pixels that are right, 0..1.
+        pixel_accuracy: Fraction of the labelled pixels that are predicted correctly, 0..1.
         confusion: (C, C) int64 pixel counts; rows are labels, columns predictions.
         class_names: Name of each class, by train id.
     """
@@ -29,7 +29,7 @@ class SegmentationScores:
     class_names: tuple[str, ...]
 
     def figures(self) -> dict[str, float]:
-        """The scores by the names that logs give them; a class's IoU is `iou/` and its name."""
+        """The scores by their names in logs; the IoU of a class is `iou/<class>`."""
         classes = zip(self.class_names, self.per_class_iou, strict=True)
         return {
             "miou": self.miou,
@@ -48,7 +48,7 @@ class SegmentationScores:
 
 
 def scores_from_confusion(confusion: NDArray[np.int64], class_names: tuple[str, ...]) -> SegmentationScores:
-    """The scores that a (C, C) confusion matrix (rows labels, columns predictions) amounts to.
+    """The scores of a (C, C) int64 confusion matrix; rows are labels, columns predictions.
 
     Raises:
         ValueError: No pixel is labelled, so that there is nothing to score.
@@ -72,12 +72,12 @@ def scores_from_confusion(confusion: NDArray[np.int64], class_names: tuple[str, 
 
 
 class SegmentationMetrics:
-    """Gathers a confusion matrix batch by batch; across processes too.
+    """Accumulates a confusion matrix over batches and processes.
 
     Args:
         class_names: Name of each class, by train id.
-        ignore_index: Label of pixels that count nowhere.
-        device: Where the matrix is kept; the device of the predictions.
+        ignore_index: Label of pixels that loss and metrics ignore.
+        device: Device of the matrix and of the predictions.
     """
 
     def __init__(self, class_names: tuple[str, ...], *, ignore_index: int, device: torch.device | str = "cpu") -> None:

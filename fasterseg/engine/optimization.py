@@ -1,6 +1,6 @@
-"""Optimizers and learning rates: SGD as published, AdamW for short schedules, rates that are functions of the step.
+"""Optimizers and learning rates: SGD as published, AdamW for short schedules, schedules as functions of the step.
 
-A schedule without state needs no checkpoint: a resumed run has the rates of an uncut one.
+Such a schedule has no state to save: a resumed run has the learning rates of an uninterrupted one.
 """
 
 import math
@@ -27,22 +27,22 @@ def adamw(parameters: ParamsT, *, lr: float, weight_decay: float = 5e-4) -> torc
 
 
 def exponential_lr(base_lr: float, *, decay: float, epoch: int) -> float:
-    """The rate of an epoch (counted from 0) when each epoch multiplies it by `decay`."""
+    """The learning rate of an epoch (counted from 0) if each epoch multiplies it by `decay`."""
     return base_lr * math.pow(decay, epoch)
 
 
 def poly_lr(base_lr: float, *, step: int, total_steps: int, power: float = 0.9) -> float:
-    """The rate of a step (counted from 0) that falls to 0 as (1 - step / total_steps) ** power."""
+    """The learning rate of a step (counted from 0), which falls to 0 as (1 - step / total_steps) ** power."""
     return base_lr * math.pow(max(0.0, 1 - step / total_steps), power)
 
 
 def warm_up_factor(step: int, warm_up_steps: int) -> float:
-    """What to multiply the rate of a step with, so that it rises linearly over the first steps."""
+    """The factor of a step's learning rate with which it rises linearly over the first steps."""
     return min(1.0, (step + 1) / (warm_up_steps + 1))
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Sets the learning rate of all parameter groups; a group's own `lr_factor`, where it has one, multiplies it."""
+    """Sets the learning rate of all parameter groups; a group's `lr_factor`, if any, multiplies it."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group.get("lr_factor", 1.0)
 
@@ -50,14 +50,14 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
 def clip_gradients(
     fabric: Fabric, module: nn.Module, optimizer: torch.optim.Optimizer, *, max_norm: float | None
 ) -> None:
-    """Scales the gradients down to a total norm of at most `max_norm`; None leaves them as they are.
+    """Scales the gradients down to a total norm of at most `max_norm`; None leaves them unchanged.
 
     Args:
-        fabric: What the module and the optimizer were set up with; it knows the gradients' precision.
-        module: The module that Fabric gave back.
-        optimizer: The optimizer that Fabric gave back.
+        fabric: The Fabric that set up module and optimizer; it knows the gradients' precision.
+        module: The module that `fabric.setup` returned.
+        optimizer: The optimizer that `fabric.setup` returned.
         max_norm: The largest total norm.
     """
     if max_norm is not None:
-        # a gradient that is not finite shows in the next step's loss, which the loop reports with its head
+        # a gradient that is not finite makes the next step's loss not finite, which the loop reports by head
         fabric.clip_gradients(module, optimizer, max_norm=max_norm, error_if_nonfinite=False)

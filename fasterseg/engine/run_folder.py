@@ -1,8 +1,8 @@
 """The folder a stage writes into: its settings, its environment, its logs, its checkpoints and its summary.
 
-A folder belongs to one stage with one set of settings. Opening it again with the same settings goes on where the run
-was cut off; with others it is an error, so nothing that exists is ever overwritten by another experiment. Settings that
-only show or save may change (see `training_settings`). One process writes at a time: it holds the folder's lock.
+A folder belongs to one stage with one set of settings. Opening it again with the same settings resumes the run. Opening
+it with other settings is an error, so that no experiment overwrites another. Settings of logging and saving may change
+(see `training_settings`). One process writes at a time: it holds the folder's lock.
 """
 
 import errno
@@ -37,11 +37,11 @@ from fasterseg.engine.distributed import run_in_first
 
 CONFIG_NAME = "config.yaml"
 ENVIRONMENT_NAME = "environment.json"
-# what a run's start writes before there is anything to lose
+# files that the start of a run writes, before there is any result
 _OPENING_NAMES = (CONFIG_NAME, ENVIRONMENT_NAME, LOCK_NAME)
-# where a section's settings that may change in a folder stand in its config.yaml
+# the key in config.yaml of a section's settings that may change in a folder
 _SHOWN = "shown"
-# what they are: how often a run tells, shows or saves something decides nothing of its result
+# these settings: how often a run logs, draws, predicts or saves does not change its result
 _SHOWN_FIELDS = ("log_every", "example_count", "predict_test_every", "save_every_minutes")
 _LIBRARIES = ("torch", "numpy", "lightning-fabric", "opencv-python-headless", "onnx", "onnxruntime", "openvino")
 
@@ -52,7 +52,8 @@ class RunFolder:
     Attributes:
         path: The folder.
         stage: The stage it belongs to, such as `student`.
-        writes: Whether this process writes (the first of several does); the others' calls do nothing.
+        writes: Whether this process writes; of several processes only the first does, and calls of the others do
+            nothing.
     """
 
     def __init__(self, path: Path, *, stage: str, writes: bool = True) -> None:
@@ -80,7 +81,7 @@ class RunFolder:
 
     @property
     def is_finished(self) -> bool:
-        """Whether the stage ran to its end; a summary that is torn or empty is none."""
+        """Whether the stage ran to its end; a truncated or empty summary does not count."""
         return self._read_summary() is not None
 
     @property
@@ -88,10 +89,10 @@ class RunFolder:
         return self.path / "summary.json"
 
     def finished(self, product: Path) -> bool:
-        """Whether the stage ran to its end and left its product; says so.
+        """Whether the stage ran to its end and its result exists; if so, logs that.
 
         Raises:
-            ValueError: It ran to its end, but the product is gone.
+            ValueError: It ran to its end, but its result is missing.
         """
         if not self.is_finished:
             return False
@@ -104,7 +105,7 @@ class RunFolder:
         return True
 
     def finish(self, summary: Mapping[str, Any]) -> None:
-        """Writes `summary.json`, the mark that the stage is done."""
+        """Writes `summary.json`, which marks the stage as finished."""
         if self.writes:
             write_text(self._summary_path, json.dumps(_finite(dict(summary)), indent=2, allow_nan=False) + "\n")
 
@@ -127,7 +128,7 @@ class RunFolder:
         return summary if isinstance(summary, dict) else None
 
     def log(self, text: str, *, filed: bool = True) -> None:
-        """Says something on the console and, unless it is not to be filed, with the time in `log.txt`."""
+        """Prints a message to the console and, if `filed`, adds it with the time to `log.txt`."""
         if not self.writes:
             return
         if filed:
@@ -151,7 +152,7 @@ class RunFolder:
                 self.writer.add_scalar(name, value, step)
 
     def sync(self) -> None:
-        """Has the figures so far on the disk, before a state is saved that counts on them."""
+        """Flushes `metrics.jsonl` to the disk, before a state is saved that relies on it."""
         if self.writes and self._metrics_path.is_file():
             with self._metrics_path.open("rb") as file:
                 os.fsync(file.fileno())
@@ -162,7 +163,7 @@ class RunFolder:
             self.writer.add_image(name, picture, step, dataformats="HWC")
 
     def rewind(self, step: int) -> None:
-        """Forgets the figures recorded after that step: those of steps that were cut off and run again."""
+        """Drops the figures recorded after that step: a resumed run computes these steps again."""
         self._purge_step = step + 1
         if not self.writes or not self._metrics_path.is_file():
             return
@@ -170,7 +171,7 @@ class RunFolder:
         write_text(self._metrics_path, "".join(json.dumps(record) + "\n" for record in kept))
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """The records of `metrics.jsonl` so far; lines that are damaged or that a cut left incomplete are left out."""
+        """The records of `metrics.jsonl` so far, without damaged and incomplete lines."""
         records = read_json_lines(self._metrics_path, skip_damaged=True)
         return [record for record in records if isinstance(record, dict) and isinstance(record.get("step"), int)]
 
@@ -186,9 +187,9 @@ class RunFolder:
         return self._writer
 
     def lock(self) -> None:
-        """Takes the folder for this process, until `close`; what a killed one left half written is removed.
+        """Locks the folder until `close`, and removes temporary files of killed processes.
 
-        A finished run in a place that cannot be written is left as it is.
+        A finished run in a read-only folder needs no lock.
 
         Raises:
             FolderInUseError: Another process writes there.
@@ -205,7 +206,7 @@ class RunFolder:
             remove_leftovers(self.path)
 
     def close(self) -> None:
-        """Writes out what TensorBoard still holds back and gives the folder free."""
+        """Flushes and closes the TensorBoard writer, and releases the folder's lock."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None
@@ -223,19 +224,19 @@ class RunFolder:
 
 
 def training_settings(section: Section, *, processes: int) -> dict[str, Any]:
-    """What of a training stage's section decides its result, for `open_run_folder`.
+    """The settings of a training stage that determine its result, for `open_run_folder`.
 
-    Devices, threads, accumulation and recomputation are how it is computed, and so are the processes: a run that was
-    cut off goes on with others as long as it sees as many images in a step. What differs then is whose images a batch
-    norm sees together, and rounding.
+    Devices, threads, accumulation, recomputation and the number of processes are left out: they are how it is computed.
+    An interrupted run can resume with another number of processes if the number of images per step stays the same.
+    Results then differ by rounding, and by which images share a batch norm's statistics.
 
-    What only shows or saves is kept apart, under `shown`, and may change in a folder: how often figures are logged,
-    examples shown, test images predicted and states saved; and how often the stage validates where that does not choose
-    the best network, because the validation images are trained on and the last epoch is the best.
+    Settings that only show or save are kept apart, under `shown`, and may change in a folder: how often figures are
+    logged, examples shown, test images predicted and states saved. How often the stage validates is among them if it
+    also trains on the validation images: then the last epoch counts as the best.
 
     Args:
-        section: With `batch_size` and `device`.
-        processes: How many share a step, `batch_size` images each.
+        section: The stage's section, with `batch_size` and `device`.
+        processes: Number of processes that share a step, with `batch_size` images each.
     """
     settings = section.model_dump(mode="json", exclude={"accumulation", "memory_saving"})
     settings["images_per_step"] = settings.pop("batch_size") * processes
@@ -246,14 +247,14 @@ def training_settings(section: Section, *, processes: int) -> dict[str, Any]:
 
 
 def open_run_folder(path: Path, *, stage: str, settings: Mapping[str, Any], fabric: Fabric | None = None) -> RunFolder:
-    """Opens a stage's folder: makes a new one, or goes on in one of the same stage and settings.
+    """Opens a stage's folder: creates it, or resumes one of the same stage and settings.
 
     Args:
         path: The folder.
         stage: Name of the stage.
-        settings: Plain data that decides the result: the sections the stage reads, the seed, hashes of its inputs.
-        fabric: The stage's processes, where it can have several: the first one opens the folder and writes, the others
-            wait for that and touch nothing.
+        settings: Plain data that determines the result: the sections the stage reads, the seed, hashes of its inputs.
+        fabric: The stage's processes; None for a stage that always has one. The first one opens the folder and writes.
+            The others wait for it and write nothing.
 
     Raises:
         ValueError: The folder belongs to another stage or other settings, or holds files of unknown origin.
@@ -267,9 +268,9 @@ def open_run_folder(path: Path, *, stage: str, settings: Mapping[str, Any], fabr
 
 
 def _prepare(folder: RunFolder, settings: Mapping[str, Any], *, processes: int = 1) -> None:
-    """Makes the folder, or sees that it is of the same stage and settings; takes its lock."""
+    """Creates the folder, or checks that it has the same stage and settings; takes its lock."""
     wanted = _plain({"stage": folder.stage, "settings": settings})
-    # before anything is written, and again when nobody else can write there
+    # checked before anything is written, and again while the lock is held
     _check_origin(folder, wanted)
     folder.lock()
     try:
@@ -287,10 +288,11 @@ def _prepare(folder: RunFolder, settings: Mapping[str, Any], *, processes: int =
 
 
 def _check_origin(folder: RunFolder, wanted: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Refuses a folder of another stage or other settings, and one that is not a run's.
+    """Refuses a folder of another stage or other settings, and a folder that is not a run folder.
 
     Returns:
-        What its `config.yaml` holds; None for a new folder, and for one in which nothing but that file was begun.
+        The content of its `config.yaml`; None for a new folder, and for one whose run ended before that file was
+        written.
     """
     path, config_path = folder.path, folder.path / CONFIG_NAME
     if config_path.is_file() and has_content(path, besides=_OPENING_NAMES if _is_blank(config_path) else ()):
@@ -312,12 +314,12 @@ def _check_origin(folder: RunFolder, wanted: Mapping[str, Any]) -> dict[str, Any
 
 
 def _is_blank(path: Path) -> bool:
-    """Whether a file is empty, or nothing but zeros, as a power cut leaves it."""
+    """Whether a file is empty or holds only zeros, as after a power cut."""
     return not path.read_bytes().strip(b"\0 \r\n")
 
 
 def _deciding(config: Any, wanted: Any) -> Any:
-    """What of a folder's settings decides its result; in folders of older releases all stand side by side."""
+    """The settings that determine the result; folders of older releases hold all of them side by side."""
     if not isinstance(config, Mapping):
         return config
     asked = wanted if isinstance(wanted, Mapping) else {}
@@ -326,7 +328,7 @@ def _deciding(config: Any, wanted: Any) -> Any:
 
 
 def describe_environment() -> dict[str, Any]:
-    """What a run depends on besides its settings: machine, Python and library versions, threads, the code's commit."""
+    """What a run depends on besides its settings: machine, Python and library versions, threads, git commit."""
     versions: dict[str, str | None] = {}
     for name in _LIBRARIES:
         try:
@@ -360,7 +362,7 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """The value as YAML gives it back: lists for tuples, strings for paths."""
+    """The value as YAML returns it: lists for tuples, strings for paths."""
     return json.loads(json.dumps(value, default=str))
 
 

@@ -1,4 +1,4 @@
-"""How a training stage starts, whichever it is: what decides its result, a checked dataset, seeded generators."""
+"""The start of every training stage: the settings that determine its result, the check of its data, seeding."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,16 +22,16 @@ def stage_settings(
     origins: Mapping[str, str],
     **sections: Any,
 ) -> dict[str, Any]:
-    """What decides a training stage's result, for `open_run_folder`.
+    """The settings that determine a training stage's result, for `open_run_folder`.
 
     Args:
-        stage: Its name.
-        config: Its section.
-        fabric: Its processes.
-        seed: The experiment's.
-        dataset: What of the `dataset` section counts.
-        origins: Hashes of what it starts from, by role.
-        sections: What of other sections counts, by name.
+        stage: Name of the stage.
+        config: The stage's section.
+        fabric: The stage's processes.
+        seed: The experiment's seed.
+        dataset: Settings of the `dataset` section that affect the result.
+        origins: Hashes of the files it starts from, by role.
+        sections: Settings of other sections that affect the result, by section name.
     """
     return {
         "seed": seed,
@@ -48,17 +48,17 @@ def begin_stage(
     """Checks what a stage reads and seeds all random generators, unless the stage is done.
 
     Args:
-        run_folder: The stage's.
-        product: What it leaves in the end.
-        fabric: Its processes; the first one checks.
-        seed: The experiment's.
-        check: Refuses data that the stage cannot train on.
+        run_folder: The stage's run folder.
+        product: The file that a finished stage leaves.
+        fabric: The stage's processes; the first one checks.
+        seed: The experiment's seed.
+        check: Raises an error for data that the stage cannot train on.
 
     Returns:
-        Whether there is anything left to do.
+        Whether the stage has to run; False if it is finished.
 
     Raises:
-        ValueError: The data is refused, or the stage is done but its product is gone.
+        ValueError: The data is refused, or the stage is finished but its result is missing.
     """
     if run_folder.finished(product):
         return False

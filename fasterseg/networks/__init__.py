@@ -1,7 +1,6 @@
-"""Search space, operators, architectures and networks; knows of no other room than the ground floor.
+"""Search space, operators, architectures and networks; imports only `fasterseg.base`.
 
-The names below are fetched from their modules when they are asked for, so that the space's settings, the names of
-presets and the like can be had without PyTorch.
+The names below are imported from their modules on first use, so that settings and preset names need no PyTorch.
 """
 
 import importlib
@@ -25,18 +24,18 @@ if TYPE_CHECKING:
         count_parameters,
         measure_size,
     )
+    from fasterseg.networks.operator_specs import OperatorSpec
     from fasterseg.networks.resizing import Size, resize_bilinear
     from fasterseg.networks.space import SpaceConfig
-    from fasterseg.networks.specs import OperatorSpec
 
-_HOMES = {
+_MODULES = {
     "AnyArchitecture": "families",
     "Architecture": "architecture",
     "CellChoice": "architecture",
     "DeployedNetwork": "network",
     "DerivedNetwork": "derived",
     "Network": "network",
-    "OperatorSpec": "specs",
+    "OperatorSpec": "operator_specs",
     "SegmentationLogits": "network",
     "Size": "resizing",
     "SpaceConfig": "space",
@@ -75,6 +74,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -1,7 +1,7 @@
 """A derived architecture as plain data: which cells each branch runs, at which stride and width.
 
-It is what a search hands to training: frozen, versioned, JSON both ways, and enough to build the derived network and
-to list its operator specifications without building it.
+A search writes it and training reads it, as versioned JSON. It suffices to build the derived network, and to list the
+network's operator specifications without building it.
 """
 
 import json
@@ -30,9 +30,9 @@ class CellChoice:
 
     Attributes:
         operator: Registered name of the operator.
-        scale: Output stride of the map the cell reads (8, 16 or 32).
-        stride: 1 keeps the map, 2 takes it to twice the output stride.
-        width: Width multiplier of the map the cell puts out; a branch's last cell puts out the head width.
+        scale: Output stride of the cell's input (8, 16 or 32).
+        stride: 1 keeps the output stride, 2 doubles it.
+        width: Width multiplier of the cell's output; the head width for a branch's last cell.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -44,7 +44,7 @@ class CellChoice:
 
     @property
     def out_scale(self) -> int:
-        """Output stride of the map the cell puts out."""
+        """Output stride of the cell's output."""
         return self.scale * self.stride
 
 
@@ -60,7 +60,7 @@ class Architecture:
         shared_cells: How many leading cells the branches have in common; they run once.
 
     Raises:
-        ValueError: The branches do not chain up (see `_problems`).
+        ValueError: The cells do not fit each other, or a width or a count is invalid.
     """
 
     base_channels: Annotated[Whole, Field(ge=1, le=4096)]

@@ -1,8 +1,8 @@
-"""What the baselines have in common: architectures as plain data, and networks that can train in less memory.
+"""What the baselines have in common: architectures as plain data, and gradient checkpointing.
 
-Less memory is gradient checkpointing: a training step keeps the maps between a few segments and computes the rest again
-in its backward pass. The second computation leaves the batch norms' statistics alone, so gradients, running statistics
-and counters are those of a step without it.
+Gradient checkpointing saves memory: the forward pass keeps only the maps between a few segments, and the backward pass
+recomputes the rest. The recomputation does not update the batch norms' running statistics. So gradients, running
+statistics and counters equal those of a step without checkpointing.
 """
 
 from collections.abc import Callable, Iterator
@@ -30,7 +30,7 @@ class BaselineArchitecture:
         width_factor: Multiplier of all channel counts, in (0, 1].
 
     Raises:
-        ValueError: A field has a value that is not possible.
+        ValueError: A field has an invalid value.
     """
 
     FORMAT: ClassVar[str]
@@ -61,7 +61,7 @@ class BaselineArchitecture:
             source: What an error message calls the data, such as its file.
 
         Raises:
-            ValueError: The data is of another format or version, incomplete, or has fields that are not possible.
+            ValueError: The data is of another format or version, incomplete, or has invalid fields.
         """
         if not isinstance(data, dict) or data.get("format") != cls.FORMAT:
             raise ValueError(f"{source} is not an architecture of format '{cls.FORMAT}'")
@@ -80,11 +80,11 @@ class BaselineArchitecture:
 
 
 class BaselineNetwork(Network):
-    """Base of the baselines.
+    """Base class of the baselines.
 
     Attributes:
-        memory_saving: Whether a training step computes the inside of the network's segments again in its backward
-            pass instead of keeping it.
+        memory_saving: Whether the backward pass recomputes the activations inside the network's segments instead of
+            keeping them.
     """
 
     memory_saving: bool = False

@@ -1,4 +1,4 @@
-"""How many channels a map has: the one place where a stride, the base channels and a width multiplier meet."""
+"""The channel count of a map, from its output stride, the base channels and a width multiplier."""
 
 import math
 from typing import Literal
@@ -10,7 +10,7 @@ STEM_KINDS: tuple[StemKind, ...] = ("deep", "plain")
 
 
 def make_divisible(channels: float, divisor: int = CHANNEL_DIVISOR) -> int:
-    """Rounds a channel count to a multiple of `divisor`, never below 90 % of what was asked for.
+    """Rounds a channel count to a multiple of `divisor`, never below 90 % of `channels`.
 
     Source: slimmable networks (Yu et al., ICLR 2019), which took it from MobileNet.
     """
@@ -24,5 +24,5 @@ def cell_channels(output_stride: int, base_channels: int, width: float) -> int:
 
 
 def fusion_channels(scale: int, base_channels: int, width: float) -> int:
-    """Channels of the stem's and the fusion's maps, which round plainly: `scale * base_channels * width`."""
+    """Channels of the stem's and the fusion's maps: `scale * base_channels * width`, rounded to an integer."""
     return max(1, math.floor(scale * base_channels * width + 0.5))

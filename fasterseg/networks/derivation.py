@@ -1,9 +1,9 @@
-"""From architecture parameters to an `Architecture`, and the rules that every derived network keeps, in plain NumPy.
+"""Derives an `Architecture` from architecture parameters, by rules that every derived network fulfils; NumPy only.
 
-Two path rules share everything else. `most_probable` is ours: the most probable path on the supernet's lattice of
-layers and output strides. `published` is the released program's, needed to read its files; it differs in three ways
-that are kept on purpose (see `published_path`). The search derives through here, and so does the import of released
-files; random networks (`sampling`) are held to the same rules.
+There are two path rules. `most_probable`, the default, takes the most probable path on the supernet's lattice of layers
+and output strides. `published` is the rule of the released program, needed to read its files; its three differences are
+kept on purpose (see `published_path`). The search and the import of released files both use this module. Random
+networks (`sampling`) fulfil the same rules.
 
 Source: FasterSeg, section 3.2, and its released program.
 """
@@ -39,7 +39,7 @@ def parent_row(layer: int, stride: int) -> int:
 
 
 def width_row(layer: int, stride: int) -> int:
-    """The row of `ArchitectureLogits.widths[stride]` that belongs to the map which enters the cell at a layer >= 1."""
+    """The row of `ArchitectureLogits.widths[stride]` that belongs to the input of the cell at a layer >= 1."""
     return layer - max(1, first_layer(stride))
 
 
@@ -73,7 +73,7 @@ def derive_architecture(
     ends: Branches,
     path_rule: PathRule = "most_probable",
 ) -> Architecture:
-    """The architecture that the parameters favour.
+    """The architecture that the parameters select.
 
     Args:
         logits: Parameters of one architecture set.
@@ -94,14 +94,14 @@ def path_of(downs: Sequence[int], layers: int) -> Path:
     """The output stride that each layer of a branch reads.
 
     Args:
-        downs: The layers whose cell takes the map to twice the stride.
+        downs: The layers whose cell doubles the output stride.
         layers: Layers of the space.
     """
     return tuple(STRIDES[sum(down < layer for down in downs)] for layer in range(layers))
 
 
 def minimum_cells(layers: int, end: int) -> int:
-    """How many cells a branch keeps at least when skips are left out: a third, and two more for each down.
+    """The smallest number of cells of a branch, skips left out: a third of the layers, and two for each down.
 
     Source: the released program's decoding (round(L / 3) + 2 · stride index of the end).
     """
@@ -109,16 +109,16 @@ def minimum_cells(layers: int, end: int) -> int:
 
 
 def stretches(path: Path) -> list[range]:
-    """The layers after each down of a path, up to the next down or the end; what is before the first is none."""
+    """The layers after each down of a path, up to the next down or the end; none before the first down."""
     downs = [layer for layer in range(len(path) - 1) if path[layer + 1] > path[layer]]
     return [range(start + 1, stop) for start, stop in itertools.pairwise([*downs, len(path)])]
 
 
 def keeps_rules(path: Path, operators: Sequence[str]) -> bool:
-    """Whether the operators along a path are such as a derivation leaves.
+    """Whether the operators along a path fulfil the rules of a derived network.
 
-    The branch keeps its minimum of cells, no cell that goes down is a skip, and in each stretch after a down at least
-    one cell is none. What is before the first down may be all skips.
+    The branch has its minimum number of cells. No cell that goes down is a skip. Each stretch after a down has at least
+    one cell that is not a skip. Before the first down, all cells may be skips.
 
     Args:
         path: The output stride that each layer reads.
@@ -126,16 +126,16 @@ def keeps_rules(path: Path, operators: Sequence[str]) -> bool:
     """
     if sum(operator != SKIP for operator in operators) < minimum_cells(len(path), path[-1]):
         return False
-    behind_downs = stretches(path)
-    if any(operators[stretch.start - 1] == SKIP for stretch in behind_downs):
+    after_downs = stretches(path)
+    if any(operators[stretch.start - 1] == SKIP for stretch in after_downs):
         return False
-    return not any(stretch and all(operators[layer] == SKIP for layer in stretch) for stretch in behind_downs)
+    return not any(stretch and all(operators[layer] == SKIP for layer in stretch) for stretch in after_downs)
 
 
 def branch_cells(
     path: Path, operators: Sequence[str], map_widths: Mapping[int, float], *, end_width: float
 ) -> tuple[CellChoice, ...]:
-    """The cells of a branch: a layer that is left out takes the width of its own output with it.
+    """The cells of a branch; a layer that is left out also drops its output's width.
 
     Args:
         path: The output stride that each layer reads.
@@ -154,7 +154,7 @@ def branch_cells(
 
 
 def assemble(space: SpaceConfig, branches: list[tuple[CellChoice, ...]], *, end_width: float) -> Architecture:
-    """The architecture of finished branches: what they have in common from the first cell on is shared.
+    """The architecture of finished branches; the leading cells that they have in common are shared.
 
     The last cell of a branch is never shared.
     """
@@ -205,10 +205,10 @@ def derive_branches(
 
 
 def most_probable_path(parents: Mapping[int, Scores], *, end: int, layers: int) -> Path:
-    """The output stride of each layer on the most probable way to the last layer's cell of stride `end`.
+    """The output stride of each layer on the most probable path to the last layer's cell of stride `end`.
 
     Every cell chooses its parent independently, so this is a shortest path (Viterbi) over the lattice. Of two equally
-    probable ways the one that keeps its stride longer at the end wins.
+    probable paths, the one that keeps its stride longer at the end wins.
     """
     log_probability = {
         stride: np.log(np.maximum(softmax(scores.astype(np.float64)), 1e-300)) for stride, scores in parents.items()
@@ -223,9 +223,9 @@ def most_probable_path(parents: Mapping[int, Scores], *, end: int, layers: int) 
             if layer > first_layer(stride):
                 row = log_probability[stride][parent_row(layer, stride)]
                 keep, down = float(row[FROM_KEEP]), float(row[FROM_DOWN])
-            ways = [(best[stride // 2], down)] + ([(best[stride], keep)] if stride in best else [])
-            scored = [(score + step, (*path, stride)) for (score, path), step in ways]
-            reached[stride] = max(reversed(scored), key=lambda way: way[0])
+            options = [(best[stride // 2], down)] + ([(best[stride], keep)] if stride in best else [])
+            scored = [(score + step, (*path, stride)) for (score, path), step in options]
+            reached[stride] = max(reversed(scored), key=lambda option: option[0])
         best = reached
     return best[end][1]
 
@@ -238,7 +238,7 @@ def published_path(parents: Mapping[int, Scores], *, end: int, layers: int) -> P
     1 and 2 when there is no such pair), and the caller softmaxes the parameters once more for each branch.
 
     Args:
-        parents: Parent scores as often through a softmax as branches were derived, this one included.
+        parents: Parent scores after one softmax for each branch derived so far, this one included.
         end: Output stride of the branch's end.
         layers: Layers of the space.
     """
@@ -259,7 +259,7 @@ def published_path(parents: Mapping[int, Scores], *, end: int, layers: int) -> P
 def _choose_operators(operators: Mapping[int, Scores], path: Path, names: Sequence[str]) -> list[str]:
     """The operator of each layer of a path; a skip is a layer that is left out.
 
-    Skips that must not be left out lose their score in `operators`, for this branch and for later ones.
+    The score of a skip that must not be left out is set to -inf in `operators`, for this branch and later ones.
     """
     candidates = _prunable_skips(operators, path)
     _keep_one_in_each_stretch(operators, path, candidates)
@@ -289,7 +289,7 @@ def _keep_one_in_each_stretch(operators: Mapping[int, Scores], path: Path, skips
     """Turns the least certain skip of a stretch that is all skips into an operator."""
     for stretch in stretches(path):
         if stretch and all(layer in skips for layer in stretch):
-            # of equally certain ones the last, as in the released program
+            # of equally certain skips the last, as in the released program
             layer = min(reversed(stretch), key=lambda candidate: skips[candidate])
             operators[path[layer]][operator_row(layer, path[layer]), SKIP_INDEX] = -np.inf
 

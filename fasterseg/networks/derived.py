@@ -1,7 +1,7 @@
-"""The derived network: an `Architecture` as plain modules, and the same as a list of operator specifications.
+"""The derived network: an `Architecture` as plain modules, and as a list of operator specifications.
 
-Both come from one walk over the architecture, which keeps the network that is predicted and the network that is
-trained the same.
+Both read their channel counts from the same functions, so that the network whose latency is predicted is the network
+that is trained.
 """
 
 from collections.abc import Iterator
@@ -13,10 +13,17 @@ from fasterseg.networks.architecture import Architecture, CellChoice
 from fasterseg.networks.channels import cell_channels
 from fasterseg.networks.heads import BranchFusion, Head, Stem, fused_channels, stem_channels
 from fasterseg.networks.network import Network, SegmentationLogits
+from fasterseg.networks.operator_specs import (
+    CellSpec,
+    ConvNormActSpec,
+    HeadSpec,
+    OperatorSpec,
+    ResizeSpec,
+    input_fields,
+)
 from fasterseg.networks.operators import Conv2x, ConvNormAct, operator_class
 from fasterseg.networks.resizing import Size, strided
 from fasterseg.networks.space import STRIDES
-from fasterseg.networks.specs import CellSpec, ConvNormActSpec, HeadSpec, OperatorSpec, ResizeSpec, input_fields
 
 
 def _branch_channels(architecture: Architecture, branch: tuple[CellChoice, ...]) -> list[int]:
@@ -40,8 +47,8 @@ class DerivedNetwork(Network):
         num_classes: Channels of the logits.
 
     Shape:
-        (N, 3, H, W) normalised RGB to main logits at stride 8; in training mode auxiliary logits at stride 16 and 32
-        as far as a branch ends or passes there.
+        (N, 3, H, W) normalised RGB to main logits at stride 8; in training mode also auxiliary logits at those of
+        strides 16 and 32 that a branch reaches.
 
     Source: FasterSeg, sections 3.1 and 3.4.
     """
@@ -177,7 +184,7 @@ def fusion_specs(
 
 
 def tail_specs(channels: int, num_classes: int, *, input_size: Size) -> tuple[OperatorSpec, ...]:
-    """Feature fusion module, head and final resize behind the concatenated branches."""
+    """Feature fusion module, head and final resize after the concatenated branches."""
     size = strided(input_size, STRIDES[0])
     fields = input_fields(channels, size)
     return (

@@ -1,7 +1,7 @@
-"""The families of networks: searched, ICNet, PSPNet, pruned. What takes one architecture takes all, through here.
+"""The families of networks: searched, ICNet, PSPNet, pruned. The functions here take architectures of any family.
 
-An architecture is frozen plain data. Its JSON opens with a `format`, which names the family; from there on trainer,
-table, export and comparison see only `Network` and `OperatorSpec`.
+An architecture is frozen plain data, whose JSON names the family as its `format`. Trainer, latency table, export and
+comparison use only the interfaces `Network` and `OperatorSpec`.
 """
 
 from collections.abc import Callable
@@ -16,10 +16,10 @@ from fasterseg.networks.architecture import Architecture
 from fasterseg.networks.derived import DerivedNetwork, derived_specs
 from fasterseg.networks.icnet import ICNetArchitecture
 from fasterseg.networks.network import Network
+from fasterseg.networks.operator_specs import OperatorSpec
 from fasterseg.networks.pruned import PrunedArchitecture, read_channels
 from fasterseg.networks.pspnet import PSPNetArchitecture
 from fasterseg.networks.resizing import Size
-from fasterseg.networks.specs import OperatorSpec
 
 AnyArchitecture = Architecture | ICNetArchitecture | PSPNetArchitecture | PrunedArchitecture
 
@@ -49,7 +49,7 @@ def build_network(architecture: AnyArchitecture, num_classes: int) -> Network:
     """The network that an architecture describes, with fresh weights, in training mode.
 
     Args:
-        architecture: Of any family.
+        architecture: Architecture of any family.
         num_classes: Channels of the logits.
     """
     if isinstance(architecture, Architecture):
@@ -61,7 +61,7 @@ def network_specs(architecture: AnyArchitecture, num_classes: int, *, input_size
     """The operator specifications of one evaluation of the network that an architecture describes.
 
     Args:
-        architecture: Of any family.
+        architecture: Architecture of any family.
         num_classes: Channels of the logits.
         input_size: (height, width) of the image.
     """
@@ -73,7 +73,7 @@ def network_specs(architecture: AnyArchitecture, num_classes: int, *, input_size
 
 
 def architecture_from_dict(data: Any, source: str = "architecture") -> AnyArchitecture:
-    """The architecture that its `to_dict` wrote, of whichever family.
+    """The architecture, of any family, that `to_dict` wrote.
 
     Args:
         data: Parsed JSON.

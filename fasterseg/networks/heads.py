@@ -1,6 +1,6 @@
 """The parts around the cells: stem, prediction head, and the fusion of a branch's maps up to stride 8.
 
-The supernet and the derived networks use these classes as they are, at plain widths.
+The supernet and the derived networks use the same classes; these parts are not slimmable.
 """
 
 from collections.abc import Sequence
@@ -88,13 +88,13 @@ class FusionStep(nn.Module):
 
 
 class BranchFusion(nn.Module):
-    """Brings a branch's end up to stride 8 over its last maps of every smaller stride.
+    """Fuses a branch's last maps of every output stride into one map at stride 8.
 
     Args:
         base_channels: F of the search space.
         width: The head width multiplier.
-        map_channels: Channels of the branch's maps from its end (largest stride) up to stride 8; one entry for
-            a branch that ends at stride 8, which passes through.
+        map_channels: Channels of the branch's maps from its end (largest stride) up to stride 8; one entry for a branch
+            that ends at stride 8, which is returned unchanged.
 
     Source: FasterSeg, section 3.1; every concatenation is [deep, shallow].
     """

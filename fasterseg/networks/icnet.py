@@ -1,7 +1,7 @@
 """ICNet: three branches of rising cost on images of falling size, fused from the coarsest up.
 
-The backbone runs as a whole on the quarter-size image and up to layer2 on the half-size one; what the public port
-computes beyond that on the half-size image is used by nothing and is left out here.
+The whole backbone runs on the quarter-size image, and its part up to layer2 on the half-size image. The public port
+also runs layer3 and layer4 on the half-size image; nothing uses their output, so they are left out here.
 """
 
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from fasterseg.networks.baseline import BaselineArchitecture, BaselineNetwork
 from fasterseg.networks.network import SegmentationLogits
+from fasterseg.networks.operator_specs import ClassifierSpec, OperatorSpec, ResizeSpec, chain_specs, input_fields
 from fasterseg.networks.operators import ConvNormAct
 from fasterseg.networks.pyramid import PyramidSum, PyramidSumSpec
 from fasterseg.networks.resizing import Size, map_size, resize_bilinear, strided
@@ -25,7 +26,6 @@ from fasterseg.networks.resnet import (
     resnet_channels,
     scaled_channels,
 )
-from fasterseg.networks.specs import ClassifierSpec, OperatorSpec, ResizeSpec, chain_specs, input_fields
 
 DILATIONS: Dilations = ((1, 2, 2, 2, 2, 2), (2, 4, 4))
 _DETAIL_CHANNELS = (32, 32, 64)
@@ -78,7 +78,7 @@ class ICNet(BaselineNetwork):
         num_classes: Channels of the logits.
 
     Attributes:
-        backbone: What ImageNet weights go into; every other part is new.
+        backbone: The ResNet50, which ImageNet weights are for.
 
     Shape:
         (N, 3, H, W) normalised RGB to main logits at stride 4; in training mode auxiliary logits at stride 8 and 16.
@@ -131,12 +131,12 @@ class ICNet(BaselineNetwork):
         return fused
 
     def _fuse8(self, fused16: torch.Tensor, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        # the fusion reads what fusion16 made: reading the half-size branch would leave layer3 and layer4 untrained
+        # the fusion reads fusion16's output: reading the half-size branch would leave layer3 and layer4 untrained
         fused: tuple[torch.Tensor, torch.Tensor] = self.fusion8(fused16, self.detail(image))
         return fused
 
     def operator_specs(self, input_size: Size) -> tuple[OperatorSpec, ...]:
-        """See `Network.operator_specs`; the sums of the fusions are no operators of their own."""
+        """See `Network.operator_specs`; the additions in the fusions are not listed."""
         sizes = {stride: strided(input_size, stride) for stride in (1, 2, 4, 8, 16, 32)}
         coarse_channels, fused_channels = self.fusion16.low.conv.in_channels, self.fusion8.low.conv.in_channels
         return (

@@ -1,4 +1,4 @@
-"""What every network has in common, searched or hand-designed: logits out, operator specifications, its size."""
+"""The interface of every network, searched or hand-designed: logits, operator specifications, size."""
 
 from typing import NamedTuple
 
@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from fasterseg.networks.operator_specs import OperatorSpec
 from fasterseg.networks.resizing import Size, map_size, resize_bilinear
-from fasterseg.networks.specs import OperatorSpec
 
 
 class SegmentationLogits(NamedTuple):
@@ -15,7 +15,7 @@ class SegmentationLogits(NamedTuple):
 
     Attributes:
         main: The logits that predictions are made from.
-        auxiliary: Logits of the training-only heads, in the network's own order; empty in evaluation.
+        auxiliary: Logits of the training-only heads, in the order of `Network.auxiliary_scales`; empty in evaluation.
 
     Shape:
         main: (N, num_classes, H / stride, W / stride), floating point, any range; auxiliary likewise.
@@ -26,7 +26,7 @@ class SegmentationLogits(NamedTuple):
 
 
 class Network(nn.Module):
-    """Base of all segmentation networks: whatever takes one takes all.
+    """Base class of all segmentation networks.
 
     Attributes:
         num_classes: Channels of the logits.
@@ -44,7 +44,7 @@ class Network(nn.Module):
         raise NotImplementedError
 
     def operator_specs(self, input_size: Size) -> tuple[OperatorSpec, ...]:
-        """What one evaluation of an image of (height, width) runs, the final resize to the image's size included."""
+        """The operators of one evaluation of an image of (height, width), with the final resize to its size."""
         raise NotImplementedError
 
 
@@ -66,10 +66,10 @@ class DeployedNetwork(nn.Module):
 
 
 class NetworkSize(NamedTuple):
-    """How big a network is.
+    """The size of a network.
 
     Attributes:
-        parameters: Trainable values of what runs in evaluation and of the auxiliary heads.
+        parameters: Number of trainable parameters, auxiliary heads included.
         macs: Multiply-accumulates of the convolutions and matrix products of one evaluation.
     """
 
@@ -83,7 +83,7 @@ class NetworkSize(NamedTuple):
 
 
 def count_parameters(module: nn.Module) -> int:
-    """The number of trainable values of a module, auxiliary heads included."""
+    """The number of trainable parameters of a module, auxiliary heads included."""
     return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
 
 
@@ -91,7 +91,7 @@ def count_macs(module: nn.Module, input_size: Size) -> int:
     """Multiply-accumulates of one evaluation of a single image of (height, width).
 
     Counts convolutions and matrix products (`torch.utils.flop_counter` counts two operations for each); batch norm,
-    activation and resizing are not counted. The module is evaluated in evaluation mode and left as it was.
+    activation and resizing are not counted. The module runs in evaluation mode; its previous mode is restored.
     """
     parameter = next(module.parameters())
     image = torch.zeros((1, 3, *input_size), device=parameter.device, dtype=parameter.dtype)

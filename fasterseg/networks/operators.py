@@ -35,7 +35,7 @@ class Operator(nn.Module):
         self.out_channels = out_channels
         self.stride = stride
         self.compose(layers)
-        # a plain list, found once: the supernet sets widths a thousand times in a step
+        # a plain list, collected once: the supernet sets widths about a thousand times per step
         self._slimmable = [module for module in self.modules() if isinstance(module, SlimmableConv2d)]
 
     def compose(self, layers: LayerFactory) -> None:
@@ -48,7 +48,7 @@ class Operator(nn.Module):
         return self.stride
 
     def convolve(self, feature: torch.Tensor) -> torch.Tensor:
-        """Everything up to the last convolution, whose result `finish` takes."""
+        """Runs (N, C, H, W) up to and including the last convolution; `finish` takes the result."""
         raise NotImplementedError
 
     @property
@@ -57,10 +57,10 @@ class Operator(nn.Module):
         raise NotImplementedError
 
     def finish(self, convolved: torch.Tensor, size: Size) -> torch.Tensor:  # noqa: ARG002 - zoomed operators need it
-        """The last batch norm and ReLU.
+        """Applies the last batch norm and ReLU.
 
         Args:
-            convolved: What `convolve` gave.
+            convolved: The output of `convolve`, (N, out_channels, H, W).
             size: (height, width) of the operator's input.
         """
         return functional.relu(self.last_norm(convolved), inplace=True)
@@ -70,10 +70,10 @@ class Operator(nn.Module):
         return self.finish(self.convolve(feature), map_size(feature))
 
     def set_out_channels(self, out_channels: int) -> None:
-        """Sets how many channels a slimmable operator puts out from now on; its input decides the rest itself."""
+        """Sets the number of output channels of a slimmable operator; its input channels follow from its input."""
         for conv in self._slimmable:
             active = out_channels * conv.out_channels // self.out_channels
-            if conv.active_out_channels != active:  # to read an attribute of a module is quick, to set it is not
+            if conv.active_out_channels != active:  # reading a module's attribute is fast, setting it is slow
                 conv.active_out_channels = active
 
 
@@ -81,7 +81,7 @@ _REGISTRY: dict[str, type[Operator]] = {}
 
 
 def register_operator(name: str) -> Callable[[type[Operator]], type[Operator]]:
-    """Class decorator that makes an operator known under `name` to search spaces, specifications and files.
+    """Class decorator that registers an operator under `name` for search spaces, specifications and files.
 
     Raises:
         ValueError: The name is taken.
@@ -135,8 +135,8 @@ class Skip(Operator):
     """The cheapest way through a cell.
 
     Stride 2 is the factorised reduction: two 1×1 convolutions of half the channels, the second on the input shifted by
-    one pixel. Stride 1 is a 1×1 convolution; it stands in the supernet and in a branch's last layer only, elsewhere
-    a derived network leaves the layer out, which is the identity.
+    one pixel. Stride 1 is a 1×1 convolution in the supernet. A derived network leaves the layer out instead, which is
+    the identity.
     """
 
     def compose(self, layers: LayerFactory) -> None:
@@ -153,7 +153,7 @@ class Skip(Operator):
             output: torch.Tensor = self.conv1(feature)
             return output
         height, width = map_size(feature)
-        # an odd map has no pixel beyond its last one: a zero row or column lets both halves round up alike
+        # an odd size is padded by a zero row or column, so that both halves round up to the same size
         padded = functional.pad(feature, (0, width % 2, 0, height % 2)) if height % 2 or width % 2 else feature
         return torch.cat([self.conv1(feature), self.conv2(padded[:, :, 1:, 1:])], dim=1)
 
@@ -184,10 +184,10 @@ class Conv(Operator):
 
 
 class ZoomedOperator(Operator):
-    """Base of the operators that work at half resolution and resize back at stride 1 ("zoomed convolutions").
+    """Base of operators that work at half resolution and, at stride 1, resize back ("zoomed convolutions").
 
-    At half resolution they run the operator that they also derive from, without its stride. Their `convolve` takes the
-    input at half size, which several operators can share.
+    At half resolution they run the operator that is their second base class, without its stride. Their `convolve` takes
+    the input at half size, so that several operators can share one resized input.
     """
 
     @property
@@ -201,7 +201,7 @@ class ZoomedOperator(Operator):
         return self.finish(self.convolve(resize_bilinear(feature, halved(size))), size)
 
     def finish(self, convolved: torch.Tensor, size: Size) -> torch.Tensor:
-        """The last batch norm, the resize back at stride 1, ReLU; see `Operator.finish`."""
+        """Applies the last batch norm, at stride 1 the resize back, and ReLU; see `Operator.finish`."""
         normalised = self.last_norm(convolved)
         return functional.relu(resize_bilinear(normalised, size) if self.stride == 1 else normalised, inplace=True)
 

@@ -1,6 +1,6 @@
 """Named architectures that come with the toolkit, as data files: the released FasterSeg networks and the baselines.
 
-A preset is the path of a file like any other architecture, so whatever takes a file takes a name as well.
+A preset is an architecture file like any other, so whatever takes a file also takes the name of a preset.
 """
 
 from pathlib import Path
@@ -44,7 +44,7 @@ def load_preset(name: str) -> "AnyArchitecture":
 
 def resolve_architecture(name_or_path: str | Path) -> "AnyArchitecture":
     """The architecture in a file or of a preset; see `architecture_path` and `load_architecture`."""
-    # the families need PyTorch, which a command line that only names the presets does without
+    # imported here because it needs PyTorch, and `--help` lists the presets without PyTorch
     from fasterseg.networks.families import load_architecture
 
     return load_architecture(architecture_path(name_or_path))

@@ -1,11 +1,11 @@
 """Pruned networks: another family's architecture with fewer channels in some of its layers.
 
-A pruned network is the base's own network whose convolutions and batch norms were exchanged for smaller plain ones, so
-it trains, exports and is timed like any other. Its channel counts stand in the architecture, layer by layer.
+A pruned network is the base architecture's network with smaller convolutions and batch norms, so it trains, exports and
+is timed like any other. The architecture holds its channel counts, layer by layer.
 
-Operator specifications of a pruned searched network are read off its layers, whose channels no architecture gives.
-What still is a plain operator is listed as one, so that a latency table of the search space knows it; the rest has
-kinds of its own.
+The operator specifications of a pruned searched network are read off its layers. A layer that still equals a plain
+operator is listed as that operator, so that the search space's latency table covers it. Other layers have the kinds
+`pruned_cell` and `pruned_head`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,11 +19,18 @@ from fasterseg.networks.derived import DerivedNetwork
 from fasterseg.networks.heads import BranchFusion, FusionStep, Head, head_channels
 from fasterseg.networks.icnet import ICNetArchitecture
 from fasterseg.networks.network import Network
+from fasterseg.networks.operator_specs import (
+    CellSpec,
+    ConvNormActSpec,
+    HeadSpec,
+    OperatorSpec,
+    ResizeSpec,
+    input_fields,
+)
 from fasterseg.networks.operators import Conv2x, ConvNormAct, Operator, operator_class
 from fasterseg.networks.pspnet import PSPNetArchitecture
 from fasterseg.networks.resizing import Size, halved, strided
 from fasterseg.networks.space import STRIDES
-from fasterseg.networks.specs import CellSpec, ConvNormActSpec, HeadSpec, OperatorSpec, ResizeSpec, input_fields
 
 BaseArchitecture = Architecture | ICNetArchitecture | PSPNetArchitecture
 FORMAT_VERSION = 1
@@ -35,12 +42,12 @@ class PrunedArchitecture:
     """A base architecture and the channel counts of the layers that differ from it.
 
     Attributes:
-        base: What was pruned.
+        base: The architecture before pruning.
         channels: For every layer that differs, its name in the network and its channel counts: (in, out) of a
             convolution, (channels,) of a batch norm.
 
     Raises:
-        ValueError: A count is not possible.
+        ValueError: A channel count is invalid.
     """
 
     FORMAT: ClassVar[str] = "pruned-architecture"
@@ -67,7 +74,7 @@ class PrunedArchitecture:
         return network
 
     def _shrink(self, network: Network) -> None:
-        """Exchanges the layers of a network of the base architecture for fresh ones of the pruned sizes."""
+        """Replaces layers of a network of the base architecture by new layers of the pruned sizes."""
         layers = dict(network.named_modules())
         for name, counts in self.channels:
             layer = layers.get(name)
@@ -97,7 +104,7 @@ class PrunedArchitecture:
 
 
 class PrunableDerivedNetwork(DerivedNetwork):
-    """A derived network whose specifications are read off its layers, of whichever sizes they are."""
+    """A derived network whose specifications are read off its layers, which may be pruned."""
 
     def operator_specs(self, input_size: Size) -> tuple[OperatorSpec, ...]:
         """See `Network.operator_specs`."""
@@ -112,7 +119,7 @@ def build_base(base: BaseArchitecture, num_classes: int) -> Network:
 
 
 def base_architecture(architecture: BaseArchitecture | PrunedArchitecture) -> BaseArchitecture:
-    """What an architecture was before it was pruned, if it was."""
+    """The architecture before pruning; an unpruned architecture itself."""
     return architecture.base if isinstance(architecture, PrunedArchitecture) else architecture
 
 
@@ -122,7 +129,7 @@ def pruned_architecture(base: BaseArchitecture, network: Network, original: Netw
     Args:
         base: The architecture of `original`.
         network: The network after pruning.
-        original: A network of the base architecture, such as one without memory for its weights.
+        original: A network of the base architecture, such as one on the meta device.
     """
     before = layer_channels(original)
     after = layer_channels(network)
@@ -144,7 +151,7 @@ def read_channels(data: Any, source: str) -> tuple[tuple[str, tuple[int, ...]], 
     """The channel counts in the plain data of a pruned architecture.
 
     Args:
-        data: What stands under `channels`.
+        data: The value of `channels`.
         source: What an error message calls the data.
 
     Raises:
@@ -174,7 +181,7 @@ def _resized(layer: nn.Module, in_channels: int, out_channels: int) -> nn.Conv2d
 
 @dataclass(frozen=True, kw_only=True)
 class PrunedCellSpec(OperatorSpec):
-    """A cell's operator whose first convolution does not have the channels that its kind gives it."""
+    """A cell's operator whose first convolution has pruned output channels."""
 
     kind: ClassVar[str] = "pruned_cell"
     operator: str
@@ -184,11 +191,11 @@ class PrunedCellSpec(OperatorSpec):
 
     def build(self) -> nn.Module:
         """See `OperatorSpec.build`."""
-        # even counts, as the factorised reduction halves them; every layer is exchanged
+        # an even count, because the factorised reduction halves it; every layer is then replaced
         cell = operator_class(self.operator)(self.in_channels, 2 * self.out_channels, stride=self.stride)
         first = _resized(cell.get_submodule("conv1"), self.in_channels, self.first_channels)
         cell.add_module("conv1", first)
-        if hasattr(cell, "norm"):  # a skip: its convolutions stand side by side
+        if hasattr(cell, "norm"):  # a skip: its convolutions run in parallel
             cell.add_module("norm", nn.BatchNorm2d(self.out_channels))
             if hasattr(cell, "conv2"):
                 second = self.out_channels - self.first_channels
@@ -203,7 +210,7 @@ class PrunedCellSpec(OperatorSpec):
 
 @dataclass(frozen=True, kw_only=True)
 class PrunedHeadSpec(OperatorSpec):
-    """A prediction head whose inner channels do not follow from its input."""
+    """A prediction head with pruned hidden channels."""
 
     kind: ClassVar[str] = "pruned_head"
     hidden_channels: int
@@ -259,8 +266,8 @@ def _cell_spec(cell: Operator, name: str, size: Size) -> OperatorSpec:
     convolutions = [module for module in cell.children() if isinstance(module, nn.Conv2d)]
     norms = [module for module in cell.children() if isinstance(module, nn.BatchNorm2d)]
     in_channels, first, out = convolutions[0].in_channels, convolutions[0].out_channels, norms[-1].num_features
-    side_by_side = len(norms) < len(convolutions)
-    plain = 2 * first == out if side_by_side else first == out
+    in_parallel = len(norms) < len(convolutions)
+    plain = 2 * first == out if in_parallel else first == out
     if plain:
         return CellSpec(**input_fields(in_channels, size), operator=name, out_channels=out, stride=cell.stride)
     return PrunedCellSpec(

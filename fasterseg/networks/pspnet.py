@@ -8,11 +8,11 @@ from torch import nn
 
 from fasterseg.networks.baseline import BaselineArchitecture, BaselineNetwork
 from fasterseg.networks.network import SegmentationLogits
+from fasterseg.networks.operator_specs import ClassifierSpec, ConvNormActSpec, OperatorSpec, ResizeSpec
 from fasterseg.networks.operators import ConvNormAct
 from fasterseg.networks.pyramid import PYRAMID_BINS, PyramidPooling, PyramidStage, PyramidStageSpec
 from fasterseg.networks.resizing import Size, strided
 from fasterseg.networks.resnet import STAGES, Dilations, ResNet, resnet_channels, scaled_channels
-from fasterseg.networks.specs import ClassifierSpec, ConvNormActSpec, OperatorSpec, ResizeSpec
 
 DILATIONS: Dilations = ((2,) * 6, (4,) * 3)
 DROPOUT = 0.1
@@ -63,7 +63,7 @@ class PSPNet(BaselineNetwork):
         num_classes: Channels of the logits.
 
     Attributes:
-        backbone: What ImageNet weights go into; every other part is new.
+        backbone: The ResNet50, which ImageNet weights are for.
 
     Shape:
         (N, 3, H, W) normalised RGB to main logits at stride 8; in training mode auxiliary logits at stride 8 of
@@ -90,7 +90,7 @@ class PSPNet(BaselineNetwork):
         """Computes the logits of (N, 3, H, W).
 
         Raises:
-            ValueError: A batch norm would have to learn from a single image.
+            ValueError: A training batch has one image, which the pyramid's batch norm cannot normalise.
         """
         self._check_batch(image)
         second = self.run_segment(self.backbone.layer2, self.run_segment(self.backbone.shallow, image))
@@ -102,9 +102,9 @@ class PSPNet(BaselineNetwork):
         return SegmentationLogits(main, (self.auxiliary_heads["8"](third),))
 
     def _check_batch(self, image: torch.Tensor) -> None:
-        """Refuses one image where the pyramid's batch norm uses the batch, for a mean over the map is one value."""
+        """Refuses a training batch of one image: its pooled map is one value, which batch norm cannot normalise."""
         norm = self.pyramid.stages[0].get_submodule("project.norm")
-        # a synchronised one sees the images of other processes too
+        # a synchronised batch norm also sees the images of other processes
         if image.shape[0] == 1 and norm.training and type(norm) is nn.BatchNorm2d:
             raise ValueError(
                 "a batch of 1 image cannot train PSPNet50: batch norm cannot normalise the average over its whole map; "
@@ -116,7 +116,7 @@ class PSPNet(BaselineNetwork):
         return hidden
 
     def operator_specs(self, input_size: Size) -> tuple[OperatorSpec, ...]:
-        """See `Network.operator_specs`; the concatenation of the pyramid is no operator of its own."""
+        """See `Network.operator_specs`; the concatenation of the pyramid is not listed."""
         size = strided(input_size, 8)
         stages = [stage for stage in self.pyramid.stages if isinstance(stage, PyramidStage)]
         return (

@@ -7,15 +7,15 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from fasterseg.networks.operator_specs import OperatorSpec, input_fields
 from fasterseg.networks.operators import ConvNormAct
 from fasterseg.networks.resizing import Size, map_size, resize_bilinear
-from fasterseg.networks.specs import OperatorSpec, input_fields
 
 PYRAMID_BINS = (1, 2, 3, 6)
 
 
 def average_bins(feature: torch.Tensor, bins: int) -> torch.Tensor:
-    """Averages a map over `bins`×`bins` bins as even as its size allows; neighbours overlap where it does not divide.
+    """Averages a map over `bins`×`bins` bins of nearly equal size; bins overlap if the map's size is not divisible.
 
     Shape:
         (N, C, H, W) to (N, C, bins, bins).
@@ -38,7 +38,7 @@ def _bin_weights(feature: torch.Tensor, length: int, bins: int) -> torch.Tensor:
 
 
 class PyramidSum(nn.Module):
-    """ICNet's pyramid pooling: the map plus its resized averages over 1, 2, 3 and 6 bins; nothing to learn.
+    """ICNet's pyramid pooling: the map plus its resized averages over 1, 2, 3 and 6 bins; no parameters.
 
     Shape:
         (N, C, H, W) to the same.

@@ -1,7 +1,7 @@
-"""Every operator specification that a search space can reach: what a latency table holds, and an expectation weighs.
+"""Every operator specification that a search space can reach: the entries of its latency table.
 
-Teacher and student differ in the width of their stem and ends; both pairs of branches are covered. Skips that go down
-and skips in the last layer are among them: a derivation leaves none, but the expected latency of a search weighs them.
+Teacher and student, which differ in stem and head width, and both pairs of branches are covered. Skips that go down and
+skips in the last layer are included: no derived network has them, but the expected latency of a search does.
 """
 
 from collections.abc import Iterator
@@ -10,10 +10,10 @@ from typing import NamedTuple
 from fasterseg.networks.architecture import CellChoice
 from fasterseg.networks.derived import cell_spec, fusion_specs, stem_specs, tail_specs
 from fasterseg.networks.heads import fused_channels, stem_channels
+from fasterseg.networks.operator_specs import OperatorSpec
 from fasterseg.networks.operators import SKIP
 from fasterseg.networks.resizing import Size
 from fasterseg.networks.space import BRANCH_PAIRS, STRIDES, ArchitectureSet, Branches, SpaceConfig, first_layer
-from fasterseg.networks.specs import OperatorSpec
 
 ARCHITECTURE_SETS: tuple[ArchitectureSet, ...] = ("teacher", "student")
 
@@ -27,11 +27,11 @@ class FusionStep(NamedTuple):
 
 
 class ReachableSpecs(NamedTuple):
-    """The operators that the networks of one architecture set can have, by where they stand in the network.
+    """The operators that the networks of one architecture set can have, by their position in the network.
 
     Attributes:
         space: The search space.
-        architecture_set: Whose widths and ends.
+        architecture_set: Teacher or student, which differ in their widths.
         num_classes: Channels of the logits.
         input_size: (height, width) of the image.
     """
@@ -65,8 +65,8 @@ class ReachableSpecs(NamedTuple):
     def cells(self, scale: int, out_scale: int) -> Iterator[CellChoice]:
         """The cells that are not a branch's last, from one output stride to the same or the next.
 
-        A skip that keeps the stride is left out of a network, so it is none of them. A space may be too shallow for
-        any.
+        Skips that keep the stride are excluded, because a network leaves them out. A space can be too shallow to have
+        such cells.
         """
         if first_layer(scale) >= self.space.layers - 1:
             return
@@ -105,7 +105,7 @@ class ReachableSpecs(NamedTuple):
         )
 
     def tail(self, pair: Branches) -> tuple[OperatorSpec, ...]:
-        """Feature fusion module, head and final resize behind a pair of branches."""
+        """Feature fusion module, head and final resize after a pair of branches."""
         channels = sum(self._fused_channels(end) for end in pair)
         return tail_specs(channels, self.num_classes, input_size=self.input_size)
 
@@ -118,7 +118,7 @@ class ReachableSpecs(NamedTuple):
         return channels
 
     def all(self) -> Iterator[OperatorSpec]:
-        """Every specification in running order; some come more than once."""
+        """Every specification in running order; some occur more than once."""
         yield from self.stem()
         for scale in STRIDES:
             cells = [*self.last_cells(scale), *self.cells(scale, scale)]

@@ -30,7 +30,7 @@ def map_size(feature: torch.Tensor) -> Size:
 
 
 def resize_bilinear(feature: torch.Tensor, size: Size) -> torch.Tensor:
-    """Resizes a map to an explicit size, bilinear with aligned corners; returns it as it is when it fits already.
+    """Resizes a map to an explicit size, bilinear with aligned corners; a map of that size is returned unchanged.
 
     Shape:
         (N, C, H, W) floating point to (N, C, size[0], size[1]).

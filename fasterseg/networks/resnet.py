@@ -1,8 +1,7 @@
 """ResNet50 as the backbone of ICNet and PSPNet: two stems, dilated last stages, output stride 8.
 
-The channel counts of every width stand here, in `resnet_channels`, and nowhere else. All layers are plain `nn.Conv2d`
-and `nn.BatchNorm2d`, so that filters can be pruned from them; specifications are read off the layers, so that a pruned
-network lists what it really runs.
+Only `resnet_channels` defines the channel counts of a width. All layers are plain `nn.Conv2d` and `nn.BatchNorm2d`, so
+that filters can be pruned. Specifications are read off the layers, so that a pruned network lists its actual operators.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,9 +13,9 @@ from torch import nn
 from torch.nn import functional
 
 from fasterseg.networks.channels import StemKind, make_divisible
+from fasterseg.networks.operator_specs import OperatorSpec, chain_specs, input_fields
 from fasterseg.networks.operators import ConvNormAct
 from fasterseg.networks.resizing import Size, halved, strided
-from fasterseg.networks.specs import OperatorSpec, chain_specs, input_fields
 
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 STAGE_BLOCKS = (3, 4, 6, 3)
@@ -57,7 +56,7 @@ def resnet_channels(stem: StemKind, width_factor: float) -> ResNetChannels:
 
 
 class ConvNorm(nn.Module):
-    """Convolution without bias and batch norm, no activation: what stands before a sum.
+    """Convolution without bias and batch norm, without activation; used before an addition.
 
     Shape:
         (N, in_channels, H, W) to (N, out_channels, ceil(H / stride), ceil(W / stride)).
@@ -79,7 +78,7 @@ class ConvNorm(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class ConvNormSpec(OperatorSpec):
-    """A convolution with batch norm before a sum: the two sides of a cascade feature fusion."""
+    """A convolution with batch norm before an addition: the two sides of a cascade feature fusion."""
 
     kind: ClassVar[str] = "conv_norm"
     out_channels: int

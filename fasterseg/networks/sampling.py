@@ -1,8 +1,8 @@
-"""Networks of a space from explicit choices, and random ones: for fitting, checking and searching by time alone.
+"""Networks of a space from explicit or random choices: for budget fitting, checks and searches by latency alone.
 
 The choices are those a search makes: one operator for each cell of the grid of layers and strides, one width for each
-map, and the layers at which the branches go down. Branches that visit the same cell came there together. The rules that
-a derived network keeps are those of `derivation`.
+map, and the layers at which the branches go down. Branches that visit the same cell share the path to it. The rules of
+a derived network are those of `derivation`.
 """
 
 import itertools
@@ -23,7 +23,7 @@ class GridChoices:
 
     Attributes:
         ends: The output stride at which each branch ends.
-        downs: For each branch, the layers whose cell takes the map to twice the stride, ascending.
+        downs: For each branch, the layers whose cell doubles the output stride, ascending.
         operators: The operator of the cell at (layer, stride); a skip means that the layer is left out.
         widths: The width multiplier of the map that (layer, stride) reads.
     """
@@ -43,12 +43,12 @@ class GridChoices:
 
 
 def is_derivable(space: SpaceConfig, choices: GridChoices) -> bool:
-    """Whether a derivation keeps these choices as they are; see `derivation.keeps_rules`."""
+    """Whether a derivation would not change these choices; see `derivation.keeps_rules`."""
     return all(keeps_rules(path, choices.operators_along(path)) for path in choices.paths(space.layers))
 
 
 def build_architecture(space: SpaceConfig, choices: GridChoices, *, architecture_set: ArchitectureSet) -> Architecture:
-    """The architecture of derivable choices; a branch's last cell that stays puts out the head width."""
+    """The architecture of derivable choices; the last kept cell of a branch has the head width."""
     end_width = space.end_width(architecture_set)
     branches = []
     for path in choices.paths(space.layers):
@@ -86,8 +86,8 @@ def random_architecture(
 
     Args:
         space: The search space.
-        architecture_set: Whose widths and operators; the teacher has full width and no skips.
-        generator: The source of randomness; the same state gives the same network.
+        architecture_set: Teacher or student; the teacher has full width and no skips.
+        generator: Random generator; the same state gives the same network.
 
     Raises:
         ValueError: The space has too few layers for both branches of a pair.
@@ -109,12 +109,13 @@ def reachable_pairs(space: SpaceConfig) -> list[Branches]:
 
 
 def down_choices(space: SpaceConfig, ends: Branches) -> list[tuple[tuple[int, ...], ...]]:
-    """All ways for the branches to reach the strides of their ends: for each branch, the layers of its downs.
+    """All combinations of downs by which the branches reach their ends: for each branch, the layers of its downs.
 
-    A layer stays behind each down. Every cell has one parent, so branches that have parted do not visit a common cell.
+    At least one layer follows each down. Every cell has one parent, so branches that have separated never visit the
+    same cell again.
     """
-    ways = itertools.product(*(_branch_downs(space, end) for end in ends))
-    return [downs for downs in ways if not _meet_again([path_of(branch, space.layers) for branch in downs])]
+    combinations = itertools.product(*(_branch_downs(space, end) for end in ends))
+    return [downs for downs in combinations if not _meet_again([path_of(branch, space.layers) for branch in downs])]
 
 
 def _branch_downs(space: SpaceConfig, end: int) -> list[tuple[int, ...]]:
@@ -127,7 +128,7 @@ def _branch_downs(space: SpaceConfig, end: int) -> list[tuple[int, ...]]:
 
 
 def _meet_again(paths: list[Path]) -> bool:
-    """Whether two branches visit a common cell after they parted; branches of different ends always part."""
+    """Whether two branches visit a common cell after separating; branches of different ends always separate."""
     for first, second in itertools.combinations(paths, 2):
         together = [stride == other_stride for stride, other_stride in zip(first, second, strict=True)]
         if any(together[together.index(False) :]):

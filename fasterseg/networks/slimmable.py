@@ -1,8 +1,8 @@
 """The two forms of a layer: plain modules of PyTorch, and slimmable ones that run at several widths.
 
 Operators are written once against a `LayerFactory`; `PLAIN` makes the derived networks' modules, `SlimmableLayers`
-the supernet's. A slimmable layer takes the first channels of its weight: as many inputs as arrive, as many outputs as
-its `active_out_channels` says; every width has batch norm statistics and an affine of its own.
+the supernet's. A slimmable convolution uses the first channels of its weight: the input's number of input channels, and
+`active_out_channels` output channels. Batch norms have separate statistics and affine parameters for every width.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from torch.nn import functional
 from fasterseg.networks.channels import make_divisible
 from fasterseg.networks.slimmable_cpu import convolve_on_cpu
 
-# a batch norm of one process, or one that spans several
+# a batch norm of one process, or one synchronised over several
 BatchNorm = nn.BatchNorm2d | nn.SyncBatchNorm
 
 
@@ -51,8 +51,8 @@ class SlimmableConv2d(nn.Conv2d):
         out_channels: Channels of the widest output.
         kernel_size: Height and width of the kernel.
         stride: 1 or 2.
-        in_place: Whether gradients may be added to `weight.grad` in place on a CPU (`slimmable_cpu`), which gives the
-            same in less time.
+        in_place: Whether gradients may be added to `weight.grad` in place on a CPU (`slimmable_cpu`): the same values
+            in less time.
     """
 
     def __init__(
@@ -76,8 +76,8 @@ class SlimmableBatchNorm2d(nn.Module):
 
     Args:
         channel_choices: The channel counts.
-        batch_parts: How many equal parts a training batch consists of, each normalised by statistics of its own. The
-            maps of a cell's parents go through its operators as one such batch.
+        batch_parts: Number of equal parts of a training batch; each is normalised by its own batch statistics. A cell's
+            operators compute the maps of its parents as one such batch.
     """
 
     def __init__(self, channel_choices: Sequence[int], *, batch_parts: int = 1) -> None:

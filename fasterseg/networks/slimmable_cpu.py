@@ -1,9 +1,9 @@
 """The CPU's form of the slimmable convolution: the same values, with gradients added to `weight.grad` in place.
 
-Autograd makes the gradient of a slice `weight[:out, :in]` in the whole weight's size, zero outside the slice, and adds
-all of it to `weight.grad`. For narrow passes that costs more than the convolution. Here the backward pass adds to the
-slice of `weight.grad` itself. It does so only where nobody can tell: in a plain `backward()`, and with no hook on the
-weight. Otherwise, as in `torch.autograd.grad`, it returns the gradient to autograd.
+For a slice `weight[:out, :in]`, autograd creates a gradient of the whole weight's size, zero outside the slice, and
+adds all of it to `weight.grad`. For narrow passes that costs more than the convolution. Here the backward pass adds to
+the slice of `weight.grad` directly. It does so only if the result is the same: in a plain `backward()` and without
+hooks on the weight. Otherwise, as in `torch.autograd.grad`, it returns the gradient to autograd.
 """
 
 from typing import Any
@@ -12,8 +12,8 @@ import torch
 from torch.autograd.graph import get_gradient_edge
 from torch.nn import functional
 
-# from how many weights on, and up to how many output pixels in all, a weight's gradient is a matrix product on a CPU:
-# on a Xeon with 2 MiB of cache a core it then takes 0.3 to 0.45 of the time at 32 pixels and 0.85 to 0.95 at 128
+# the weight gradient is a matrix product for at least this many weights and at most this many output pixels: on a Xeon
+# with 2 MiB of cache per core that takes 0.3 to 0.45 of the time at 32 pixels and 0.85 to 0.95 at 128
 _PRODUCT_MIN_WEIGHTS, _PRODUCT_MAX_PIXELS = 400_000, 128
 Pair = tuple[int, ...]
 
@@ -39,13 +39,13 @@ def convolve_on_cpu(
     if (out_channels, input.shape[1]) != weight.shape[:2]:
         part = _FirstChannels.apply(weight, out_channels, input.shape[1])  # type: ignore[no-untyped-call]
     if weight.shape[2:] == (1, 1) and tuple(stride) == (2, 2):
-        # reads a quarter of the pixels; the library would first copy the whole of a shifted map
+        # reads a quarter of the pixels; the convolution would first copy all of a shifted map
         return functional.conv2d(input[:, :, ::2, ::2], part)
     return functional.conv2d(input, part, None, stride, padding)
 
 
 def _product_pays(input: torch.Tensor, weight: torch.Tensor, out_channels: int, stride: Pair) -> bool:
-    """Whether `_GradientByProduct` is the faster way: many weights that few pixels use."""
+    """Whether `_GradientByProduct` is faster: for many weights and few pixels."""
     if not (torch.is_grad_enabled() and weight.requires_grad):
         return False
     out_pixels = input[:, 0].numel() // (stride[0] * stride[1])
@@ -54,32 +54,33 @@ def _product_pays(input: torch.Tensor, weight: torch.Tensor, out_channels: int, 
     return small and not torch.is_autocast_enabled("cpu")
 
 
-def _accumulates_unseen(weight: torch.Tensor) -> bool:
-    """Whether the backward pass that runs now ends in `weight.grad`, and no hook waits for the gradient."""
-    if torch.is_grad_enabled() or not weight.is_leaf:  # the gradient's own graph is asked for, or there is no `grad`
+def _can_accumulate_in_place(weight: torch.Tensor) -> bool:
+    """Whether the current backward pass accumulates into `weight.grad`, and no hook needs the gradient."""
+    # with `create_graph` the gradient needs a graph, and a weight that is not a leaf has no `grad`
+    if torch.is_grad_enabled() or not weight.is_leaf:
         return False
     if weight._backward_hooks or weight._post_accumulate_grad_hooks:
         return False
     try:
-        return _is_wanted(weight)
+        return _is_computed(weight)
     except RuntimeError:  # PyTorch's answer for a leaf in `torch.autograd.grad`, which returns the gradient instead
         return False
 
 
-def _is_wanted(weight: torch.Tensor) -> bool:
-    """Whether the backward pass that runs now reaches the weight."""
+def _is_computed(weight: torch.Tensor) -> bool:
+    """Whether the current backward pass computes the weight's gradient."""
     return bool(torch._C._will_engine_execute_node(get_gradient_edge(weight).node))
 
 
-def _slice_of_gradient(weight: torch.Tensor) -> torch.Tensor:
-    """`weight.grad`, made where there is none."""
+def _whole_gradient(weight: torch.Tensor) -> torch.Tensor:
+    """`weight.grad`, created as zeros when missing."""
     if weight.grad is None:
         weight.grad = torch.zeros_like(weight)
     return weight.grad
 
 
-def _whole(gradient: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """The gradient of the first channels as that of the whole weight."""
+def _padded(gradient: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """The gradient of the first channels, padded by zeros to the size of the whole weight."""
     missing = (weight.shape[1] - gradient.shape[1], weight.shape[0] - gradient.shape[0])
     return functional.pad(gradient, (0, 0, 0, 0, 0, missing[0], 0, missing[1]))
 
@@ -95,17 +96,17 @@ class _FirstChannels(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, None, None]:
         weight = ctx.weight
-        if not _accumulates_unseen(weight):
-            return _whole(gradient, weight), None, None
-        _slice_of_gradient(weight)[: gradient.shape[0], : gradient.shape[1]] += gradient
+        if not _can_accumulate_in_place(weight):
+            return _padded(gradient, weight), None, None
+        _whole_gradient(weight)[: gradient.shape[0], : gradient.shape[1]] += gradient
         return None, None, None
 
 
 class _GradientByProduct(torch.autograd.Function):
     """A convolution with the first channels of a weight, whose gradient is a matrix product.
 
-    The library makes the weight's gradient as a tensor in a layout of its own. With more weights than pixels that costs
-    more than the arithmetic; the product adds to `weight.grad` where it lies.
+    PyTorch's convolution computes the weight gradient in another memory layout. With more weights than pixels, that
+    costs more than the arithmetic. The matrix product adds to `weight.grad` directly.
     """
 
     @staticmethod
@@ -120,7 +121,7 @@ class _GradientByProduct(torch.autograd.Function):
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None, None, None]:
         input, weight = ctx.saved_tensors
         part = weight[: ctx.out_channels, : input.shape[1]]
-        in_place = _accumulates_unseen(ctx.weight)
+        in_place = _can_accumulate_in_place(ctx.weight)
         of_input, of_part = None, None
         wanted = [ctx.needs_input_grad[0], not in_place, False]
         if any(wanted):
@@ -128,10 +129,10 @@ class _GradientByProduct(torch.autograd.Function):
                 gradient, input, part, None, ctx.stride, ctx.padding, (1, 1), False, (0, 0), 1, wanted
             )
         if of_part is not None:
-            return of_input, _whole(of_part, weight), None, None, None
+            return of_input, _padded(of_part, weight), None, None, None
         patches = functional.unfold(input, weight.shape[2:], padding=ctx.padding, stride=ctx.stride).transpose(1, 2)
         patches = patches.reshape(-1, patches.shape[2])
         outer = gradient.transpose(0, 1).reshape(ctx.out_channels, -1)
-        flat = _slice_of_gradient(ctx.weight).view(len(weight), -1)
+        flat = _whole_gradient(ctx.weight).view(len(weight), -1)
         flat[: ctx.out_channels, : patches.shape[1]].addmm_(outer, patches)
         return of_input, None, None, None, None

@@ -24,7 +24,7 @@ def first_layer(stride: int) -> int:
 
 
 def _built_in_operators() -> tuple[str, ...]:
-    # the operators need PyTorch, which a command line that only explains itself does without
+    # imported here because it needs PyTorch, and `--help` runs without PyTorch
     from fasterseg.networks.operators import OPERATOR_NAMES
 
     return OPERATOR_NAMES
@@ -88,7 +88,7 @@ class SpaceConfig(Section):
         return self.teacher_width if architecture_set == "teacher" else self.student_width
 
     def set_widths(self, architecture_set: ArchitectureSet) -> tuple[float, ...]:
-        """The widths that set searches over; the teacher always runs at full width."""
+        """The widths that an architecture set searches over; the teacher always has full width."""
         return (1.0,) if architecture_set == "teacher" else self.widths
 
     def channels(self, output_stride: int, width: float) -> int:

@@ -1,7 +1,7 @@
-"""The model card: all that deployment must know of a trained network besides its weights.
+"""The model card: all that deployment needs of a trained network besides its weights.
 
-A checkpoint gives one, and an exported file carries it as JSON in its ONNX metadata, so prediction, evaluation and
-`fasterseg info` treat both alike.
+It is made from a checkpoint, and an exported file carries it as JSON in its ONNX metadata. So prediction, evaluation
+and `fasterseg info` treat both alike.
 """
 
 import json
@@ -26,16 +26,16 @@ _WIDTH_DENOMINATOR = 12
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What is known of a trained network.
+    """Facts about a trained network.
 
     Attributes:
-        architecture: What built the network, of whichever family.
+        architecture: Architecture of the network, of any family.
         dataset: Classes, colours and normalisation.
         input_size: (height, width) that an exported file is fixed to, or that a checkpoint was searched for.
-        parameters: Trainable values, auxiliary heads included.
+        parameters: Number of trainable parameters, auxiliary heads included.
         macs: Multiply-accumulates of one evaluation at the input size.
-        origins: Hashes of the files it came from, by role.
-        scores: Figures measured on it, such as `miou`.
+        origins: Hashes of its source files, by role.
+        scores: Metrics of the network, such as `miou`.
     """
 
     architecture: AnyArchitecture
@@ -47,7 +47,7 @@ class ModelCard:
     scores: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        """The card as strict JSON; scores that are no number (such as an absent class's IoU) are left out."""
+        """The card as strict JSON; scores that are not finite (such as an absent class's IoU) are left out."""
         data = {"format": FORMAT, "version": FORMAT_VERSION, **asdict(self)}
         data["architecture"] = self.architecture.to_dict()
         data["scores"] = {name: score for name, score in self.scores.items() if math.isfinite(score)}
@@ -149,7 +149,7 @@ def _describe_cell(cell: CellChoice) -> str:
 
 
 def _width(width: float) -> str:
-    """A width multiplier, as twelfths where it is some."""
+    """A width multiplier, in twelfths if it is a multiple of 1/12."""
     if width == 1:
         return "1"
     twelfths = Fraction(width * _WIDTH_DENOMINATOR).limit_denominator(1000)

@@ -1,4 +1,4 @@
-"""The words and defaults of the options of `fasterseg`; known without PyTorch, so that `--help` answers at once."""
+"""Choices and defaults of the options of `fasterseg`; needs no PyTorch, so that `--help` answers at once."""
 
 from enum import StrEnum
 from typing import Literal
@@ -8,7 +8,7 @@ VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpe
 DEFAULT_OPSET = 18
 # the resize of the logits to the image's size in an exported file: matrix products for a CPU, a node for a GPU
 LastResize = Literal["products", "node"]
-# the branches of a released architecture; `auto` goes by its figures
+# the branches of a released architecture; `auto` takes the pair with the better score in the file
 BranchChoice = Literal["auto", "32-16", "32-8"]
 
 

@@ -1,6 +1,6 @@
-"""The `fasterseg` program: what a deployer does with a trained network.
+"""The `fasterseg` program: predict with, export, import and inspect trained networks.
 
-What needs PyTorch is imported where a command runs, so that `--help` answers at once.
+Modules that need PyTorch are imported inside the commands, so that `--help` answers at once.
 """
 
 from pathlib import Path
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from fasterseg.runtime.predict import PredictionOutputs, PredictionReport
     from fasterseg.runtime.predictor import Predictor
 
-_LISTED = 6  # names that the terminal shows of a list of tensors
+_LISTED = 6  # names of tensors that a list on the terminal shows
 _CITYSCAPES_SIZE = ImageSize(1024, 2048)
 
 app = Program("Predict with, export and inspect trained networks.")
@@ -73,7 +73,7 @@ def predict(
     label_ids: Annotated[bool, typer.Option("--label-ids", help="Write ids of the source labelling, too.")] = False,
     submission: Annotated[Path | None, typer.Option(help="Write a zip for the Cityscapes server.")] = None,
     index_frames: Annotated[bool, typer.Option("--index-frames", help="Video: write each frame's ids, too.")] = False,
-    opacity: Annotated[float, typer.Option(help="Of the colours in an overlay, 0 to 1.")] = 0.5,
+    opacity: Annotated[float, typer.Option(help="Opacity of the colours in an overlay, 0 to 1.")] = 0.5,
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
     overwrite: OverwriteOption = False,
@@ -99,11 +99,11 @@ def predict(
             raise ValueError(f"{source} is not a video; --index-frames is for videos")
         outputs = PredictionOutputs(kinds=kinds, submission=submission, overwrite=overwrite, opacity=opacity)
         report = _predict_still(predictor, source, out, outputs)
-    _tell(report)
+    _print_report(report)
 
 
 def _predict_still(predictor: "Predictor", source: Path, out: Path, outputs: "PredictionOutputs") -> "PredictionReport":
-    """Predicts an image, or a folder with its structure kept."""
+    """Predicts an image, or a folder of images whose structure is kept."""
     from fasterseg.runtime.predict import find_images, predict_images
 
     if source.is_dir():
@@ -113,7 +113,7 @@ def _predict_still(predictor: "Predictor", source: Path, out: Path, outputs: "Pr
     return predict_images(predictor, [source], out, outputs=outputs)
 
 
-def _tell(report: "PredictionReport") -> None:
+def _print_report(report: "PredictionReport") -> None:
     say(f"predicted {report.count} image(s) or frame(s) in {format_duration(report.duration_s)}")
     for path in report.written:
         say(f"wrote {path}")
@@ -155,10 +155,10 @@ def import_command(
     out: Annotated[Path, typer.Option(help="Folder to write architecture.json, best.pt and import.json to.")],
     weights: Annotated[Path | None, typer.Option(help="The weights*.pt that belongs to an arch_*.pt.")] = None,
     architecture: Annotated[
-        str | None, typer.Option(help=f"What weights belong to: a file, or one of {', '.join(PRESETS)}.")
+        str | None, typer.Option(help=f"Architecture of the weights: a file, or one of {', '.join(PRESETS)}.")
     ] = None,
-    branches: Annotated[BranchChoice, typer.Option(help="Branches of an arch_*.pt; auto: by its figures.")] = "auto",
-    base_channels: Annotated[int, typer.Option(help="F of an arch_*.pt, which does not tell it.")] = 12,
+    branches: Annotated[BranchChoice, typer.Option(help="Branches of an arch_*.pt; auto: by its scores.")] = "auto",
+    base_channels: Annotated[int, typer.Option(help="F of an arch_*.pt, which does not state it.")] = 12,
     dataset: Annotated[
         Path | None, typer.Option(help="dataset.yaml with class names and colours; 19 classes are Cityscapes'.")
     ] = None,
@@ -190,10 +190,10 @@ def import_command(
             overwrite=overwrite,
         )
     )
-    _tell_import(result, out)
+    _print_import(result, out)
 
 
-def _tell_import(result: "ImportResult", out: Path) -> None:
+def _print_import(result: "ImportResult", out: Path) -> None:
     for title, names in (("dropped", result.dropped), ("left with fresh values", result.uninitialised)):
         listed = ", ".join(names[:_LISTED]) + (f", ... (all in {out / 'import.json'})" if len(names) > _LISTED else "")
         say(f"{title}: {len(names)} tensors" + (f": {listed}" if names else ""))

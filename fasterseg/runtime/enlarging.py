@@ -1,20 +1,20 @@
-"""The last resize of a network as matrix products: the form in which networks are exported for processors.
+"""The last resize of a network as matrix products: the form in which networks are exported for CPUs.
 
-Runtimes on a CPU enlarge logits to the image's size in the layout of their convolutions, channels padded or last, and
-then turn the result around, which can take as long as a third of the network. A bilinear resize is linear along each
-axis, and products with narrow matrices write the result in its final order. Values differ by rounding alone.
+CPU runtimes resize logits to the image's size in the memory layout of their convolutions, and then transpose the
+result. That can take a third of the network's time. A bilinear resize is linear along each axis, so products with
+narrow matrices can compute it and write the result in its final layout. Values differ only by rounding.
 """
 
 import torch
 from torch import nn
 
 from fasterseg.networks.network import DeployedNetwork
+from fasterseg.networks.operator_specs import ResizeSpec
 from fasterseg.networks.resizing import Resize, Size
-from fasterseg.networks.specs import ResizeSpec
 
-# smaller factors are cheap either way, and stay as they are inside of networks, too
+# smaller factors are cheap in either form
 _LEAST_FACTOR = 4
-# rows or columns of the result that share one matrix: few for little arithmetic, enough for a product to be worth it
+# rows or columns of the result per matrix: fewer save arithmetic, but too small products are slow
 _LARGEST_BLOCK, _SMALLEST_BLOCK = 64, 16
 
 
@@ -44,7 +44,7 @@ class ProductResize(nn.Module):
         self.register_buffer("column_weights", columns[1].transpose(1, 2).contiguous())
 
     def forward(self, feature: torch.Tensor) -> torch.Tensor:
-        """Enlarges the columns first, while there are few rows."""
+        """Resizes (1, C, *size) to (1, C, *out_size); first the width, while there are few rows."""
         (height, _), (out_height, out_width) = self.size, self.out_size
         blocks, reach, _ = self.column_weights.shape
         lines = feature.index_select(3, self.column_sources).reshape(-1, blocks, reach).transpose(0, 1)
@@ -68,11 +68,11 @@ class _EnlargedNetwork(nn.Module):
 
 
 def enlarge_by_products(module: nn.Module, input_shape: tuple[int, int, int, int]) -> nn.Module:
-    """The module with its last resize as products, where that pays; any other module as it is.
+    """The module with its last resize as products, if that is faster; any other module unchanged.
 
     Args:
-        module: A deployed network, or a resize that stands for the last one of such a network; it is shared, not
-            copied, and stays as it was.
+        module: A deployed network, or a resize that stands for the last one of such a network. The result shares its
+            weights; the module itself is not changed.
         input_shape: The fixed (N, C, H, W) of its input.
     """
     size = (input_shape[2], input_shape[3])
@@ -89,7 +89,7 @@ def enlarge_by_products(module: nn.Module, input_shape: tuple[int, int, int, int
 
 
 def can_multiply(size: Size, out_size: Size) -> bool:
-    """Whether a resize enlarges enough, and its result divides into blocks."""
+    """Whether a resize enlarges enough to gain, and its result divides into blocks."""
     return all(
         after >= _LEAST_FACTOR * before and before > 1 and _block(after) >= _SMALLEST_BLOCK
         for before, after in zip(size, out_size, strict=True)
@@ -97,12 +97,12 @@ def can_multiply(size: Size, out_size: Size) -> bool:
 
 
 def _block(length: int) -> int:
-    """The largest part, within the limit, that divides a side."""
+    """The largest divisor of a side up to `_LARGEST_BLOCK`."""
     return max(part for part in range(1, _LARGEST_BLOCK + 1) if length % part == 0)
 
 
 def _blocks(before: int, after: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """For each block of an axis of the result, what it is made of.
+    """The input positions and the weights of each block along an axis of the result.
 
     Returns:
         Positions along the axis of the input (blocks · reach,), and the weights (blocks, block, reach).
@@ -113,6 +113,6 @@ def _blocks(before: int, after: int) -> tuple[torch.Tensor, torch.Tensor]:
     reach = int((lower[:, -1] - lower[:, 0]).max()) + 2
     first = lower[:, :1].clamp(max=before - reach)
     sources = first + torch.arange(reach)
-    # a line is a mixture of its two nearest neighbours
+    # each value is a weighted mean of its two nearest inputs
     weights = (1 - (positions.unsqueeze(2) - sources.unsqueeze(1)).abs()).clamp(min=0)
     return sources.flatten(), weights.float()

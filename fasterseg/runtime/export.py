@@ -1,7 +1,7 @@
 """Export to ONNX: image in, logits at the image's size out, one file that carries its model card.
 
-`onnx_bytes` turns any module into an ONNX model, a single operator as well as a whole network. A checkpoint's export is
-kept only when its logits equal PyTorch's.
+`onnx_bytes` turns any module into an ONNX model: a single operator or a whole network. A checkpoint's export is written
+only if its logits agree with PyTorch's.
 
 `export_graph` of `latency/runners/graphs.py` is a second, much faster exporter, for operators that are only timed. The
 opset and the last resize must stay equal in both, so that a table's times are those of deployed files.
@@ -38,11 +38,11 @@ _MAX_PROTOBUF_BYTES = 2**31 - 1
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was exported and how well it agrees.
+    """What was exported, and how well it agrees with PyTorch.
 
     Attributes:
         path: The ONNX file.
-        input_size: (height, width) that it is fixed to.
+        input_size: (height, width) of the file's input.
         opset: Version of the ONNX operator set.
         relative_difference: ‖ONNX - PyTorch‖ / ‖PyTorch‖ of the logits of a random image.
         size_bytes: Size of the file.
@@ -95,8 +95,8 @@ def export_onnx(
         path: The file to write, through a temporary name.
         input_size: (height, width) the file is fixed to; the checkpoint's own when None.
         opset: Version of the ONNX operator set.
-        last_resize: The resize to the image's size: matrix products, which is the faster form for runtimes on a CPU, or
-            the node of its name, for runtimes on a GPU.
+        last_resize: The resize to the image's size: `products` for matrix products, which are faster on CPU runtimes,
+            or `node` for ONNX's Resize, for GPU runtimes.
         origins: Hashes to add to the model card's origins, by role.
         overwrite: Whether an existing file may be replaced.
 
@@ -104,9 +104,9 @@ def export_onnx(
         The file maps `image`, normalised RGB (1, 3, H, W) float32, to `logits` (1, num_classes, H, W) float32.
 
     Raises:
-        ValueError: The file exists, the input size or opset is not possible, or the logits differ by more than
+        ValueError: The file exists, the input size or opset is invalid, or the logits differ by more than
             `PARITY_TOLERANCE`; nothing is written then.
-        OSError: The file cannot be written; that is found out first.
+        OSError: The file cannot be written; this is checked before the export.
     """
     if path.exists() and not overwrite:
         raise ValueError(f"{path} exists already; choose another file, or pass --overwrite to replace it")
@@ -135,7 +135,7 @@ def onnx_bytes(
     opset: int = DEFAULT_OPSET,
     metadata: Mapping[str, str] | None = None,
 ) -> bytes:
-    """A module of one input and one output as a serialised ONNX model of static shape, weights inside.
+    """A module of one input and one output as a serialised ONNX model with static shapes and its weights.
 
     Constants are folded, and batch norms into the convolutions before them. A convolution that runs twice, as those of
     ICNet's backbone do, keeps its batch norms in the file; ONNX Runtime folds them when it loads it.
@@ -193,7 +193,7 @@ def _checked_size(size: Size | None) -> Size | None:
 
 
 def _strip_trace(model: onnx.ModelProto) -> None:
-    """Drops the exporter's notes: they hold source paths of this machine, and no runtime reads them."""
+    """Drops the exporter's metadata: it holds source paths of this machine, and no runtime reads it."""
     graph = model.graph
     for item in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
         del item.metadata_props[:]
@@ -202,7 +202,7 @@ def _strip_trace(model: onnx.ModelProto) -> None:
 
 @contextmanager
 def _quiet_exporter() -> Iterator[None]:
-    """Keeps the exporter's remarks on absent packages and its own deprecations off the user's screen."""
+    """Silences the exporter's warnings about missing packages and its own deprecations."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

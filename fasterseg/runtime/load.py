@@ -24,7 +24,7 @@ def load_predictor(
         path: A `best.pt`, or a `.onnx` file that `fasterseg export` wrote.
         input_size: (height, width) that images are resized to; a checkpoint runs at the image's own size when None,
             an exported file has one fixed size.
-        device: Where a checkpoint runs, see `choose_device`; an exported file runs on the CPU.
+        device: Device of a checkpoint, see `choose_device`; an exported file runs on the CPU.
         threads: CPU threads; one for each available core when None.
 
     Raises:
@@ -46,11 +46,11 @@ def choose_device(device: Device, path: Path | None = None) -> Literal["cpu", "c
     """The device that a model runs on.
 
     Args:
-        device: What is asked for; `auto` is CUDA where PyTorch finds a device for it.
+        device: The requested device; `auto` is CUDA if PyTorch finds a CUDA device.
         path: The model; an exported file runs on the CPU.
 
     Raises:
-        ValueError: There is no such device for it.
+        ValueError: There is no such device, or the model cannot run on it.
     """
     exported = path is not None and path.suffix.lower() == ONNX_SUFFIX
     if device == "auto":
@@ -63,11 +63,11 @@ def choose_device(device: Device, path: Path | None = None) -> Literal["cpu", "c
 
 
 def load_card(path: Path, *, input_size: Size | None = None) -> ModelCard:
-    """What a checkpoint or an exported file says about its network.
+    """The model card of a checkpoint or an exported file.
 
     Args:
         path: A `best.pt`, or a `.onnx` file that `fasterseg export` wrote.
-        input_size: (height, width) that a checkpoint's operations are counted at; its own when None.
+        input_size: (height, width) that a checkpoint's operations are counted at; the checkpoint's when None.
 
     Raises:
         FileNotFoundError: There is no such file.

@@ -1,4 +1,4 @@
-"""Running ONNX files with ONNX Runtime on the CPU, with its failures told as errors about the file."""
+"""Runs ONNX files with ONNX Runtime on the CPU; its failures become errors that name the file."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from fasterseg.base.console import CONSOLE
 from fasterseg.base.machine import crowding, runtime_threads
 
 _LOG_ERRORS_ONLY = 3
-# ONNX Runtime's exceptions share no base of their own.
+# ONNX Runtime's exceptions have no common base class.
 LOAD_FAILURES = (
     failures.Fail,
     failures.InvalidArgument,
@@ -39,7 +39,7 @@ class OnnxSession:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: ONNX Runtime cannot load it, or its inputs and outputs are others.
+        ValueError: ONNX Runtime cannot load it, or it has other inputs or outputs than these.
     """
 
     def __init__(self, model: Path | bytes, *, source: str | None = None, threads: int | None = None) -> None:

@@ -1,7 +1,7 @@
-"""Predictions written to disk: an image, or a folder of images whose structure is kept.
+"""Predictions written to disk, of an image or a folder of images whose structure is kept.
 
-The command `fasterseg predict` ends here, and so does a training stage that writes predictions of its test split every
-few epochs, with `Predictor.from_network` around the network it trains.
+The command `fasterseg predict` uses it. So do training stages that predict their test split every few epochs, with
+`Predictor.from_network` of the network in training.
 """
 
 import time
@@ -30,7 +30,7 @@ _MAX_LABEL_ID = 255
 
 @dataclass(frozen=True)
 class PredictionOutputs:
-    """What is written of each prediction.
+    """What is written for each prediction.
 
     Attributes:
         kinds: Pictures to write, each into the folder of its name.
@@ -70,7 +70,7 @@ class PredictionReport:
 
 
 def find_images(folder: Path, *, excluding: Path | None = None) -> list[Path]:
-    """All images in a folder and the folders in it, sorted; those under `excluding` (our own output) are left out.
+    """All images in a folder and its subfolders, sorted, except those under `excluding` (our own output).
 
     Raises:
         ValueError: There is none.
@@ -99,7 +99,7 @@ def predict_images(
         predictor: The trained network.
         images: Files to predict.
         out: The folder to write to.
-        root: Folder that the images' structure is kept from; None writes all pictures side by side.
+        root: Folder whose structure the output keeps; None writes all pictures of a kind into one folder.
         outputs: What to write.
         description: Name on the progress bar.
 
@@ -113,7 +113,7 @@ def predict_images(
     if chosen.submission is not None or PictureKind.LABEL_IDS in chosen.kinds:
         check_label_ids(predictor.dataset)
     if chosen.submission is not None:
-        _refuse_twins(images, [submission_name(image) for image in images])
+        _refuse_duplicates(images, [submission_name(image) for image in images])
     if not chosen.overwrite:
         _refuse_existing([out / kind / target for kind in chosen.kinds for target in targets], chosen.submission)
     started_s = time.monotonic()
@@ -139,11 +139,11 @@ def _plan(images: Sequence[Path], root: Path | None) -> list[Path]:
         raise ValueError("there is no image to predict")
     targets = [Path(path.name) if root is None else path.relative_to(root) for path in images]
     targets = [target.with_suffix(".png") for target in targets]
-    _refuse_twins(images, [str(target) for target in targets])
+    _refuse_duplicates(images, [str(target) for target in targets])
     return targets
 
 
-def _refuse_twins(images: Sequence[Path], names: Sequence[str]) -> None:
+def _refuse_duplicates(images: Sequence[Path], names: Sequence[str]) -> None:
     """Refuses two images whose pictures would have one name."""
     first: dict[str, Path] = {}
     for image, name in zip(images, names, strict=True):
@@ -162,7 +162,7 @@ def _refuse_existing(pictures: Sequence[Path], submission: Path | None) -> None:
 
 
 def check_label_ids(dataset: DatasetFacts) -> None:
-    """Makes sure that label-id pictures can be written.
+    """Checks that label-id pictures can be written.
 
     Raises:
         ValueError: The dataset has no ids of a source labelling, or one does not fit a byte.
@@ -190,7 +190,7 @@ def to_label_ids(ids: ClassIds, dataset: DatasetFacts) -> NDArray[np.uint8]:
 def picture(
     kind: PictureKind, image: NDArray[np.uint8], ids: ClassIds, dataset: DatasetFacts, *, opacity: float
 ) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """One kind of picture of a prediction."""
+    """One kind of picture of a prediction: (H, W) ids, or RGB (H, W, 3) uint8."""
     match kind:
         case PictureKind.INDEX:
             return ids

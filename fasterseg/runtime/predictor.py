@@ -1,7 +1,7 @@
 """Prediction with a trained network, whatever runs it: a network in memory, a checkpoint, or an exported ONNX file.
 
-Predictions come at the image's own size. `Predictor.logits` is also what the engine's evaluation takes, so an exported
-file is scored by the same code as a network.
+Predictions have the image's own size. The engine's evaluation also uses `Predictor.logits`, so that an exported file is
+scored by the same code as a network.
 """
 
 from pathlib import Path
@@ -22,7 +22,7 @@ _MAX_BYTE_CLASSES = 256
 
 
 class Backend(Protocol):
-    """What computes logits.
+    """Computes logits: a network or an exported file.
 
     Attributes:
         fixed_size: The only (height, width) it takes, or None for any.
@@ -36,7 +36,7 @@ class Backend(Protocol):
 
 
 class NetworkBackend:
-    """Runs a network of PyTorch where its weights are; a network in training is left in training mode."""
+    """Runs a PyTorch network on the device of its weights, in evaluation mode; its previous mode is restored."""
 
     fixed_size: Size | None = None
 
@@ -95,10 +95,10 @@ class Predictor:
     """Class ids and logits of images.
 
     Args:
-        backend: What computes logits.
-        dataset: Classes, colours and normalisation of what the network was trained on.
+        backend: Computes the logits.
+        dataset: Classes, colours and normalisation of the network's training data.
         input_size: (height, width) that images are resized to for the network; their own size when None, unless the
-            backend has a fixed one. Results come at the image's own size either way.
+            backend has a fixed one. Results always have the image's own size.
 
     Raises:
         ValueError: The backend has another fixed size.

@@ -48,7 +48,7 @@ def predict_video(
         if existing.exists() and not overwrite:
             raise ValueError(f"{existing} exists already; choose another --out, or pass --overwrite to replace it")
     started_s, count = time.monotonic(), 0
-    with _opened(path) as capture, tempfile.TemporaryDirectory(dir=_made(target.parent)) as folder:
+    with _opened(path) as capture, tempfile.TemporaryDirectory(dir=_created(target.parent)) as folder:
         total = max(1, round(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
         writer: VideoFile | None = None
         with epoch_progress(f"predict {path.name}", total) as progress:
@@ -70,7 +70,7 @@ def predict_video(
 
 
 class VideoFile:
-    """An mp4 being written; encoders need even sides, so an odd one repeats its last row or column.
+    """Writes an mp4; encoders need even sides, so an odd side is padded by repeating its last row or column.
 
     Args:
         path: The file.
@@ -130,6 +130,6 @@ def _rate(capture: cv2.VideoCapture, path: Path) -> float:
     return frames_per_second
 
 
-def _made(folder: Path) -> Path:
+def _created(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -13,8 +13,8 @@ import pytest
 from fasterseg.networks import Architecture, OperatorSpec, SpaceConfig
 from fasterseg.networks.families import network_specs
 from fasterseg.networks.icnet import ICNetArchitecture
+from fasterseg.networks.operator_specs import HeadSpec
 from fasterseg.networks.reachable import reachable_specs
-from fasterseg.networks.specs import HeadSpec
 from latency import build
 from latency.build import EntryJournal, build_table, journal_path, measure_correction
 from latency.config import LatencyConfig, TargetConfig

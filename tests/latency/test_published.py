@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from fasterseg.networks.derived import derived_specs
+from fasterseg.networks.operator_specs import CellSpec, ConvNormActSpec, HeadSpec, OperatorSpec
 from fasterseg.networks.presets import load_preset
-from fasterseg.networks.specs import CellSpec, ConvNormActSpec, HeadSpec, OperatorSpec
 from fasterseg.runtime.importers.published import import_architecture
 from fasterseg.runtime.importers.restricted import load_foreign, read_number_table, write_number_table
 from latency.published import export_table, import_table, read_key, write_key

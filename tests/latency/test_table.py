@@ -9,9 +9,9 @@ import pytest
 
 from fasterseg.networks import SpaceConfig, derived_specs
 from fasterseg.networks.families import network_specs
+from fasterseg.networks.operator_specs import HeadSpec
 from fasterseg.networks.presets import load_preset
 from fasterseg.networks.sampling import random_architecture
-from fasterseg.networks.specs import HeadSpec
 from latency.config import LatencyConfig, TargetConfig
 from latency.correction import Correction
 from latency.runners.onnxruntime import OnnxRuntimeRunner

@@ -1,1 +1,1 @@
-"""Filter pruning of trained networks: which filters go, their removal, the budget, the report."""
+"""Filter pruning of trained networks: choice and removal of filters, latency budget, report."""

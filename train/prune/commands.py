@@ -1,6 +1,6 @@
-"""What `python -m train prune` does on the command line, its questions included.
+"""The command `python -m train prune`, and its questions to the user.
 
-What needs PyTorch is imported where the command runs, so that `--help` answers at once.
+Modules that need PyTorch are imported inside the command, so that `--help` answers at once.
 """
 
 from pathlib import Path
@@ -32,8 +32,12 @@ def prune_command(
     ranking: Annotated[
         Literal["layer", "global"], typer.Option(help="Filters compete in their layer, or over the network.")
     ] = "layer",
-    progressive: Annotated[bool, typer.Option("--progressive", help="Half of it, train, then the rest.")] = False,
-    interactive: Annotated[bool, typer.Option("--interactive", help="Show each layer and ask.")] = False,
+    progressive: Annotated[
+        bool, typer.Option("--progressive", help="Remove half, train, then remove the rest.")
+    ] = False,
+    interactive: Annotated[
+        bool, typer.Option("--interactive", help="Show each layer and ask how many to keep.")
+    ] = False,
     soft: Annotated[bool, typer.Option("--soft", help="Zero the filters instead of removing them.")] = False,
     budget_ms: Annotated[
         float | None, typer.Option("--budget-ms", help="Largest factor whose predicted time is within this.")
@@ -46,7 +50,7 @@ def prune_command(
     """
     from fasterseg.runtime.load import load_checkpoint
     from latency.table import TABLE_NAME
-    from train.prune.budget import Budget
+    from train.prune.factor import Budget
     from train.prune.run import SECTIONS, STAGE, PruneRequest, run_prune, training_stage
 
     if config is None and settings:

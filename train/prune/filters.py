@@ -1,8 +1,8 @@
-"""The filters of a network in groups that can only be removed together: which are kept, and the removal of the rest.
+"""Groups of filters that can only be removed together: choosing which to keep, and removing the others.
 
 torch-pruning's dependency graph finds the groups: filters whose outputs are added up (residual units, fusions) must
-keep the same indices, and with a filter go its batch norm's channel and the inputs of all that reads it. That is why a
-pruned network computes what the same network with zeroed filters computes, before any retraining.
+keep the same indices. With a filter, its batch norm's channel and the matching inputs of all layers that read it are
+removed. So, before any retraining, a pruned network computes the same as the network with zeroed filters.
 
 Source: Li et al., Pruning Filters for Efficient ConvNets, ICLR 2017 (the largest L1 norms are kept).
 """
@@ -25,7 +25,7 @@ _TRACED_SIZE_PX = (64, 96)
 Plan = Mapping[str, tuple[int, ...]]
 Ranking = Literal["layer", "global"]
 RANKINGS: tuple[Ranking, ...] = ("layer", "global")
-# no layer of a global ranking becomes narrower than this part, so that none cuts the network in two
+# smallest fraction of a layer's filters in a global ranking, so that no layer loses all of them
 _SMALLEST_PART = 0.1
 
 
@@ -34,8 +34,8 @@ class FilterGroup:
     """Convolutions whose filters are coupled.
 
     Attributes:
-        name: The first of them in the network's order.
-        convolutions: All of them.
+        name: Name of the first of the convolutions, in the network's order.
+        convolutions: Names of all of them.
         norms: (n,) L1 norm of each filter, the mean over the coupled convolutions.
     """
 
@@ -45,14 +45,14 @@ class FilterGroup:
 
     @property
     def size(self) -> int:
-        """How many filters each of its convolutions has."""
+        """Number of filters of each of its convolutions."""
         return len(self.norms)
 
 
 class FilterGraph:
-    """The coupled filters of a network, which this changes in place.
+    """The coupled filters of a network, which are removed or zeroed in place.
 
-    The convolutions that give the logits, main and auxiliary, are left as they are: classes are not pruned.
+    The convolutions that output the logits, main and auxiliary, are not pruned.
 
     Args:
         network: The network, in evaluation mode, on the CPU.
@@ -76,7 +76,7 @@ class FilterGraph:
         self.groups = tuple(sorted(groups, key=lambda group: order[group.name]))
 
     def remove(self, plan: Plan) -> None:
-        """Removes the filters that a plan does not keep, with all that belongs to them."""
+        """Removes the filters that a plan does not keep, with everything that depends on them."""
         for group in self.groups:
             removed = sorted(set(range(group.size)) - set(plan[group.name]))
             if removed:
@@ -96,7 +96,7 @@ class FilterGraph:
         return self._graph.get_pruning_group(root, torch_pruning.prune_conv_out_channels, idxs=indices)
 
     def _describe(self, coupled: Any) -> tuple[FilterGroup, nn.Conv2d]:
-        """The group, and the convolution whose indices its plan counts in."""
+        """The group, and the convolution whose filter indices its plan uses."""
         total: NDArray[np.float64] | None = None
         names = []
         for module, indices in self._outputs(coupled):
@@ -126,12 +126,12 @@ class FilterGraph:
 
 
 def kept_indices(groups: tuple[FilterGroup, ...], plan: Plan) -> dict[str, list[int]]:
-    """The filters that a plan keeps, of every convolution by its name."""
+    """The indices of the filters that a plan keeps, by name of the convolution."""
     return {name: list(plan[group.name]) for group in groups for name in group.convolutions}
 
 
 def check_factor(factor: float) -> None:
-    """Refuses a factor that is no part of a layer.
+    """Refuses a factor outside (0, 1].
 
     Raises:
         ValueError: It is not in (0, 1].
@@ -144,7 +144,7 @@ def rank_filters(groups: Sequence[FilterGroup], factor: float, *, ranking: Ranki
     """The filters that are kept, in their order, by group.
 
     Args:
-        groups: The network's.
+        groups: The network's filter groups.
         factor: Part of the filters to keep.
         ranking: `layer` keeps int(n·factor) of the n filters of every group; `global` that part of all filters, each
             norm in units of its group's mean, and a tenth of every group at least.
@@ -180,7 +180,7 @@ def _part_of(count: int, factor: float) -> int:
 
 
 def _all_logits(network: Network, image: torch.Tensor) -> list[torch.Tensor]:
-    """Main and auxiliary logits, while the batch norms go on with their statistics."""
+    """Main and auxiliary logits, with the batch norms in evaluation mode."""
     network.training = True  # of the network itself, not of its layers
     try:
         logits = network(image)
@@ -192,7 +192,7 @@ def _all_logits(network: Network, image: torch.Tensor) -> list[torch.Tensor]:
 def _classifiers(network: Network) -> frozenset[nn.Module]:
     """The convolutions whose outputs are the logits."""
     made_by: dict[int, nn.Module] = {}
-    outputs = []  # kept, so that no address is used twice
+    outputs = []  # keeps the tensors alive, so that no id is used twice
 
     def note(module: nn.Module, _: Any, output: torch.Tensor) -> None:
         outputs.append(output)

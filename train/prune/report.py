@@ -32,11 +32,11 @@ class PrunedFigures:
 
     Attributes:
         network: `before` or `after`.
-        parameters: Trainable values, auxiliary heads included.
+        parameters: Number of trainable parameters, auxiliary heads included.
         gmacs: Multiply-accumulates at the report's input size, in billions.
-        miou: On the validation split; None without an experiment file.
-        median_ms: On the target's runner; None without an experiment file.
-        conditions: Under what the time was measured.
+        miou: mIoU on the validation split; None without an experiment file.
+        median_ms: Median latency on the target's runner; None without an experiment file.
+        conditions: Conditions of the latency measurement.
     """
 
     network: str
@@ -52,9 +52,9 @@ class PruneReport:
     """What pruning changed.
 
     Attributes:
-        factor: Part of the filters that was kept.
+        factor: Fraction of the filters that was kept.
         ranking: How they were ranked.
-        input_size: (height, width) of the operations' count and the times.
+        input_size: (height, width) that operations are counted and times measured at.
         rows: The network before and after.
     """
 
@@ -83,7 +83,7 @@ def measure_networks(
     Args:
         files: The checkpoints.
         input_size: (height, width) to count operations at.
-        image_scale: Factor of the images that they are scored on.
+        image_scale: Scale factor of the images that they are scored on.
         experiment: Read with the sections `dataset`, `target`, `space` and `latency`, or None.
 
     Raises:
@@ -133,7 +133,7 @@ def plot_norms(groups: Sequence[FilterGroup], plan: Plan, path: Path) -> None:
     """Draws one panel for each group: norms from the largest to the smallest, kept ones dark, the cut as a line.
 
     Args:
-        groups: The network's.
+        groups: The network's filter groups.
         plan: The filters that are kept.
         path: The PNG to write.
     """

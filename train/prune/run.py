@@ -1,4 +1,4 @@
-"""`train prune`: a trained network with fewer filters, what was kept of it, and what that changed.
+"""`train prune`: removes filters from a trained network, and reports what was kept and what that changed.
 
 Without an experiment file it prunes and counts. With one it also scores and times the network before and after, trains
 between the steps of a progressive pruning, and finds the factor that meets a budget.
@@ -25,7 +25,7 @@ from fasterseg.networks.space import SpaceConfig
 from fasterseg.runtime.load import load_checkpoint
 from latency.config import LatencyConfig, TargetConfig
 from train.config import BaselinesConfig, StageName, StudentConfig, stage_config
-from train.prune.budget import Budget, fit_budget
+from train.prune.factor import Budget, fit_budget
 from train.prune.filters import (
     FilterGraph,
     FilterGroup,
@@ -51,7 +51,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
 }
 KEPT_NAME = "kept_filters.json"
 NORMS_NAME = "filter_norms.png"
-# how many filters of a group to keep, given the group and the ranking's own answer
+# how many filters of a group to keep, given the group and the count that the ranking proposes
 Choose = Callable[[FilterGroup, int], int]
 
 
@@ -61,14 +61,14 @@ class PruneRequest:
 
     Attributes:
         checkpoint: A network checkpoint of any family.
-        factor: Part of the filters to keep; the most that is kept where there is a budget.
+        factor: Fraction of the filters to keep; with a budget the largest fraction.
         ranking: Whether filters compete within their layer or over the whole network.
-        progressive: Whether half of what goes is removed first and the network trained before the rest.
+        progressive: Whether to remove half of the filters first, train the network, and then remove the rest.
         soft: Whether filters are zeroed in place instead of removed.
-        budget: The time to meet and the table that predicts it, or None.
+        budget: The latency budget and its table, or None.
 
     Raises:
-        ValueError: A field has a value that is not possible.
+        ValueError: A field has an invalid value.
     """
 
     checkpoint: Path
@@ -81,14 +81,14 @@ class PruneRequest:
     def __post_init__(self) -> None:
         check_factor(self.factor)
         if self.soft and self.progressive:
-            raise ValueError("soft and progressive exclude each other: training would move zeroed filters again")
+            raise ValueError("soft and progressive exclude each other: training would change zeroed filters again")
 
     def steps(self, factor: float) -> tuple[float, ...]:
-        """The part of the original filters that is left after each step; 3/4 and 1/2 for a progressive half."""
+        """The fraction of the original filters that is left after each step: 3/4, then 1/2 for a progressive 1/2."""
         return ((1 + factor) / 2, factor) if self.progressive and factor < 1 else (factor,)
 
     def settings(self) -> dict[str, Any]:
-        """What decides the result, as plain data."""
+        """The settings that determine the result, as plain data."""
         values: dict[str, Any] = {**vars(self), "checkpoint": str(self.checkpoint), "budget": None}
         if self.budget is not None:
             values["budget"] = {"budget_ms": self.budget.budget_ms, "table": file_digest(self.budget.table_path)}
@@ -141,16 +141,28 @@ def run_prune(
         save_network(run_folder.best, replace(pruned, origins=origins, scores={}))
         write_text(out / ARCHITECTURE_NAME, json.dumps(pruned.architecture.to_dict(), indent=2) + "\n")
         write_text(out / KEPT_NAME, json.dumps(kept, indent=1) + "\n")
-        size = checkpoint.input_size
-        if experiment is not None:
-            size = experiment.section("target", TargetConfig).input_size
-        image_scale = 1.0 if experiment is None else stage_config(experiment, training_stage(checkpoint)).image_scale
-        files = {"before": request.checkpoint, "after": run_folder.best}
-        rows = measure_networks(files, input_size=size, image_scale=image_scale, experiment=experiment)
-        report = PruneReport(factor=factor, ranking=request.ranking, input_size=size, rows=rows)
+        report = _measure(request, checkpoint, experiment, factor=factor, pruned_path=run_folder.best)
         write_prune_report(report, out)
         run_folder.finish(report.to_dict())
     return report
+
+
+def _measure(
+    request: PruneRequest,
+    checkpoint: NetworkCheckpoint,
+    experiment: Experiment | None,
+    *,
+    factor: float,
+    pruned_path: Path,
+) -> PruneReport:
+    """The figures of the network before and after pruning by the factor."""
+    size, image_scale = checkpoint.input_size, 1.0
+    if experiment is not None:
+        size = experiment.section("target", TargetConfig).input_size
+        image_scale = stage_config(experiment, training_stage(checkpoint)).image_scale
+    files = {"before": request.checkpoint, "after": pruned_path}
+    rows = measure_networks(files, input_size=size, image_scale=image_scale, experiment=experiment)
+    return PruneReport(factor=factor, ranking=request.ranking, input_size=size, rows=rows)
 
 
 def training_stage(checkpoint: NetworkCheckpoint) -> StageName:
@@ -170,7 +182,7 @@ def _prune_once(
     plot: Path,
     choose: Choose | None,
 ) -> tuple[NetworkCheckpoint, dict[str, list[int]]]:
-    """Prunes a network to a part of its filters; the checkpoint and the kept filters of every convolution."""
+    """Prunes a network to a fraction of its filters; returns the checkpoint and each convolution's kept filters."""
     network = checkpoint.build()
     graph = FilterGraph(network)
     plan: Plan = rank_filters(graph.groups, part, ranking=request.ranking)
@@ -199,7 +211,7 @@ def _as_checkpoint(network: Network, checkpoint: NetworkCheckpoint) -> NetworkCh
 def _train_between(
     checkpoint: NetworkCheckpoint, experiment: Experiment, *, out: Path, number: int
 ) -> NetworkCheckpoint:
-    """The network trained by its family's recipe, in a run folder of its own."""
+    """The network after training by its family's recipe, in a run folder of this step."""
     folder = out / f"step_{number}"
     path = folder.with_suffix(".pt")
     save_network(path, checkpoint)
@@ -210,14 +222,14 @@ def _train_between(
 
 
 def _composed(kept: Mapping[str, list[int]] | None, chosen: Mapping[str, list[int]]) -> dict[str, list[int]]:
-    """The kept filters in the numbers of the original network, after one more step."""
+    """The kept filters as indices of the original network, after one more step."""
     if kept is None:
         return dict(chosen)
     return {name: [kept[name][index] for index in indices] for name, indices in chosen.items()}
 
 
 def _sections(experiment: Experiment | None, request: PruneRequest, checkpoint: NetworkCheckpoint) -> dict[str, Any]:
-    """The settings of the experiment that decide the result."""
+    """The settings of the experiment that determine the result."""
     if experiment is None:
         return {}
     sections: dict[str, Any] = {

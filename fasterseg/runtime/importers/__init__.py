@@ -1,1 +1,1 @@
-"""Import of published programs' files: their names and rules on one side, networks of ours on the other."""
+"""Import of published programs' files into networks of this toolkit."""

@@ -1,7 +1,7 @@
 """State dicts of other programs into the baselines: ImageNet's ResNet50, semseg's PSPNet50, the public ICNet.
 
-All three have a ResNet50 inside, whose layers they call alike; each adds names of its own. A trained backbone also goes
-from one baseline to another.
+All three contain a ResNet50 whose layers have the same names; the names of the other layers differ. A trained backbone
+can also be transferred from one baseline to another.
 """
 
 import re
@@ -32,14 +32,14 @@ _KINDS = {"conv": "conv", "bn": "norm", "0": "conv", "1": "norm"}
 
 
 def backbone_name(name: str, stem: Mapping[str, str]) -> str | None:
-    """Our name of a ResNet50's tensor that is called as torchvision calls it.
+    """Our name of a ResNet50's tensor, given its name in torchvision.
 
     Args:
-        name: The reference's name, without what precedes the backbone's own names.
+        name: The reference's name, without the prefix of the backbone.
         stem: Our names of the stem's layers, by the reference's.
 
     Returns:
-        The name in a network of ours, None when it is no layer of the stem or the stages.
+        Our name; None for a tensor outside the stem and the stages.
     """
     unit = _UNIT.fullmatch(name)
     if unit is None:
@@ -53,12 +53,12 @@ def backbone_name(name: str, stem: Mapping[str, str]) -> str | None:
 def transfer_backbone(
     weights: Mapping[str, torch.Tensor], architecture: ICNetArchitecture, *, num_classes: int, source: str
 ) -> ImportedWeights[ICNetArchitecture]:
-    """An ICNet that starts from a trained PSPNet's backbone, which is the first stage of ICNet's two.
+    """An ICNet with a trained PSPNet's backbone; to train the PSPNet is the first of ICNet's two stages.
 
     Args:
         weights: State dict of a PSPNet of ours.
         architecture: The ICNet's, of the same stem and width.
-        num_classes: Its channels of the logits; the classifier does not transfer, so any.
+        num_classes: Channels of its logits; may differ from the PSPNet's, whose classifier is not transferred.
         source: What an error message calls the weights.
 
     Raises:
@@ -75,17 +75,17 @@ def _kept_backbone(name: str) -> str | None:
 BaselineT = TypeVar("BaselineT", ICNetArchitecture, PSPNetArchitecture)
 
 _STEMS: dict[StemKind, dict[str, str]] = {"plain": PLAIN_STEM, "deep": DEEP_STEM}
-# the stems put out different channel counts, so these read maps of another width
+# weights whose input channels depend on the stem
 _BEHIND_STEM = ("layer1.0.conv1.weight", "layer1.0.downsample.0.weight")
 
 
 def import_resnet50(
     state: Mapping[str, torch.Tensor], architecture: BaselineT, *, num_classes: int, source: str
 ) -> ImportedWeights[BaselineT]:
-    """A baseline that starts from ImageNet weights.
+    """A baseline with a backbone from ImageNet weights.
 
-    A stem other than the architecture's is dropped, with the two weights that read its output; the ImageNet
-    classifier always is.
+    If the file's stem differs from the architecture's, it is dropped, with the two weights that read its output. The
+    ImageNet classifier is always dropped.
 
     Args:
         state: State dict of torchvision's `resnet50`, or of a ResNet50-v1s whose stem is `conv1.{0,1,3,4,6}`, `bn1`.
@@ -94,7 +94,7 @@ def import_resnet50(
         source: What an error message calls the state dict.
 
     Raises:
-        ValueError: A tensor does not fit, or nothing does.
+        ValueError: A tensor does not fit, or no tensor is used.
     """
     file_stem: StemKind = "deep" if "conv1.0.weight" in state else "plain"
     same_stem = file_stem == architecture.stem

@@ -1,6 +1,7 @@
-"""What an imported network must know of its classes, which the published files do not tell.
+"""Class names, colours and normalisation of an imported network, which the published files do not contain.
 
-They come from a `dataset.yaml`, or are Cityscapes' for a network of 19 classes, or else numbered.
+They come from a `dataset.yaml`. Without one, a network of 19 classes gets those of Cityscapes, and the classes of other
+networks are numbered.
 """
 
 import colorsys
@@ -76,7 +77,7 @@ def imported_facts(num_classes: int | None, dataset_file: Path | None = None) ->
     """Class names, colours and normalisation of an imported network.
 
     Args:
-        num_classes: Channels of its logits; None to take the file's word.
+        num_classes: Channels of its logits; None to use the number in the file.
         dataset_file: A `dataset.yaml`; without one 19 classes are Cityscapes', others are numbered. Normalisation is
             ImageNet's, as all published programs have it, unless the file says otherwise.
 

@@ -1,4 +1,4 @@
-"""What `fasterseg import` does: tell which published program a file is of, and write it as a network of ours."""
+"""`fasterseg import`: recognises which published program wrote a file, and converts it to a network of ours."""
 
 import json
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ CITYSCAPES_SIZE: Size = (1024, 2048)
 
 KindT = TypeVar("KindT", Architecture, ICNetArchitecture, PSPNetArchitecture)
 Program = Literal["fasterseg", "icnet", "pspnet50", "resnet50"]
-# a name that only that program's state dicts have; the backbone's names are the same everywhere, so it comes last
+# a prefix that only that program's state dicts have; resnet50 comes last, because others contain its names
 _MARKS: dict[Program, str] = {
     "fasterseg": "heads8.",
     "icnet": "head.cff_",
@@ -43,13 +43,13 @@ _MARKS: dict[Program, str] = {
 
 @dataclass(frozen=True)
 class ImportRequest:
-    """What to import, and what the files do not tell.
+    """What to import, and settings that the files do not contain.
 
     Attributes:
         source: A released `arch_*.pt`, or the weights of one of the programs.
         out: The folder to write to.
         weights: The `weights*.pt` that belongs to an `arch_*.pt`.
-        architecture: File or preset that weights belong to; told by the weights where it can be.
+        architecture: File or preset that weights belong to; None if the weights determine it.
         branches: Branches of a released architecture.
         base_channels: F of a released architecture.
         dataset_file: `dataset.yaml` with the classes.
@@ -75,11 +75,11 @@ class ImportResult:
     """What was imported.
 
     Attributes:
-        program: The program that the file is of.
+        program: The program that wrote the file.
         architecture: The architecture file written.
         checkpoint: The checkpoint written; None when only an architecture was given.
-        dropped: Names in the source that our network has no use for.
-        uninitialised: Names of ours that have fresh values because the source has nothing for them.
+        dropped: Names of tensors in the source that our network does not use.
+        uninitialised: Names of our tensors that have fresh values, because the source lacks them.
     """
 
     program: Program
@@ -143,13 +143,13 @@ def _program(state: Mapping[str, torch.Tensor], source: Path) -> Program:
 def _import_weights(
     program: Program, state: Mapping[str, torch.Tensor], request: ImportRequest
 ) -> ImportedWeights[AnyArchitecture]:
-    """The weights in the architecture that the request names, or that they tell themselves."""
+    """The weights in the architecture that the request names, or that the weights determine."""
     source = str(request.source)
     named = None if request.architecture is None else resolve_architecture(request.architecture)
     if program == "icnet":
         # the public port exists with either stem
-        told = ICNetArchitecture("deep" if "pretrained.conv1.0.weight" in state else "plain")
-        return import_icnet(state, _of_kind(named or told, ICNetArchitecture, source), source=source)
+        recognised = ICNetArchitecture("deep" if "pretrained.conv1.0.weight" in state else "plain")
+        return import_icnet(state, _of_kind(named or recognised, ICNetArchitecture, source), source=source)
     if program == "pspnet50":
         chosen = _of_kind(named or PSPNetArchitecture(), PSPNetArchitecture, source)
         return import_pspnet(state, chosen, source=source)

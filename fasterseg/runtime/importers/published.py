@@ -22,7 +22,7 @@ _LATENCY_UNIT_MS = 8.3
 _LATENCY_POWER = -0.07
 
 _BRANCHES = {"32-16": BRANCH_PAIRS[0], "32-8": BRANCH_PAIRS[1]}
-# what the program calls the figures of each pair of branches: by their indices among the strides
+# suffix of the scores of each pair of branches in the file: their indices among the strides
 _FIGURES = {"32-16": "12", "32-8": "02"}
 
 
@@ -41,7 +41,7 @@ def import_architecture(
         source: What an error message calls it.
         branches: Which two branches form the network; `auto` takes the pair that the file's figures favour by
             mIoU·(latency / 8.3 ms)^-0.07, and [32, 16] when it has none.
-        base_channels: F, which the file does not tell.
+        base_channels: F, which the file does not contain.
 
     Raises:
         ValueError: A parameter is missing, or of another shape than the others imply.
@@ -63,8 +63,8 @@ def import_published(
 ) -> ImportedWeights[Architecture]:
     """A derived network with the weights of a released `weights*.pt`.
 
-    The program's unused channel attention is dropped. A cell that branches share stands there once per branch, with
-    equal values; the later one's are taken.
+    The program's unused channel attention is dropped. The file holds a shared cell once per branch, with equal values;
+    those of the later branch are used.
 
     Args:
         state: Its state dict; see `reference_state`.
@@ -138,7 +138,7 @@ _HEAD_PARTS = {"conv_3x3.conv": "block.conv", "conv_3x3.bn": "block.norm", "conv
 
 
 def _our_name(name: str, shared_cells: int) -> str | None:
-    """Our name of a released weight; None for what we have no use for."""
+    """Our name of a released weight; None for weights that we do not use."""
     cell = re.fullmatch(r"cells\.(\d+)-(\d)\._op\._op\.(conv|bn)(\d)\.(.+)", name)
     if cell:
         layer, branch = int(cell[1]), int(cell[2])

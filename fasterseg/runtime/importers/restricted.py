@@ -1,8 +1,8 @@
 """Reading other programs' pickled files without executing anything in them.
 
 Weights and architecture files go through PyTorch's restricted loader with NumPy's number types allowed by name. The
-published latency table is a pickled dict in a NumPy file: its reader knows only the handful of names that such a file
-needs, puts inert stand-ins of its own in their place, and accepts nothing but a dict of text to numbers.
+published latency table is a pickled dict in a NumPy file. Its reader knows only the few names that such a file needs,
+replaces them by inert stand-ins, and accepts only a dict of text to numbers.
 """
 
 import io
@@ -19,7 +19,7 @@ import torch
 
 _LARGEST_TABLE_BYTES = 64 * 2**20
 _ADVICE = ("Weights only load failed", "Please file an issue", "Check the documentation", "(1)", "(2)")
-# what the restricted readers raise on files that are damaged, of another kind or refused
+# what the restricted readers raise for files that are damaged, of another kind or refused
 _UNREADABLE = (
     AssertionError,
     AttributeError,
@@ -57,7 +57,7 @@ def load_foreign(path: Path) -> object:
     ]
     try:
         with torch.serialization.safe_globals(allowed), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pickle protocols, before the refusal below
+            warnings.simplefilter("ignore")  # warnings about pickle protocols, before the refusal below
             return torch.load(path, map_location="cpu", weights_only=True)
     except _UNREADABLE as error:
         raise ValueError(
@@ -70,7 +70,7 @@ def read_number_table(path: Path) -> dict[str, float]:
     """Reads a dict of text to numbers from a `.npy` file whose single object it is.
 
     Args:
-        path: A file as `numpy.save(path, {...})` writes it, of any Python age.
+        path: A file as `numpy.save(path, {...})` writes it, from Python 2 or 3.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -110,7 +110,7 @@ def write_number_table(path: Path, table: dict[str, float]) -> None:
 
 
 class _Array:
-    """Stands in for the array that wraps the dict: keeps what its state holds, and does nothing else."""
+    """Stands in for the array that wraps the dict; only keeps the content of its state."""
 
     value: object = None
 
@@ -138,7 +138,7 @@ def _encode(*_: object) -> bytes:
 
 
 class _TableUnpickler(pickle.Unpickler):
-    """Finds only stand-ins; every other name ends the reading before anything is called."""
+    """Resolves names to stand-ins only; any other name is refused before anything is called."""
 
     _STAND_INS: dict[tuple[str, str], Callable[..., object]] = {
         ("numpy.core.multiarray", "_reconstruct"): _array,

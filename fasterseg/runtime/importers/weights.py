@@ -18,14 +18,14 @@ HeldT = TypeVar("HeldT", covariant=True)
 
 @dataclass(frozen=True)
 class ImportedWeights(Generic[HeldT]):
-    """A state dict of ours that came from elsewhere.
+    """A state dict of one of our networks, with weights from another program.
 
     Attributes:
         architecture: The architecture it belongs to.
         num_classes: Channels of the logits.
-        weights: The network's complete state dict; what the source lacks has the fresh values of a new network.
-        dropped: Names in the source that no part of the network takes.
-        uninitialised: Names of ours that the source has nothing for.
+        weights: The network's complete state dict; tensors that the source lacks have fresh values.
+        dropped: Names of tensors in the source that the network does not use.
+        uninitialised: Names of our tensors that the source lacks.
     """
 
     architecture: HeldT
@@ -69,17 +69,18 @@ def fit_weights(
     architecture: ArchitectureT,
     source: str,
 ) -> ImportedWeights[ArchitectureT]:
-    """Maps a reference state dict into a network; the network itself is left as it is.
+    """Maps a reference state dict to a network's names and shapes; the network itself is not changed.
 
     Args:
         state: Tensors by the reference's names.
-        our_name: Our name of a reference's tensor, None for one to drop. Where two have the same, the later holds.
+        our_name: Our name of a reference's tensor; None to drop it. If two tensors get the same name, the later one is
+            used.
         network: A fresh network of the architecture.
         architecture: What the network was built from.
         source: What an error message calls the state dict.
 
     Raises:
-        ValueError: A tensor has another shape than ours or no place in the network, or none of them fits at all.
+        ValueError: A tensor has another shape than ours or is not in the network, or no tensor is used.
     """
     weights = {name: value.detach().clone() for name, value in network.state_dict().items()}
     missing = {name for name in weights if not name.endswith(_COUNTER)}
@@ -111,7 +112,7 @@ def fit_weights(
 
 
 def moved_name(name: str, table: Mapping[str, str]) -> str | None:
-    """The name with its leading parts replaced by what the table has for them, None when it has nothing."""
+    """The name with its prefix replaced according to the table; None if no prefix matches."""
     for theirs, ours in table.items():
         if name.startswith(theirs + "."):
             return ours + name.removeprefix(theirs)
@@ -119,7 +120,7 @@ def moved_name(name: str, table: Mapping[str, str]) -> str | None:
 
 
 def class_count(state: Mapping[str, torch.Tensor], classifier: str, source: str) -> int:
-    """How many classes a reference network has, by the weight of its classifier.
+    """The number of classes of a reference network, from the shape of its classifier's weight.
 
     Raises:
         ValueError: It has no such weight.

@@ -177,9 +177,14 @@ def test_files_of_other_programs_and_versions_are_refused(tmp_path: Path) -> Non
     torch.save({"format": "fasterseg-checkpoint", "version": 99}, path)
     with pytest.raises(ValueError, match=r"has format version 99, this release reads 1"):
         load_state(path)
-    save_state(path, {"epoch": 1})
-    with pytest.raises(ValueError, match="is a training state, not a network"):
-        load_network(path)
+    for kind, words in (
+        ("training", "a training state, not a network"),
+        ("supernet", "a supernet, not a network"),
+        (None, "no network"),
+    ):
+        save_state(path, {"kind": kind})
+        with pytest.raises(ValueError, match=f"is {words}; expected the best.pt"):
+            load_network(path)
 
 
 @pytest.mark.parametrize(
@@ -198,7 +203,7 @@ def test_files_of_other_programs_and_versions_are_refused(tmp_path: Path) -> Non
         ({"scores": None}, "is damaged: scores: got None"),
         ({"origins": {"a": 1}}, "is damaged: origins.a: got 1"),
         ({"weights": [1]}, "weights is list, expected tensors by name"),
-        ({"weights": {1: torch.zeros(1)}}, "1 in weights is Tensor, expected a tensor"),
+        ({"weights": {1: torch.zeros(1)}}, "weights has an entry named 1, expected names as text"),
         ({"weights": {"a": torch.tensor([0.0, float("nan")])}}, "the weight a holds values that are no numbers"),
         ({"architecture": None}, "is not an architecture"),
     ],

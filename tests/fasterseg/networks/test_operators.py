@@ -6,9 +6,9 @@ from torch import nn
 
 from fasterseg.networks import Architecture, CellChoice, DerivedNetwork, OperatorSpec
 from fasterseg.networks.channels import make_divisible
+from fasterseg.networks.operator_specs import CellSpec, random_input
 from fasterseg.networks.operators import Operator, operator_class, register_operator, registered_operators
 from fasterseg.networks.slimmable import SlimmableLayers
-from fasterseg.networks.specs import CellSpec, random_input
 from fasterseg.runtime.export import onnx_bytes
 from fasterseg.runtime.onnx_session import OnnxSession
 

@@ -23,6 +23,7 @@ from fasterseg.networks import (
     network_specs,
 )
 from fasterseg.networks.icnet import ICNetArchitecture
+from fasterseg.networks.operator_specs import random_input
 from fasterseg.networks.pruned import (
     BaseArchitecture,
     PrunedArchitecture,
@@ -34,7 +35,6 @@ from fasterseg.networks.pruned import (
     read_derived_specs,
 )
 from fasterseg.networks.pspnet import PSPNetArchitecture
-from fasterseg.networks.specs import random_input
 from tests.released_student import released_student
 
 CLASSES, SIZE = 5, (64, 96)

@@ -3,9 +3,9 @@ import random
 import pytest
 
 from fasterseg.networks import SpaceConfig, derived_specs
+from fasterseg.networks.operator_specs import CellSpec
 from fasterseg.networks.reachable import reachable_specs
 from fasterseg.networks.sampling import random_architecture
-from fasterseg.networks.specs import CellSpec
 
 SPACES = [
     SpaceConfig(layers=8, base_channels=4, widths=(0.5, 1.0), student_width=0.5),

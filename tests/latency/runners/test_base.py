@@ -15,9 +15,9 @@ from torch import nn
 from fasterseg.networks import DeployedNetwork, SpaceConfig, build_network
 from fasterseg.networks.architecture import Architecture
 from fasterseg.networks.icnet import ICNetArchitecture
+from fasterseg.networks.operator_specs import CellSpec, random_input
 from fasterseg.networks.pspnet import PSPNetArchitecture
 from fasterseg.networks.sampling import random_architecture
-from fasterseg.networks.specs import CellSpec, random_input
 from fasterseg.runtime.export import onnx_bytes
 from latency.runners.base import Conditions, LayerTime, Runner, Session, median_layer_times
 from latency.runners.selection import RUNNERS

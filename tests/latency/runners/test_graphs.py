@@ -14,10 +14,10 @@ import torch
 from torch import nn
 
 from fasterseg.networks import DeployedNetwork, DerivedNetwork, OperatorSpec, SpaceConfig, derived_specs
+from fasterseg.networks.operator_specs import CellSpec, ConvNormActSpec, HeadSpec, ResizeSpec, random_input
 from fasterseg.networks.operators import OPERATOR_NAMES
 from fasterseg.networks.pyramid import PyramidStageSpec, PyramidSumSpec
 from fasterseg.networks.sampling import random_architecture
-from fasterseg.networks.specs import CellSpec, ConvNormActSpec, HeadSpec, ResizeSpec, random_input
 from fasterseg.runtime.export import onnx_bytes
 from latency.runners.graphs import export_graph, half_precision_graph
 

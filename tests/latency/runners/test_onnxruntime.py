@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fasterseg.networks.specs import CellSpec, random_input
+from fasterseg.networks.operator_specs import CellSpec, random_input
 from fasterseg.runtime.onnx_session import LOAD_FAILURES
 from latency.runners.onnxruntime import OnnxRuntimeRunner
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from fasterseg.networks.specs import CellSpec, random_input
+from fasterseg.networks.operator_specs import CellSpec, random_input
 from latency.runners.openvino import OpenVinoRunner, process_core
 
 pytest.importorskip("openvino", reason="openvino is not installed")
@@ -46,7 +46,7 @@ def test_an_absent_device_is_named() -> None:
 
 SIGNAL_AFTER_SESSIONS = """
 import gc, signal, subprocess, sys
-from fasterseg.networks.specs import CellSpec
+from fasterseg.networks.operator_specs import CellSpec
 from latency.runners.openvino import OpenVinoRunner
 signal.signal(signal.SIGCHLD, lambda *_: None)  # as PyTorch's data loader does
 spec = CellSpec(operator="conv", in_channels=8, out_channels=8, stride=1, height=8, width=8)

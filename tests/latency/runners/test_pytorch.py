@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import latency
-from fasterseg.networks.specs import CellSpec, random_input
+from fasterseg.networks.operator_specs import CellSpec, random_input
 from latency.runners.pytorch import PyTorchRunner, keep_freed_memory, profile_layers
 
 SPEC = CellSpec(operator="conv_2x_downup", in_channels=8, out_channels=16, stride=1, height=9, width=14)

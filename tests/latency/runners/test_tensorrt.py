@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import latency.runners
-from fasterseg.networks.specs import CellSpec
+from fasterseg.networks.operator_specs import CellSpec
 from latency.runners import cuda
 from latency.runners.base import PROFILED_RUNS
 from latency.runners.graphs import export_graph

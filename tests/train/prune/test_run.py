@@ -17,7 +17,7 @@ from latency.build import SECTIONS as LATENCY_SECTIONS
 from latency.build import run_table
 from train import stages
 from train.__main__ import app
-from train.prune.budget import Budget
+from train.prune.factor import Budget
 from train.prune.run import SECTIONS, PruneRequest, run_prune
 from train.stages import run_baseline
 from train.start import start_fresh, start_from_checkpoint

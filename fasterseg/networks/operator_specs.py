@@ -1,8 +1,8 @@
-"""Operator specifications: what a network is made of, piece by piece, for one input size.
+"""Operator specifications: the operators that a network consists of, for one input size.
 
 A specification is a frozen record of one operator's kind, its fields and the size of the map it reads. It is the key
-of the latency table, and it builds the very module that networks are composed of, so the operator that is timed is
-the operator that is trained and exported. Kinds are an open registry: subclassing `OperatorSpec` adds one.
+of the latency table, and it builds the same module that networks are composed of, so that the timed operator is the one
+that is trained and exported. Kinds are an open registry: subclassing `OperatorSpec` adds one.
 """
 
 from collections.abc import Iterator
@@ -171,7 +171,7 @@ class ClassifierSpec(OperatorSpec):
 
 
 def input_fields(in_channels: int, size: Size) -> dict[str, int]:
-    """The fields that all specifications have: of an operator that reads a map of (height, width)."""
+    """The fields that all specifications have, for an operator that reads a map of (height, width)."""
     return {"in_channels": in_channels, "height": size[0], "width": size[1]}
 
 

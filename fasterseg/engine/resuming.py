@@ -1,9 +1,9 @@
-"""How far a stage is, in memory and on disk: what `last.pt` holds besides the stage's own state, and going on from it.
+"""A stage's progress, in memory and in `last.pt`, and resuming from it.
 
-A state is saved after every epoch, every few minutes within one, and when a signal asks for the end. Two are kept:
-`last.pt`, and `last.previous.pt` for when the former turns out to be damaged. A run that goes on from either ends like
-one that was never cut: the state holds the random generators and the losses of the epoch so far, and the loader starts
-at the batch that comes next.
+A state is saved after every epoch, every few minutes within one, and when a signal asks the run to stop. Two states are
+kept: `last.pt`, and `last.previous.pt` in case `last.pt` is damaged. A resumed run gives the same result as an
+uninterrupted one: the state holds the random generators and the losses of the epoch so far, and the loader starts at
+the next batch.
 """
 
 import signal
@@ -27,7 +27,7 @@ _SECONDS_PER_MINUTE = 60
 
 
 class Position(NamedTuple):
-    """Where in a stage a step is.
+    """The position of a step within its stage.
 
     Attributes:
         epoch: Counted from 0.
@@ -48,13 +48,13 @@ class Position(NamedTuple):
 
 
 class Resumable(Protocol):
-    """What of a stage takes part in saving and going on; see `fasterseg.engine.loop.Stage`."""
+    """The methods of a stage that saving and resuming need; see `fasterseg.engine.loop.Stage`."""
 
     def state(self) -> dict[str, Any]:
         """Everything that changes while training."""
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Takes over what `state` gave."""
+        """Restores what `state` returned."""
 
     def start_epoch(self, position: Position) -> None:
         """Prepares an epoch."""
@@ -66,7 +66,7 @@ class Progress:
 
     Attributes:
         epoch: Finished epochs.
-        steps_in_epoch: Finished steps of the epoch that runs.
+        steps_in_epoch: Finished steps of the current epoch.
         best_merit: The highest merit so far.
         best_epoch: The epoch that gave it.
         best_figures: The figures of that epoch.
@@ -82,9 +82,9 @@ class Progress:
 
 
 class EpochLosses:
-    """The losses of the epoch that runs: those of the steps since the last record, and the sums up to it.
+    """The losses of the current epoch: those of each step since the last record, and the sums of recorded ones.
 
-    They stay on their device until a record is due: reading one back every step would stall a GPU.
+    Losses stay on their device until a record is due, because reading them every step would stall a GPU.
 
     Args:
         stage_name: For messages.
@@ -99,17 +99,17 @@ class EpochLosses:
         """Starts an epoch."""
         self.names: tuple[str, ...] = ()
         self._sums: dict[str, float] = {}
-        self._own: list[torch.Tensor] = []
+        self._pending: list[torch.Tensor] = []
         self._averaged: torch.Tensor | None = None
 
     def __len__(self) -> int:
         """Steps since the last record."""
-        return len(self._own) + (0 if self._averaged is None else len(self._averaged))
+        return len(self._pending) + (0 if self._averaged is None else len(self._averaged))
 
     def add(self, losses: Mapping[str, torch.Tensor]) -> None:
-        """Takes the losses of a step."""
+        """Adds the losses of a step."""
         self.names = tuple(losses)
-        self._own.append(torch.stack([loss.detach() for loss in losses.values()]))
+        self._pending.append(torch.stack([loss.detach() for loss in losses.values()]))
 
     def record(self, position: Position) -> dict[str, float]:
         """The mean of each loss over the steps since the last record.
@@ -129,7 +129,7 @@ class EpochLosses:
         return {name: value / steps for name, value in self._sums.items()}
 
     def state(self, position: Position) -> dict[str, Any]:
-        """What a state of the middle of an epoch holds of it; all processes take part.
+        """The losses as plain values, for a state within an epoch; all processes must call this.
 
         Raises:
             ValueError: A loss since the last record is not finite.
@@ -138,16 +138,16 @@ class EpochLosses:
         return {"names": list(self.names), "sums": dict(self._sums), "rows": rows}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Takes over what `state` gave."""
+        """Restores what `state` returned."""
         self.reset()
         self.names, self._sums, self._averaged = tuple(state["names"]), dict(state["sums"]), state["rows"]
 
     def _average(self, position: Position) -> torch.Tensor:
         """The losses (steps, names) since the last record, as means over the processes, on the CPU, float64."""
-        if self._own:
-            rows = mean_over_processes(torch.stack(self._own).double(), self._fabric).cpu()
+        if self._pending:
+            rows = mean_over_processes(torch.stack(self._pending).double(), self._fabric).cpu()
             self._averaged = rows if self._averaged is None else torch.cat([self._averaged, rows])
-            self._own = []
+            self._pending = []
         values = self._averaged
         assert values is not None, "a step comes first"
         finite = torch.isfinite(values)
@@ -164,18 +164,18 @@ class EpochLosses:
 
 
 class StateKeeper:
-    """Saves a stage's state when it is due, and when somebody asked for the end.
+    """Saves a stage's state at intervals, and when a signal asked the run to stop.
 
     Args:
         stage: The stage.
-        run_folder: Where its states go.
+        run_folder: Folder of its states.
         fabric: The processes; all of them save and stop after the same step.
-        request: Whether this process was asked to end.
-        save_every_minutes: Minutes between states within an epoch.
+        request: Whether a signal asked this process to stop.
+        save_every_minutes: Minutes between saved states within an epoch.
 
     Attributes:
-        progress: How far the loop is.
-        losses: Of the epoch that runs.
+        progress: The loop's progress.
+        losses: Losses of the current epoch.
     """
 
     def __init__(
@@ -195,14 +195,14 @@ class StateKeeper:
         self._saved_s = self._counted_s = time.monotonic()
 
     def resume(self, *, epochs: int, steps_per_epoch: int) -> None:
-        """Takes over the state that the run folder holds, where there is one; every process reads it.
+        """Restores the state in the run folder, if there is one; every process reads it.
 
         Raises:
             DamagedFileError: Both states are damaged.
-            ValueError: What is there is no training state.
+            ValueError: `last.pt` is not a training state.
         """
         folder = self._run_folder
-        run_in_first(self._fabric, lambda: _settle(folder))
+        run_in_first(self._fabric, lambda: _restore_last(folder))
         if not folder.last.is_file():
             folder.rewind(0)
             return
@@ -224,14 +224,14 @@ class StateKeeper:
         folder.log(f"goes on after {after} of {folder.last}{changed}")
 
     def start_epoch(self) -> None:
-        """Counts time from here."""
+        """Starts measuring the epoch's duration."""
         self._counted_s = time.monotonic()
 
     def end_step(self, position: Position) -> None:
-        """Called after each step but the last one of an epoch: saves where that is due, and stops where asked.
+        """Called after each step but an epoch's last: saves if a state is due, and stops if asked to.
 
         Raises:
-            Stopped: Somebody asked for the end; the state is saved.
+            Stopped: A signal asked the run to stop; the state is saved.
         """
         self.progress.steps_in_epoch += 1
         due = self._fabric.is_global_zero and time.monotonic() - self._saved_s >= self._interval_s
@@ -241,10 +241,10 @@ class StateKeeper:
         self._stop(wanted // 2, position)
 
     def end_epoch(self, position: Position) -> None:
-        """Called after an epoch: saves, and stops where asked.
+        """Called after an epoch: saves, and stops if asked to.
 
         Raises:
-            Stopped: Somebody asked for the end.
+            Stopped: A signal asked the run to stop.
         """
         self.progress.epoch, self.progress.steps_in_epoch = position.epoch + 1, 0
         self.losses.reset()
@@ -252,13 +252,13 @@ class StateKeeper:
         self._stop(largest_over_processes(self._request.signal or 0, self._group), position)
 
     def stop_between_steps(self, first: Position) -> None:
-        """Called where no batch comes because a signal ended the data loader's workers too; saves and stops.
+        """Called when a signal has ended the data loader's workers, too, so that no batch comes; saves and stops.
 
         Args:
             first: The first step of the epoch.
 
         Raises:
-            Stopped: Somebody asked for the end.
+            Stopped: A signal asked the run to stop.
         """
         if self._request.signal is not None and self._fabric.world_size == 1:
             position = first._replace(step=first.step + self.progress.steps_in_epoch - 1)
@@ -267,7 +267,7 @@ class StateKeeper:
             self._stop(self._request.signal, position)
 
     def _save(self, position: Position) -> None:
-        """Writes `last.pt`; every process takes part, the first one writes."""
+        """Writes `last.pt` in the first process; all processes must call this."""
         folder, now_s = self._run_folder, time.monotonic()
         self.progress.duration_s += now_s - self._counted_s
         self._counted_s = now_s
@@ -295,8 +295,8 @@ class StateKeeper:
         raise Stopped(number, f"{folder.stage}: stopped by {name}; {kept}: run the same command again to go on")
 
 
-def _settle(folder: RunFolder) -> None:
-    """Has `last.pt` be the newest state that is whole, and says so where that is the one before."""
+def _restore_last(folder: RunFolder) -> None:
+    """Replaces a damaged or missing `last.pt` by the previous state, and logs that."""
     damage = []
     for path in (folder.last, folder.previous):
         try:

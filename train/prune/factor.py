@@ -1,4 +1,4 @@
-"""The factor that meets a budget: the largest whose pruned network the latency table predicts to be fast enough."""
+"""The largest pruning factor with which the predicted latency meets a budget."""
 
 import copy
 import shutil
@@ -16,13 +16,13 @@ from latency.config import LatencyConfig, TargetConfig
 from latency.table import TABLE_NAME, LatencyTable
 from train.prune.filters import FilterGraph, Ranking, rank_filters
 
-# factors that are tried: multiples of 1/16 change most layers by whole groups of channels that processors like
+# factors are multiples of 1/16: most layers then have channel counts that processors compute fast
 _STEPS = 16
 
 
 @dataclass(frozen=True)
 class Budget:
-    """The time to meet.
+    """A latency budget.
 
     Attributes:
         budget_ms: The most that one inference may take.
@@ -47,15 +47,15 @@ class Budget:
 
 
 class PruningWay(Protocol):
-    """What of a request decides the sizes."""
+    """The fields of a request that determine the layers' sizes."""
 
     @property
     def factor(self) -> float:
-        """The most that is kept."""
+        """The largest fraction of the filters to keep."""
 
     @property
     def ranking(self) -> Ranking:
-        """How filters compete."""
+        """Whether filters compete within their layer or over the whole network."""
 
 
 def fit_budget(
@@ -65,7 +65,7 @@ def fit_budget(
 
     Args:
         checkpoint: The network before pruning.
-        budget: The time and the table.
+        budget: The latency budget and the table.
         request: The largest factor and the ranking.
         experiment: Read with the sections `target`, `space` and `latency`.
         out: The folder that the extended copy of the table goes to.
@@ -105,7 +105,7 @@ def fit_budget(
 def _pruned_specs(
     checkpoint: NetworkCheckpoint, factor: float, ranking: Ranking, *, experiment: Experiment
 ) -> tuple[OperatorSpec, ...]:
-    """The operators of the network pruned to a factor, at the target's input size."""
+    """The operators of the network after pruning by a factor, at the target's input size."""
     network = copy.deepcopy(checkpoint).build()
     graph = FilterGraph(network)
     graph.remove(rank_filters(graph.groups, factor, ranking=ranking))
@@ -118,7 +118,7 @@ def _pruned_specs(
 def _extend(
     table_path: Path, specs: tuple[OperatorSpec, ...], checkpoint: NetworkCheckpoint, *, experiment: Experiment
 ) -> LatencyTable:
-    """The table with these operators; it measures those that it lacks."""
+    """The table with these operators; measures those that it lacks."""
     table = LatencyTable.load(table_path)
     return build_table(
         table_path,

@@ -14,7 +14,7 @@ from fasterseg.networks import OperatorSpec
 from fasterseg.networks.icnet import ICNetArchitecture
 from tests.small_checkpoint import small_checkpoint
 from train.prune import budget
-from train.prune.budget import Budget, fit_budget
+from train.prune.factor import Budget, fit_budget
 from train.prune.filters import Ranking
 from train.prune.run import SECTIONS, PruneRequest
 

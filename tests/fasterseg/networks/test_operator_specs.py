@@ -5,9 +5,16 @@ import pytest
 import torch
 
 from fasterseg.networks import OperatorSpec
+from fasterseg.networks.operator_specs import (
+    CellSpec,
+    ClassifierSpec,
+    ConvNormActSpec,
+    HeadSpec,
+    ResizeSpec,
+    random_input,
+)
 from fasterseg.networks.pyramid import PyramidStageSpec, PyramidSumSpec
 from fasterseg.networks.resnet import BottleneckSpec, ConvNormSpec, MaxPoolSpec
-from fasterseg.networks.specs import CellSpec, ClassifierSpec, ConvNormActSpec, HeadSpec, ResizeSpec, random_input
 
 MAP = {"in_channels": 8, "height": 7, "width": 10}
 BOTTLENECK = {"reduced_channels": 4, "spatial_channels": 6, "out_channels": 16, "dilation": 2}
