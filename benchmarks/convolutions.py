@@ -1,4 +1,4 @@
-"""How much convolution a piece of code does, and how much of it a machine can do: what shares of a floor refer to."""
+"""Counts the convolution work of a piece of code, and measures the most a machine can do: the benchmarks' floor."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence

@@ -163,7 +163,7 @@ def open_loaders(
 
 
 def time_round(batches: Iterable[object], *, batch: int, warmup: int) -> float:
-    """Images per second of one round, from the end of the first batches on, when the queues run."""
+    """Images per second of one round, after the first batches, when the workers' queues are full."""
     count, start = 0, 0.0
     for number, _ in enumerate(batches):
         if number == warmup:
@@ -184,15 +184,15 @@ def measure(arguments: argparse.Namespace) -> list[dict[str, str]]:
     loaders = open_loaders(
         datasets, crop_size_px=crop, batch=arguments.batch, workers=arguments.workers, batches=arguments.batches
     )
-    paces: dict[str, list[float]] = {name: [] for name in loaders}
+    rates: dict[str, list[float]] = {name: [] for name in loaders}
     for number in range(arguments.rounds + 1):
         for name, round_of in loaders.items():
-            pace = time_round(round_of(number), batch=arguments.batch, warmup=arguments.workers)
+            images_per_s = time_round(round_of(number), batch=arguments.batch, warmup=arguments.workers)
             # The first round starts the workers and fills the page cache.
             if number:
-                paces[name].append(pace)
-                print(f"round {number}, {name}: {pace:.1f} images/s", flush=True)
-    plain = statistics.median(paces["plain png"])
+                rates[name].append(images_per_s)
+                print(f"round {number}, {name}: {images_per_s:.1f} images/s", flush=True)
+    plain = statistics.median(rates["plain png"])
     conditions = (
         arguments.rounds,
         (arguments.batches - arguments.workers - 1) * arguments.batch,
@@ -208,7 +208,7 @@ def measure(arguments: argparse.Namespace) -> list[dict[str, str]]:
         cv2.__version__,
     )
     rows = []
-    for name, values in paces.items():
+    for name, values in rates.items():
         median = statistics.median(values)
         row = (name, f"{median:.1f}", f"{min(values):.1f}", f"{max(values):.1f}", f"{median / plain:.2f}", *conditions)
         rows.append(dict(zip(FIELDS, map(str, row), strict=True)))

@@ -72,7 +72,7 @@ FIGURES = {
 
 
 def extent(point: Point, ladder: str) -> int:
-    """The number that a ladder varies: the crop's area for its height."""
+    """The number that a ladder varies; for the crop its area."""
     return 2 * point.height**2 if ladder == "height" else int(getattr(point, ladder))
 
 
@@ -136,7 +136,7 @@ def measure_apart(point: Point, arguments: argparse.Namespace) -> dict[str, floa
 
 
 def fitted_exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
-    """The power of the size that the values follow, by least squares of the logarithms."""
+    """The exponent of values ∝ size ** exponent, by least squares of the logarithms."""
     return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
 
 
@@ -164,7 +164,7 @@ def as_rows(
 
 
 def plot(rows: Sequence[dict[str, object]], *, title: str) -> Figure:
-    """Time and memory against each size: the points, the straight line that fits them best, and how well."""
+    """Plots time and memory against each size, with the best straight line and its R²."""
     names = list(dict.fromkeys(str(row["varied"]) for row in rows))
     figure = Figure(figsize=(3.3 * len(names), 5.6), layout="constrained")
     panels = figure.subplots(2, len(names), sharex="col", squeeze=False)

@@ -72,7 +72,7 @@ class Side(Protocol):
 
 
 def made_up_ms(spec: OperatorSpec) -> float:
-    """A time for a specification, in place of a table's: in proportion to the map and the channels that it reads."""
+    """A made-up time for a specification, proportional to the size and channels of its input map."""
     return 1e-3 + 1e-9 * spec.in_channels * spec.height * spec.width
 
 
@@ -84,7 +84,7 @@ def make_batch(crop_size_px: tuple[int, int], batch_size: int) -> LabeledImage:
 
 
 def make_problem(space: SpaceConfig) -> LatticeProblem:
-    """What the student's latency is expected for."""
+    """The lattice problem of the student's expected latency."""
     return LatticeProblem(space, "student", NUM_CLASSES, INPUT_SIZE)
 
 

@@ -83,7 +83,7 @@ def build_work(arguments: argparse.Namespace) -> Workload:
 
 
 def waiting(work: Workload) -> Callable[[], None]:
-    """Waits for what the device still has to do."""
+    """Waits until the device has finished its work."""
     return torch.cuda.synchronize if work.fabric.device.type == "cuda" else lambda: None
 
 
@@ -144,7 +144,7 @@ def latency_ms(work: Workload, side: ReferenceSide) -> dict[str, float]:
 
 
 def floor_rows(work: Workload, fast: Side, *, counts: Mapping[str, int], step_s: float) -> list[Row]:
-    """The share of the convolutions' floor that the search step reaches, and what holds back the rest."""
+    """The search step's time against the floor set by its convolutions, and where the rest goes."""
     dtype = torch.bfloat16 if work.fabric.device.type == "cuda" and "bf16" in _precision(work) else torch.float32
     best = best_convolution_flops_per_s(work.fabric.device, dtype, synchronize=waiting(work))
     flops = sum(counts[f"{part} flops"] for part in SEARCH_PARTS)

@@ -25,7 +25,7 @@ _TEMPORARY = re.compile(r"\..+\.\d+\.tmp")
 
 @dataclass(frozen=True)
 class CleanPlan:
-    """What would go and what would stay.
+    """Which files would be removed and which would stay.
 
     Attributes:
         root: The folder.

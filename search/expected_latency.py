@@ -88,7 +88,7 @@ class ExpectedLatency(nn.Module):
         return self._evaluate(_Lattice.of(self.problem.space, probabilities, device=self._ends.device))[0]
 
     def decoupled(self, probabilities: ArchitectureProbabilities) -> torch.Tensor:
-        """The mean over the pairs with only one group of choices free, the others uniform or at full width.
+        """The mean over the pairs with one group of choices as it is, the others uniform or at full width.
 
         Returns:
             (3,) float64: operators, parents, widths free.

@@ -33,7 +33,7 @@ _FREE_CHANGE = 1e-3  # what a change without any loss of log-probability counts 
 
 
 class Change(NamedTuple):
-    """One choice made differently.
+    """A change of one choice.
 
     Attributes:
         group: `operators`, `parents` or `widths` of the logits.
@@ -105,7 +105,7 @@ class BudgetFitter:
         self.budget_ms = budget_ms
 
     def fit(self, logits: ArchitectureLogits, pair: Branches) -> FittedArchitecture:
-        """The student of a pair of branches: the most probable one, changed as far as the budget needs it."""
+        """The student of a pair of branches: the most probable one, changed until it meets the budget."""
         architecture = self._derive(logits, pair)
         derived_ms = predicted_ms = self.predict_ms(architecture)
         current, changes, useless = logits, list[Change](), set[tuple[str, int, int, int]]()
@@ -119,7 +119,7 @@ class BudgetFitter:
                     current, architecture, predicted_ms = applied, trial, trial_ms
                     changes.append(change)
                     break
-                # the derivation's rules took it back, such as a skip that has to stay
+                # the derivation's rules undid the change, such as that of a skip that has to stay
                 useless.add(change[:4])
             else:
                 return FittedArchitecture(self.fastest, self.predict_ms(self.fastest), derived_ms, is_fallback=True)
@@ -130,7 +130,7 @@ class BudgetFitter:
     def _without_needless(
         self, logits: ArchitectureLogits, pair: Branches, fitted: FittedArchitecture
     ) -> FittedArchitecture:
-        """Takes changes back, the dearest first, as far as the budget allows."""
+        """Undoes changes, the dearest first, while the budget is still met."""
         for change in sorted(fitted.changes, key=lambda each: each.loss, reverse=True):
             fewer = tuple(each for each in fitted.changes if each != change)
             architecture = self._derive(apply_changes(logits, fewer), pair)
@@ -168,7 +168,7 @@ class BudgetFitter:
         return sorted(changes, key=price)
 
     def _chosen(self, logits: ArchitectureLogits, pair: Branches) -> Mapping[str, Mapping[int, list[int]]]:
-        """The column that each row stands at: the most probable choice, and on the branches' paths their parents."""
+        """The chosen column of each row: the most probable choice, and on the branches' paths the path's parent."""
         layers = self.expected.problem.space.layers
         chosen = {
             group: {stride: rows.argmax(axis=1).tolist() for stride, rows in getattr(logits, group).items()}

@@ -27,7 +27,7 @@ def mix_finished(maps: Sequence[torch.Tensor], weights: torch.Tensor) -> torch.T
         (N, C, H, W).
     """
     parents = weights.shape[0]
-    # of the maps' type, or maps of bfloat16 would add up to one of float32
+    # weights in the maps' type, or the sum of bfloat16 maps would be float32
     weights = weights.to(maps[0].dtype)
     columns = weights.view(*weights.shape, 1, 1, 1, 1).unbind(1)
     total = maps[0].view(parents, -1, *maps[0].shape[1:]) * columns[0]
@@ -37,7 +37,7 @@ def mix_finished(maps: Sequence[torch.Tensor], weights: torch.Tensor) -> torch.T
 
 
 def can_mix_convolved(convolved: torch.Tensor) -> bool:
-    """Whether `mix_convolved` is the way: on a CPU, in full precision, with gradient."""
+    """Whether `mix_convolved` applies: on a CPU, in full precision, with gradient."""
     full = convolved.dtype in (torch.float32, torch.float64)
     return convolved.device.type == "cpu" and full and torch.is_grad_enabled()
 
@@ -45,7 +45,7 @@ def can_mix_convolved(convolved: torch.Tensor) -> bool:
 def mix_convolved(
     operators: Sequence[Operator], convolved: Sequence[torch.Tensor], weights: torch.Tensor, size: Size
 ) -> torch.Tensor:
-    """Finishes operators in training mode and adds them up.
+    """Applies the last batch norms and ReLUs of operators in training mode and adds up the results.
 
     Args:
         operators: The operators, with slimmable layers.
@@ -68,14 +68,14 @@ def mix_convolved(
 
 
 class _End(NamedTuple):
-    """What follows an operator's last convolution."""
+    """The layers after an operator's last convolution."""
 
     norm: BatchNorm
     size: Size
 
 
 class _Statistics(NamedTuple):
-    """Mean and inverse deviation of the channels of one parent's part of a batch."""
+    """Mean and inverse standard deviation of each channel, over one parent's part of a batch."""
 
     mean: torch.Tensor
     inverse: torch.Tensor
@@ -137,7 +137,7 @@ class _Mix(torch.autograd.Function):
 
 
 def _normalise(norm: BatchNorm, feature: torch.Tensor, parents: int) -> tuple[torch.Tensor, list[_Statistics]]:
-    """Batch norm of each parent's part by itself; the running statistics move once for each."""
+    """Batch norm of each parent's part by itself; each part updates the running statistics once."""
     normalised = torch.empty_like(feature)
     statistics = []
     for part, result in zip(feature.chunk(parents), normalised.chunk(parents), strict=True):
@@ -164,7 +164,7 @@ def _normalise(norm: BatchNorm, feature: torch.Tensor, parents: int) -> tuple[to
 def _affine(
     feature: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor, statistics: Sequence[_Statistics]
 ) -> torch.Tensor:
-    """What `_normalise` gave, from the statistics that it found."""
+    """Computes the output of `_normalise` again from its statistics."""
     normalised = torch.empty_like(feature)
     parts = zip(feature.chunk(len(statistics)), normalised.chunk(len(statistics)), statistics, strict=True)
     for part, result, own in parts:

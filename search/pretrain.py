@@ -1,4 +1,4 @@
-"""The pretrain stage: the supernet's weights, before the architecture parameters start to move.
+"""The pretrain stage: the supernet's weights, before the architecture parameters are trained.
 
 Each step is a sandwich of four passes (full width, least width, two random ones) for one of the two architecture sets;
 the sets take turns, so that both have trained stems and heads when the search starts.
@@ -73,7 +73,7 @@ class PretrainStage(Stage[LabeledImage]):
         return {"lr": self._learning_rate(position)}
 
     def merit(self, position: Position, figures: Mapping[str, float]) -> float | None:  # noqa: ARG002 - the hook's
-        """The last epoch is the product, there is nothing to choose by; see `Stage.merit`."""
+        """Pretraining keeps the last epoch: there is no score to choose by; see `Stage.merit`."""
         return 0.0 if position.epoch + 1 == position.epochs else None
 
     def save_best(self, position: Position, figures: Mapping[str, float]) -> None:  # noqa: ARG002 - the hook's
@@ -85,7 +85,7 @@ class PretrainStage(Stage[LabeledImage]):
         return {"supernet": self.supernet.state_dict(), "optimizer": self.weights.optimizer.state_dict()}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Takes over what `state` gave."""
+        """Restores what `state` returned."""
         self.supernet.load_state_dict(state["supernet"])
         self.weights.optimizer.load_state_dict(state["optimizer"])
 

@@ -1,4 +1,4 @@
-"""The weights with which a pass of the supernet adds up operators and parents.
+"""The weights of operators and parents in a pass's weighted sums.
 
 `Mixture` has all operators, by their probabilities, as published. `DrawnMixture` has a few for each mixed operator, at
 random: the search then costs what the networks cost that it draws.

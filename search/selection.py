@@ -1,4 +1,4 @@
-"""After each epoch: how good the supernet's networks are, and which student and teacher they amount to.
+"""After each epoch: how good the supernet's networks are, and which student and teacher follow from them.
 
 Source: FasterSeg, section 3.4 (the score that chooses between the pairs of branches).
 """
@@ -21,7 +21,7 @@ from search.supernet import PAIR_HEADS, Supernet, SupernetLogits
 
 @dataclass(frozen=True)
 class StudentCandidate:
-    """A student that a validated epoch could end with.
+    """A student that the search may choose after an epoch's validation.
 
     Attributes:
         pair: Output strides at which its branches end.

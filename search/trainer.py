@@ -1,4 +1,4 @@
-"""The search stage: puts supernet, data, latency table and budget together and runs the search over them."""
+"""The search stage: builds supernet, data, latency table and budget, and runs the search."""
 
 from functools import partial
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What only the whole dataset shows: pictures on both sides of a split, and which classes occur how often.
+"""Checks of the whole dataset: pictures on both sides of a split, and which classes occur how often.
 
 Copies, near-copies and files of one group must not stand on both sides. The class counts also give loss weights.
 """

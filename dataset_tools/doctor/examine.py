@@ -178,7 +178,7 @@ def _observations(
 
 
 def _prepare_worker() -> None:
-    """One thread for each worker; signals are the parent's matter."""
+    """Gives each worker one thread, and leaves signals to the parent process."""
     cv2.setNumThreads(1)
     leave_stopping_to_parent()
 

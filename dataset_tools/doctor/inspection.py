@@ -117,7 +117,7 @@ def inspect_pairs(samples: tuple[Sample, ...], colors: tuple[Rgb, ...]) -> list[
 
 
 def _inspect_image(sample: Sample, problems: list[Problem]) -> ImageFacts | None:
-    """Decodes an image twice: as training does, and for what that decoder does not tell."""
+    """Decodes an image twice: as training does, and with a second decoder that tells mode and orientation."""
     try:
         pixels = read_image(sample.image, sample.origin)
     except TooLargeImageError as error:
@@ -182,7 +182,7 @@ def _inspect_mask(path: Path, origin: str, colors: tuple[Rgb, ...], problems: li
 
 
 def _form_problem(image: Image.Image, name: str, colors: tuple[Rgb, ...]) -> Problem | None:
-    """Says what speaks against a file as a mask before its values are looked at."""
+    """Names problems of a file as a mask that show before its values are read."""
     if image.mode in _COLOR_MODES:
         return Problem(
             "color-mask", f"mask {name} is a colour picture ({image.mode}): {_describe_colors(image, colors)}"

@@ -59,7 +59,7 @@ def check_shared_masks(splits: Splits, findings: Findings) -> None:
 
 
 def check_missing_masks(splits: Splits, findings: Findings) -> None:
-    """Every line has a mask; a test split without any is meant so."""
+    """Every line has a mask; a test split without any masks is allowed."""
     for name, samples in splits.items():
         if "test" in name.lower() and all(sample.mask is None for sample in samples):
             continue
