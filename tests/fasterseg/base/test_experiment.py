@@ -174,7 +174,7 @@ def test_files_that_are_no_experiment(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"toy\.yaml holds a list, expected sections"):
         load_experiment(write(tmp_path, "- 1"), [], SECTIONS)
     (tmp_path / "toy.yaml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ValueError, match=r"toy\.yaml is not valid YAML"):
+    with pytest.raises(ValueError, match=r"toy\.yaml:1: the byte 0x00 is not UTF-16-LE"):
         load_experiment(tmp_path / "toy.yaml", [], SECTIONS)
 
 

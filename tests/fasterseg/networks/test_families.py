@@ -45,5 +45,5 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="x is not an architecture: its format is None"):
         architecture_from_dict([], "x")
     (tmp_path / "a.json").write_bytes(b"\xff{")
-    with pytest.raises(ValueError, match="is not valid JSON"):
+    with pytest.raises(ValueError, match=r"a\.json:1: the byte 0xFF is not UTF-8"):
         load_architecture(tmp_path / "a.json")
