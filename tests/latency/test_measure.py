@@ -60,7 +60,7 @@ def test_deployed_networks_have_the_rounds_of_networks_and_are_closed(quick: Lat
     runner, sessions = OnnxRuntimeRunner(threads=1), [ClosableSession(), ClosableSession()]
     protocol = quick.model_copy(update={"network_rounds": 4})
     measurements, layers = measure_deployed(
-        [lambda session=session: session for session in sessions],  # type: ignore[misc]
+        [lambda: sessions[0], lambda: sessions[1]],
         [runner, runner],
         protocol=protocol,
         reference_runner=runner,
