@@ -52,9 +52,7 @@ def test_it_is_free_again_after_the_block(tmp_path: Path) -> None:
 
 
 def test_children_of_a_killed_process_do_not_hold_it(tmp_path: Path) -> None:
-    with holding(
-        tmp_path, then="child = os.fork(); print(child, flush=True) if child else None; time.sleep(5)"
-    ) as process:
+    with holding(tmp_path, then="print(os.getpid(), flush=True) if os.fork() == 0 else None; time.sleep(5)") as process:
         assert process.stdout is not None
         child = int(process.stdout.readline())
         process.kill()

@@ -13,7 +13,7 @@ from fasterseg.engine.checkpoint import NetworkCheckpoint
 from fasterseg.networks import OperatorSpec
 from fasterseg.networks.icnet import ICNetArchitecture
 from tests.small_checkpoint import small_checkpoint
-from train.prune import budget
+from train.prune import factor as factor_module
 from train.prune.factor import Budget, fit_budget
 from train.prune.filters import Ranking
 from train.prune.run import SECTIONS, PruneRequest
@@ -41,7 +41,7 @@ def tried(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     def extend(*_: Any, **__: Any) -> SimpleNamespace:
         return SimpleNamespace(predict_ms=predict_ms)
 
-    monkeypatch.setattr(budget, "_extend", extend)
+    monkeypatch.setattr(factor_module, "_extend", extend)
     return times
 
 
